@@ -1,0 +1,1 @@
+"""Comparisons of all variants from one command."""

@@ -1,0 +1,263 @@
+"""Everything that a run decides, as frozen dataclasses that read and write TOML and JSON.
+
+A *recipe* is a complete set of these values, shipped in `mmfusion/recipes/NAME.toml`. A config file
+has the same form and may hold only what differs from the recipe. In both, a table
+`[variants.NAME.SECTION]` holds for one variant only.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from mmfusion.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which films, and how they become (poster, tokens, labels)."""
+
+    dataset: str
+    data_dir: str  # "" for a data set that is downloaded or made on the spot
+    films: int  # how many films `synthetic` makes
+    films_seed: int  # which films `synthetic` makes
+    skip_bad: bool  # drop and list films that cannot be read, instead of stopping
+    poster_size: int  # H = W, in pixels
+    vocabulary_size: int  # words, padding and out-of-vocabulary included
+    max_tokens: int
+    split: tuple[float, ...]  # shares of train, validation and test films; an official split wins
+    batch_size: int
+    augment: bool  # flip, shift and turn training posters
+
+
+@dataclass(frozen=True)
+class PosterEncoderConfig:
+    """The convolutional network on posters; see `models.encoders.PosterEncoder`."""
+
+    filters: tuple[int, ...]
+    batch_norm: bool
+    dropout: float
+    pooling: str
+    dense_units: tuple[int, ...]
+    dense_dropout: float
+
+
+@dataclass(frozen=True)
+class OverviewEncoderConfig:
+    """The bidirectional LSTM on overviews; see `models.encoders.OverviewEncoder`."""
+
+    embedding_dim: int
+    embedding_dropout: float
+    lstm_units: tuple[int, ...]
+    dropout: float
+    recurrent_dropout: float
+    pooling: str
+    dense_units: tuple[int, ...]
+    dense_dropout: float
+
+
+@dataclass(frozen=True)
+class EarlyConfig:
+    """The shared Transformer encoder of early fusion; see `models.early.EarlyFusion`."""
+
+    patch_size: int
+    width: int
+    heads: int
+    blocks: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Where the two encoders meet in joint fusion; see `models.joint.JointFusion`."""
+
+    operator: str
+    units: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class LateConfig:
+    """How the two models' decisions are combined; see `models.late.LateFusion`."""
+
+    combiner: str
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Adam on binary cross-entropy; the best epoch by validation loss is kept."""
+
+    epochs: int
+    learning_rate: float
+    hold_epochs: int  # epochs at the first learning rate
+    decay: float  # after them, the rate is multiplied by exp(-decay) every epoch
+    patience: int  # stop after so many epochs without a better validation loss; 0: never
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, fully resolved: this is what `config.json` in a run folder holds."""
+
+    variant: str
+    recipe: str
+    seed: int
+    data: DataConfig
+    poster_encoder: PosterEncoderConfig
+    overview_encoder: OverviewEncoderConfig
+    early: EarlyConfig
+    joint: JointConfig
+    late: LateConfig
+    training: TrainingConfig
+
+    def to_dict(self) -> dict:
+        """Plain dicts, lists and scalars, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+# What a value must satisfy beyond its type; checked here so that every way in is covered.
+_RANGES = {
+    "seed": (lambda v: 0 <= v < 2**31, "a whole number from 0 to 2147483647"),
+    "data.films": (lambda v: v >= 20, "at least 20"),
+    "data.films_seed": (lambda v: 0 <= v < 2**31, "a whole number from 0 to 2147483647"),
+    "data.poster_size": (lambda v: 16 <= v <= 1024, "from 16 to 1024 pixels"),
+    "data.vocabulary_size": (lambda v: v >= 3, "at least 3"),
+    "data.split": (
+        lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
+        "three positive shares that add up to 1",
+    ),
+    "poster_encoder.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
+    "overview_encoder.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
+    "training.learning_rate": (lambda v: v > 0, "greater than 0"),
+    "training.patience": (lambda v: v >= 0, "0 (never stop early) or more"),
+}
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    folder = resources.files("mmfusion") / "recipes"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def resolve(
+    variant: str,
+    *,
+    recipe: str = "default",
+    file: Path | None = None,
+    overrides: dict | None = None,
+) -> Config:
+    """Puts together the configuration of one run: recipe, then file, then overrides.
+
+    Args:
+        variant: a name from `mmfusion.models.VARIANTS`.
+        recipe: a name from `recipe_names`.
+        file: a TOML file in the form of a recipe; it may hold only what differs.
+        overrides: values by dotted key, such as `{"training.epochs": 3}`.
+
+    Raises:
+        UserError: an unknown recipe or key, a value of the wrong type or out of range, a bad file.
+    """
+    if recipe not in recipe_names():
+        raise UserError(f"unknown recipe {recipe!r}; there are: {', '.join(recipe_names())}")
+    text = (resources.files("mmfusion") / "recipes" / f"{recipe}.toml").read_text("utf-8")
+    values = _for_variant(tomllib.loads(text), variant)
+    if file is not None:
+        values = _merge(values, _for_variant(_read_toml(file), variant))
+    for key, value in (overrides or {}).items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = _merge(values, value)
+    return from_dict(
+        {**values, "variant": variant, "recipe": recipe}, where=str(file) if file else f"recipe {recipe}"
+    )
+
+
+def from_dict(values: dict, *, where: str) -> Config:
+    """Builds a `Config` from plain dicts; `where` names their origin in errors.
+
+    Raises:
+        UserError: a key that is unknown or missing, a value of the wrong type or out of range.
+    """
+    return _build(Config, values, "", where)
+
+
+def _read_toml(file: Path) -> dict:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the config file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid TOML: {error}") from error
+
+
+def _for_variant(values: dict, variant: str) -> dict:
+    """Drops the `variants` table after laying the one variant's values over the rest."""
+    values = dict(values)
+    return _merge(values, values.pop("variants", {}).get(variant, {}))
+
+
+def _merge(below: dict, above: dict) -> dict:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _build(cls, values, prefix: str, where: str):
+    """One dataclass from a dict; recurses into the dataclasses among its fields."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: {prefix.rstrip('.')} must be a table, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise UserError(f"{where}: unknown key {prefix}{key}{hint}")
+    fields = {}
+    for key, hint in hints.items():
+        name = f"{prefix}{key}"
+        if key not in values:
+            raise UserError(f"{where}: the key {name} is missing")
+        if dataclasses.is_dataclass(hint):
+            fields[key] = _build(hint, values[key], f"{name}.", where)
+        else:
+            fields[key] = _typed(values[key], hint, name, where)
+            _check_range(fields[key], name, where)
+    return cls(**fields)
+
+
+def _typed(value, hint, name: str, where: str):
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where}: {name} must be a list, not {value!r}")
+        value = tuple(_typed(v, typing.get_args(hint)[0], name, where) for v in value)
+    elif hint is float and type(value) is int:
+        value = float(value)
+    elif type(value) is not hint:
+        raise UserError(f"{where}: {name} must be {_TYPE_NAMES[hint]}, not {value!r}")
+    return value
+
+
+def _check_range(value, name: str, where: str) -> None:
+    key = name.rsplit(".", 1)[-1]
+    check, meaning = _RANGES.get(name, (None, ""))
+    if key.endswith("dropout"):
+        check, meaning = (lambda v: 0 <= v < 1), "from 0 to below 1"
+    elif key in _SIZES:
+        sizes = value if isinstance(value, tuple) else (value,)
+        check, meaning = (lambda _: min(sizes, default=1) >= 1), "at least 1"
+    if check and not check(value):
+        shown = list(value) if isinstance(value, tuple) else value
+        raise UserError(f"{where}: {name} must be {meaning}, not {shown!r}")
+
+
+_SIZES = (
+    "max_tokens batch_size filters dense_units embedding_dim lstm_units patch_size width heads blocks units "
+    "epochs"
+).split()
+_TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}

@@ -1,0 +1,143 @@
+"""The one source of (poster, tokens, labels), for every variant and every split."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+# Overviews are padded to the smallest of these that holds the batch's longest, then to `max_tokens`.
+# Half of the films have up to 25 words and a recurrent step costs the same for a word as for padding.
+BUCKETS = (16, 24, 32, 40, 64)
+
+MAX_SHIFT = 0.06  # of the poster's side, each way
+MAX_TURN = 0.12  # radians, each way; about 7 degrees
+
+
+class Source:
+    """Films held in memory, as uint8 posters and padded tokens, and given out in batches.
+
+    A batch is (poster, tokens, labels): float32 (B, H, W, 3) in [0, 1], int32 (B, T), float32 (B, G).
+    The order of training films and their augmentation are functions of (seed, epoch) alone, so an
+    interrupted training can go on as if nothing had happened.
+    """
+
+    def __init__(self, posters: np.ndarray, tokens: np.ndarray, labels: np.ndarray, batch_size: int):
+        """
+        Args:
+            posters: uint8 (N, H, W, 3).
+            tokens: int32 (N, max_tokens), padded with 0 at the end.
+            labels: float32 (N, G).
+            batch_size: films a batch.
+        """
+        self._posters = tf.constant(posters)
+        self._tokens = tf.constant(tokens)
+        self._labels = tf.constant(labels)
+        self._batch_size = batch_size
+        lengths = np.count_nonzero(tokens, axis=1)
+        longest = tokens.shape[1]
+        self._buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
+        self._bucket_of = np.searchsorted(self._buckets, lengths)
+
+    def training(
+        self, films: Sequence[int], *, seed: int, epochs: Sequence[int], augment: bool
+    ) -> tf.data.Dataset:
+        """The batches of the given epochs, one epoch after the other.
+
+        Films are shuffled one by one, then gathered into batches of similar length, and the batches
+        are shuffled.
+
+        Args:
+            films: row numbers of the training films.
+            seed: with the epoch's number it decides order and augmentation.
+            epochs: numbers of the epochs to give out, such as `range(first, last)`.
+            augment: flip, shift and turn posters.
+        """
+        films = np.asarray(films)
+
+        def rows():
+            for epoch in epochs:
+                for step, batch in enumerate(self._shuffled(films, seed, epoch)):
+                    yield batch, np.array([seed, epoch * 1_000_003 + step], np.int64)
+
+        dataset = tf.data.Dataset.from_generator(
+            rows,
+            output_signature=(tf.TensorSpec((None,), tf.int64), tf.TensorSpec((2,), tf.int64)),
+        )
+
+        def batch(rows, key):
+            poster, tokens, labels = self._gather(rows)
+            return (augment_posters(poster, key) if augment else poster), tokens, labels
+
+        count = self.steps(films) * len(epochs)
+        return _counted(dataset.map(batch, num_parallel_calls=2), count).prefetch(4)
+
+    def steps(self, films: Sequence[int]) -> int:
+        """Batches an epoch of these films."""
+        return len(self._in_batches(np.asarray(films)))
+
+    def ordered(self, films: Sequence[int]) -> tuple[tf.data.Dataset, np.ndarray]:
+        """These films once, without augmentation, in batches of similar length.
+
+        Returns:
+            The data set, and (N,) the row number of each film in the order in which they come.
+        """
+        batches = self._in_batches(np.asarray(films))
+        order = np.concatenate(batches)
+        dataset = tf.data.Dataset.from_generator(
+            lambda: iter(batches), output_signature=tf.TensorSpec((None,), tf.int64)
+        )
+        return _counted(dataset.map(self._gather, num_parallel_calls=2), len(batches)).prefetch(4), order
+
+    def _shuffled(self, films: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([seed, epoch])
+        batches = self._in_batches(rng.permutation(films))
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _in_batches(self, films: np.ndarray) -> list[np.ndarray]:
+        """Batches of films of one bucket each, in the order given; the rest of all buckets is filled up."""
+        films = films[np.argsort(self._bucket_of[films], kind="stable")]
+        return [films[i : i + self._batch_size] for i in range(0, len(films), self._batch_size)]
+
+    def _gather(self, rows):
+        tokens = tf.gather(self._tokens, rows)
+        longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1))
+        bucket = tf.reduce_min(tf.boolean_mask(self._buckets, self._buckets >= longest))
+        poster = tf.cast(tf.gather(self._posters, rows), tf.float32) / 255.0
+        return poster, tokens[:, :bucket], tf.gather(self._labels, rows)
+
+
+def _counted(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
+    """Tells Keras how many batches will come; a generator cannot."""
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches))
+
+
+def augment_posters(poster: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Flips, shifts and turns each poster by its own random amount.
+
+    Args:
+        poster: float32 (B, H, W, 3).
+        key: integer (2,); the same key gives the same pictures.
+
+    Returns:
+        float32 (B, H, W, 3); pixels from outside repeat the nearest edge.
+    """
+    count, height, width = tf.shape(poster)[0], poster.shape[1], poster.shape[2]
+    draw = tf.random.stateless_uniform((4, count), seed=key, minval=-1.0, maxval=1.0)
+    flip = tf.where(draw[0] < 0, -1.0, 1.0)
+    turn, shift_x, shift_y = draw[1] * MAX_TURN, draw[2] * MAX_SHIFT * width, draw[3] * MAX_SHIFT * height
+    cos, sin = tf.cos(turn), tf.sin(turn)
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    # Output pixel (x, y) is read at the input's (a x + b y + c, d x + e y + f): turn and flip about
+    # the middle, then shift.
+    a, b, d, e = flip * cos, -flip * sin, sin, cos
+    c = middle_x - a * middle_x - b * middle_y + shift_x
+    f = middle_y - d * middle_x - e * middle_y + shift_y
+    zero = tf.zeros_like(a)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=poster,
+        transforms=tf.stack([a, b, c, d, e, f, zero, zero], axis=1),  # (B, 8)
+        output_shape=tf.constant([height, width]),
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )

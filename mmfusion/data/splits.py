@@ -1,0 +1,87 @@
+"""Which films train, which choose, and which are only looked at in the end."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+from mmfusion.schema import SPLITS
+
+
+def split_films(
+    ids: Sequence[str],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    shares: Sequence[float],
+    seed: int,
+) -> dict[str, list[str]]:
+    """Splits films into train, validation and test, every genre in the same proportions.
+
+    Iterative stratification (Sechidis et al. 2011) over groups of films that must stay together.
+    The result depends on the set of films and the seed, not on the order of the films.
+
+    Args:
+        ids: N film ids, each once.
+        labels: (N, G) multi-hot genres.
+        groups: (N,) group numbers; films of one group (same overview or same poster) are not parted.
+        shares: shares of train, validation and test; they add up to 1.
+        seed: another seed gives another split.
+
+    Returns:
+        Sorted ids under "train", "validation" and "test".
+    """
+    order = np.argsort(np.asarray(ids))
+    ids, labels, groups = np.asarray(ids)[order], np.asarray(labels)[order], np.asarray(groups)[order]
+    # One row a group, in order of its first film: the union of the group's genres.
+    _, first, member_of = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    member_of = rank[member_of]
+    genres = np.zeros((len(first), labels.shape[1]), int)
+    np.maximum.at(genres, member_of, (labels > 0).astype(int))
+
+    everything = np.arange(len(genres))
+    rest, test = _stratified(everything, genres, shares[2], seed)
+    train, validation = _stratified(rest, genres, shares[1] / (shares[0] + shares[1]), seed)
+    return {
+        name: sorted(ids[np.isin(member_of, chosen)].tolist())
+        for name, chosen in zip(SPLITS, (train, validation, test), strict=True)
+    }
+
+
+def _stratified(rows: np.ndarray, genres: np.ndarray, share: float, seed: int):
+    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
+    kept, taken = next(splitter.split(rows, genres[rows]))
+    return rows[kept], rows[taken]
+
+
+def split_hash(split: dict[str, list[str]]) -> str:
+    """Names a split: runs with the same hash were trained and scored on the same films."""
+    return hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def duplicate_groups(keys: Sequence[Sequence[bytes | str]]) -> np.ndarray:
+    """Numbers films so that two that share a key, directly or through others, get one number.
+
+    Args:
+        keys: for each film its keys, such as its overview and its poster's bytes. An empty key says
+            nothing about a film and joins nothing.
+
+    Returns:
+        (N,) int group numbers.
+    """
+    parent = list(range(len(keys)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    seen: dict = {}
+    for i, film_keys in enumerate(keys):
+        for kind, key in enumerate(film_keys):
+            if key:
+                parent[root(i)] = root(seen.setdefault((kind, key), i))
+    return np.array([root(i) for i in range(len(keys))])

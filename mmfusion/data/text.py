@@ -1,0 +1,32 @@
+"""Where an overview becomes tokens: a vocabulary from training films, then int32 ids."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def fit_vocabulary(overviews: Sequence[str], size: int) -> list[str]:
+    """The most frequent words of these overviews, most frequent first.
+
+    Words are lower-cased and freed of punctuation. Entry 0 is padding (""), entry 1 stands for words
+    that are not in the list ("[UNK]").
+
+    Args:
+        overviews: those of the training films only.
+        size: the greatest length of the list, the two special entries included.
+    """
+    layer = keras.layers.TextVectorization(max_tokens=size)
+    layer.adapt(tf.data.Dataset.from_tensor_slices(list(overviews)).batch(1024))
+    return layer.get_vocabulary()
+
+
+def encode_overviews(overviews: Sequence[str], vocabulary: Sequence[str], max_tokens: int) -> np.ndarray:
+    """Overviews as int32 (N, max_tokens): 0 padding, 1 out of vocabulary; longer ones are cut."""
+    layer = keras.layers.TextVectorization(
+        vocabulary=list(vocabulary[2:]), output_sequence_length=max_tokens
+    )
+    if not len(overviews):
+        return np.zeros((0, max_tokens), np.int32)
+    return np.asarray(layer(tf.constant(list(overviews))), np.int32)

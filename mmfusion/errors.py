@@ -1,0 +1,30 @@
+"""What a person is told when something is wrong, and how a command ends."""
+
+import os
+import sys
+from collections.abc import Callable
+
+INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
+
+
+class UserError(Exception):
+    """Something the user can put right; its message is one line: what is wrong, where, what to do."""
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Runs a command's `main` and returns its exit code: 0, 2 after a `UserError`, 130 after Ctrl-C."""
+    # TensorFlow's start-up notices would bury our own lines; a user's own setting wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        main()
+    except UserError as error:
+        print(f"mmfusion: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmmfusion: interrupted; a training run goes on with --resume", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `... | head` closed our output; there is nobody left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

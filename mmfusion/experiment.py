@@ -1,0 +1,299 @@
+"""The only place where data meets models: a Config in, a run folder with a trained model out."""
+
+import dataclasses
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mmfusion
+from mmfusion.checkpoint import Checkpoint, EpochSeeds, save_model
+from mmfusion.config import Config
+from mmfusion.data.films import Films, encoded_posters, load_films
+from mmfusion.data.source import Source
+from mmfusion.data.splits import split_films, split_hash
+from mmfusion.data.text import encode_overviews, fit_vocabulary
+from mmfusion.errors import UserError
+from mmfusion.models import build_model
+from mmfusion.models.base import Precision, Recall
+from mmfusion.reports.panels import choose_films
+from mmfusion.runs import Predictions, Run
+from mmfusion.schema import as_model_inputs
+
+PARTS = ("cnn", "bilstm")  # what late fusion is made of: its poster model and its overview model
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Films with all that is decided from them before training."""
+
+    films: Films
+    split: dict[str, list[str]]
+    vocabulary: list[str]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of a split's films."""
+        return self.films.rows(self.split[split])
+
+
+def train(
+    config: Config,
+    folder: Path,
+    cache: Path,
+    *,
+    parts: Mapping[str, Config] | Sequence[Path] = (),
+    tensorboard: bool = False,
+) -> Run:
+    """Trains one variant into a new run folder; everything but the report is in it afterwards.
+
+    Args:
+        config: what to train, on which films.
+        folder: the run folder; it must not exist yet.
+        cache: where prepared films are kept.
+        parts: for late fusion, either the configurations of its `cnn` and `bilstm`, which are then
+            trained into the run folder, or two finished runs.
+        tensorboard: also write TensorBoard logs, into the run folder.
+
+    Raises:
+        UserError: the folder exists, the films cannot be read, or the parts do not fit.
+    """
+    prepared = _prepare(config, cache)
+    given = []
+    if parts and not isinstance(parts, Mapping):
+        given = _check_parts([Run.open(folder) for folder in parts], prepared, config)
+    if config.variant == "late":
+        encoders = parts if isinstance(parts, Mapping) else {p.config.variant: p.config for p in given}
+        config = dataclasses.replace(
+            config,
+            poster_encoder=encoders["cnn"].poster_encoder,
+            overview_encoder=encoders["bilstm"].overview_encoder,
+        )
+    run = _create(folder, config, prepared)
+    for part in given:
+        run.copy_part(part)
+    if isinstance(parts, Mapping):
+        for variant, part_config in parts.items():
+            _create(run.part(variant).folder, part_config, prepared)
+    _fit_and_predict(run, config, prepared, cache, tensorboard)
+    return run
+
+
+def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
+    """Goes on with a run that was interrupted; its results are those of an uninterrupted one.
+
+    Raises:
+        UserError: the films are no longer those of the run's start.
+    """
+    config, facts = run.config, run.facts
+    prepared = _prepare(config, cache)
+    if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
+        raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+    _fit_and_predict(run, config, prepared, cache, tensorboard)
+    return run
+
+
+def load_model(run: Run) -> keras.Model:
+    """The run's model: rebuilt from its `config.json`, then given its weights; no stored code is run.
+
+    Raises:
+        UserError: the weights cannot be read or do not fit the configuration.
+    """
+    model = build_model(_with_vocabulary(run.config, run.vocabulary), len(run.genres))
+    try:
+        model.load_weights(run.model_file)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
+    return model
+
+
+def predict(
+    run: Run, posters: np.ndarray, overviews: Sequence[str], labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Genre probabilities of any films.
+
+    Args:
+        run: a finished run.
+        posters: uint8 (N, H, W, 3); all zeros where there is none.
+        overviews: N texts; "" where there is none.
+        labels: not needed; taken so that a data set can be passed as it is.
+
+    Returns:
+        float32 (N, G), in the order of the run's genres.
+    """
+    data = run.config.data
+    tokens = encode_overviews(overviews, run.vocabulary, data.max_tokens)
+    if labels is None:
+        labels = np.zeros((len(overviews), len(run.genres)), np.float32)
+    source = Source(posters, tokens, labels, data.batch_size)
+    return _sigmoid(_logits(load_model(run), source, np.arange(len(overviews))))
+
+
+def _prepare(config: Config, cache: Path) -> Prepared:
+    films = load_films(config.data, cache)
+    split = films.official_split or split_films(
+        films.ids, films.labels, films.groups, config.data.split, config.seed
+    )
+    empty = [name for name, ids in split.items() if not ids]
+    if empty:
+        raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
+    training = [films.overviews[row] for row in films.rows(split["train"])]
+    return Prepared(films, split, fit_vocabulary(training, config.data.vocabulary_size))
+
+
+def _create(folder: Path, config: Config, prepared: Prepared) -> Run:
+    """Makes the run folder and writes into it all that is decided before training."""
+    films, split = prepared.films, prepared.split
+    facts = {
+        "fingerprint": films.fingerprint,
+        "split": split_hash(split),
+        "films": {name: len(ids) for name, ids in split.items()},
+        "parameters": _build(config, prepared).count_params(),
+        "versions": {
+            "mmfusion": mmfusion.__version__,
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+        "cores": os.cpu_count(),
+    }
+    run = Run.create(folder, config, facts)
+    run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
+    return run
+
+
+def _check_parts(parts: list[Run], prepared: Prepared, config: Config) -> list[Run]:
+    """Refuses parts that were not trained on just these films."""
+    variants = sorted(part.config.variant for part in parts)
+    if variants != sorted(PARTS):
+        raise UserError(f"--parts needs a cnn run and a bilstm run, not {' and '.join(variants)}")
+    for part in parts:
+        for what, ours, theirs in (
+            ("source of films", prepared.films.fingerprint, part.facts["fingerprint"]),
+            ("split", split_hash(prepared.split), part.facts["split"]),
+            ("list of genres", prepared.films.genres, part.genres),
+            ("vocabulary", prepared.vocabulary, part.vocabulary),
+            ("poster size", config.data.poster_size, part.config.data.poster_size),
+            ("number of tokens", config.data.max_tokens, part.config.data.max_tokens),
+        ):
+            if ours != theirs:
+                raise UserError(
+                    f"--parts {part.folder} has another {what} than this run would have; "
+                    "train both with the same data, recipe and --seed"
+                )
+    return parts
+
+
+def _build(config: Config, prepared: Prepared) -> keras.Model:
+    return build_model(_with_vocabulary(config, prepared.vocabulary), len(prepared.films.genres))
+
+
+def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
+    """A small data set has fewer words than the configuration allows; the embedding has one row each."""
+    data = dataclasses.replace(config.data, vocabulary_size=len(vocabulary))
+    return dataclasses.replace(config, data=data)
+
+
+def _fit_and_predict(run: Run, config: Config, prepared: Prepared, cache: Path, tensorboard: bool) -> None:
+    if config.variant == "late":
+        for variant in PARTS:
+            part = run.part(variant)
+            if not part.trained:
+                print(f"\nPart of late fusion: {variant}")
+                _fit_and_predict(part, part.config, prepared, cache, tensorboard)
+    keras.utils.set_random_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
+    films = prepared.films
+    tokens = encode_overviews(films.overviews, prepared.vocabulary, config.data.max_tokens)
+    source = Source(films.posters, tokens, films.labels, config.data.batch_size)
+    model = _build(config, prepared)
+    if config.variant == "late":
+        _fit_combiner(model, run, source, prepared)
+    else:
+        _fit(model, run, config, source, prepared, tensorboard)
+        model.load_weights(run.model_file)  # those of the best epoch
+    predictions = {}
+    for split in ("validation", "test"):
+        rows = prepared.rows(split)
+        predictions[split] = Predictions(
+            tuple(prepared.split[split]), films.labels[rows], _sigmoid(_logits(model, source, rows))
+        )
+    run.write_predictions(predictions)
+    test = predictions["test"]
+    shown = choose_films(test.ids, test.y_true, test.y_prob)
+    overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown))}
+    run.write_films(encoded_posters(config.data, cache, shown), overviews)
+    run.state_file.unlink(missing_ok=True)
+
+
+def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, tensorboard: bool) -> None:
+    """Trains by gradients; the best epoch is in the run folder afterwards."""
+    training = config.training
+    model.compile(
+        optimizer=keras.optimizers.Adam(training.learning_rate),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[
+            Precision(name="precision"),
+            Recall(name="recall"),
+            keras.metrics.AUC(curve="PR", from_logits=True, name="pr_auc"),
+        ],
+    )
+    rows = prepared.rows("train")
+    steps = source.steps(rows)
+    checkpoint = Checkpoint(run, patience=training.patience, steps=steps)
+    first = checkpoint.restore(model)
+    if first >= training.epochs or checkpoint.stopped_early:
+        return
+    callbacks = [
+        EpochSeeds(config.seed),
+        keras.callbacks.LearningRateScheduler(
+            lambda epoch: training.learning_rate
+            * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
+        ),
+        checkpoint,
+    ]
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
+    epochs = range(first, training.epochs)
+    batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.data.augment)
+    validation, _ = source.ordered(prepared.rows("validation"))
+    model.fit(
+        batches.map(as_model_inputs),
+        validation_data=validation.map(as_model_inputs),
+        initial_epoch=first,
+        epochs=training.epochs,
+        steps_per_epoch=steps,
+        shuffle=False,  # the source has done it
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 2,  # a bar for a person, a line an epoch for a file
+    )
+
+
+def _fit_combiner(model, run: Run, source: Source, prepared: Prepared) -> None:
+    """Gives late fusion its parts' weights and fits the combiner on validation films."""
+    rows = prepared.rows("validation")
+    logits = []
+    for variant, part_model in zip(PARTS, (model.poster_model, model.overview_model)):
+        part_model.load_weights(run.part(variant).model_file)
+        logits.append(_logits(part_model, source, rows))
+    model.combiner.fit(*logits, prepared.films.labels[rows])
+    save_model(model, run.model_file)
+
+
+def _logits(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
+    """Logits (N, G) of these films, in the order of `rows`."""
+    batches, order = source.ordered(rows)
+    logits = model.predict(batches.map(as_model_inputs), verbose=0)
+    place = {row: i for i, row in enumerate(order)}
+    return logits[[place[row] for row in rows]]
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.ops.sigmoid(logits))

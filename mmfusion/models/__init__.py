@@ -1,0 +1,30 @@
+"""The variants: where, if anywhere, the modalities meet. Every model gives logits (B, G)."""
+
+from importlib import import_module
+
+# Every variant: its name on the command line and of its file -> its class. A line here and a file
+# with such a class make a new one. Plain names, so that `--help` can list them without TensorFlow.
+VARIANTS = {
+    "cnn": "CNN",
+    "bilstm": "BiLSTM",
+    "early": "EarlyFusion",
+    "joint": "JointFusion",
+    "late": "LateFusion",
+}
+
+
+def build_model(config, num_genres: int):
+    """Builds the model of `config.variant`, with all its weights made.
+
+    Args:
+        config: a `mmfusion.config.Config`.
+        num_genres: G.
+
+    Returns:
+        A `GenreModel` that takes {"poster", "tokens"} and gives logits (B, G).
+    """
+    module = import_module(f"mmfusion.models.{config.variant}")
+    model = getattr(module, VARIANTS[config.variant]).from_run_config(config, num_genres)
+    size = config.data.poster_size
+    model.build({"poster": (None, size, size, 3), "tokens": (None, None)})
+    return model

@@ -1,0 +1,65 @@
+"""What all variants have in common: inputs, logits, and how they are saved."""
+
+import keras
+
+from mmfusion.schema import POSTER, TOKENS
+
+
+class GenreModel(keras.Model):
+    """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "tokens": (B, T) int32}, gives logits (B, G).
+
+    A subclass names the layers that it was handed in `handed`, and they are saved with it.
+    """
+
+    handed: tuple[str, ...] = ()
+
+    def __init__(self, num_genres: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_genres = num_genres
+
+    @classmethod
+    def from_run_config(cls, config, num_genres: int) -> "GenreModel":
+        """Builds the variant as a `mmfusion.config.Config` describes it."""
+        raise NotImplementedError(f"{cls.__name__} does not say how it is built from a Config")
+
+    def build(self, input_shape):
+        """Makes all weights by one call on symbolic inputs; without it, loading would restore none.
+
+        Args:
+            input_shape: {"poster": (None, H, W, 3), "tokens": (None, None)}.
+        """
+        if self.built:
+            return
+        self.built = True
+        self(
+            {
+                POSTER: keras.KerasTensor(input_shape[POSTER], "float32"),
+                TOKENS: keras.KerasTensor(input_shape[TOKENS], "int32"),
+            }
+        )
+
+    def get_config(self) -> dict:
+        layers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.handed}
+        return {**super().get_config(), "num_genres": self.num_genres, **layers}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "GenreModel":
+        layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.handed}
+        return cls(**{**config, **layers})
+
+
+class _OnLogits:
+    """Makes a metric that expects probabilities take logits."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        return super().update_state(y_true, keras.ops.sigmoid(y_pred), sample_weight)
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class Precision(_OnLogits, keras.metrics.Precision):
+    """Of the genres given a probability above 0.5, the share that is right (micro, from logits)."""
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class Recall(_OnLogits, keras.metrics.Recall):
+    """Of the true genres, the share given a probability above 0.5 (micro, from logits)."""

@@ -1,0 +1,33 @@
+"""Overviews only."""
+
+import keras
+
+from mmfusion.models.base import GenreModel
+from mmfusion.models.encoders import OverviewEncoder
+from mmfusion.schema import TOKENS
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class BiLSTM(GenreModel):
+    """The modalities meet nowhere: genres from the overview alone, by a bidirectional LSTM.
+
+    Args:
+        num_genres: G.
+        overview_encoder: tokens (B, T) -> features (B, D).
+    """
+
+    handed = ("overview_encoder",)
+
+    def __init__(self, num_genres: int, *, overview_encoder: keras.Layer, **kwargs):
+        super().__init__(num_genres, **kwargs)
+        self.overview_encoder = overview_encoder
+        self.head = keras.layers.Dense(num_genres, name="head")
+
+    @classmethod
+    def from_run_config(cls, config, num_genres):
+        encoder = OverviewEncoder.from_run_config(config.overview_encoder, config.data.vocabulary_size)
+        return cls(num_genres, overview_encoder=encoder, name="bilstm")
+
+    def call(self, inputs, training=False):
+        features = self.overview_encoder(inputs[TOKENS], training=training)  # (B, D)
+        return self.head(features)  # (B, G) logits

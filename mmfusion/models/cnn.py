@@ -1,0 +1,33 @@
+"""Posters only."""
+
+import keras
+
+from mmfusion.models.base import GenreModel
+from mmfusion.models.encoders import PosterEncoder
+from mmfusion.schema import POSTER
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class CNN(GenreModel):
+    """The modalities meet nowhere: genres from the poster alone, by a convolutional network.
+
+    Args:
+        num_genres: G.
+        poster_encoder: posters (B, H, W, 3) -> features (B, D).
+    """
+
+    handed = ("poster_encoder",)
+
+    def __init__(self, num_genres: int, *, poster_encoder: keras.Layer, **kwargs):
+        super().__init__(num_genres, **kwargs)
+        self.poster_encoder = poster_encoder
+        self.head = keras.layers.Dense(num_genres, name="head")
+
+    @classmethod
+    def from_run_config(cls, config, num_genres):
+        encoder = PosterEncoder.from_run_config(config.poster_encoder)
+        return cls(num_genres, poster_encoder=encoder, name="cnn")
+
+    def call(self, inputs, training=False):
+        features = self.poster_encoder(inputs[POSTER], training=training)  # (B, D)
+        return self.head(features)  # (B, G) logits

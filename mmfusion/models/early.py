@@ -1,0 +1,160 @@
+"""Early fusion."""
+
+import keras
+from keras import layers, ops
+
+from mmfusion.errors import UserError
+from mmfusion.models.base import GenreModel
+from mmfusion.schema import PADDING, POSTER, TOKENS
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class TransformerBlock(layers.Layer):
+    """Self-attention and two dense layers, each behind a normalisation (Xiong et al. 2020).
+
+    Args:
+        width: D, of the sequence's elements.
+        heads: of the attention; they divide `width`.
+        dropout: on the attention weights and on what either half adds.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.heads = heads
+        self.dropout = dropout
+        self.attention_norm = layers.LayerNormalization(epsilon=1e-6)
+        self.attention = layers.MultiHeadAttention(heads, width // heads, dropout=dropout)
+        self.mlp_norm = layers.LayerNormalization(epsilon=1e-6)
+        self.mlp = keras.Sequential([layers.Dense(2 * width, "gelu"), layers.Dense(width)])
+        self.drop = layers.Dropout(dropout)
+
+    def build(self, input_shape):
+        self.attention_norm.build(input_shape)
+        self.attention.build(input_shape, input_shape)
+        self.mlp_norm.build(input_shape)
+        self.mlp.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, sequence, attention_mask, training=False):
+        normed = self.attention_norm(sequence)  # (B, S, D)
+        added = self.attention(normed, normed, attention_mask=attention_mask, training=training)
+        sequence = sequence + self.drop(added, training=training)  # (B, S, D)
+        added = self.mlp(self.mlp_norm(sequence))
+        return sequence + self.drop(added, training=training)  # (B, S, D)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "heads": self.heads,
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class EarlyFusion(GenreModel):
+    """The modalities meet before anything has encoded either: patches and words are one sequence.
+
+    Early fusion (type I of Huang et al. 2020, npj Digital Medicine 3:136; Snoek et al. 2005): poster
+    patches and words become vectors of one width by one linear map or table look-up each, get a
+    modality and a position embedding, and one Transformer encoder reads them together (as in ViLT, Kim
+    et al. 2021).
+
+    Args:
+        num_genres: G.
+        vocabulary_size: number of token ids, padding included.
+        max_tokens: the longest overview.
+        patch_size: P, pixels a side of a patch; it divides the poster's sides.
+        width: D, of the sequence's elements.
+        heads: of each block's attention.
+        blocks: of the encoder.
+        dropout: in the encoder, and before the head.
+    """
+
+    def __init__(
+        self,
+        num_genres: int,
+        *,
+        vocabulary_size: int,
+        max_tokens: int,
+        patch_size: int,
+        width: int,
+        heads: int,
+        blocks: int,
+        dropout: float,
+        **kwargs,
+    ):
+        super().__init__(num_genres, **kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.max_tokens = max_tokens
+        self.patch_size = patch_size
+        self.width = width
+        self.heads = heads
+        self.blocks = blocks
+        self.dropout = dropout
+
+        self.to_patches = layers.Conv2D(width, patch_size, patch_size, name="to_patches")
+        self.patch_position = PositionEmbedding(name="patch_position")
+        self.word_embedding = layers.Embedding(vocabulary_size, width, name="word_embedding")
+        self.word_position = layers.Embedding(max_tokens, width, name="word_position")
+        self.modality = layers.Embedding(2, width, name="modality")
+        self.embedding_dropout = layers.Dropout(dropout)
+        self.encoder = [TransformerBlock(width, heads, dropout) for _ in range(blocks)]
+        self.norm = layers.LayerNormalization(epsilon=1e-6)
+        self.head_dropout = layers.Dropout(dropout)
+        self.head = layers.Dense(num_genres, name="head")
+
+    @classmethod
+    def from_run_config(cls, config, num_genres):
+        early, size = config.early, config.data.poster_size
+        if size % early.patch_size:
+            raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
+        if early.width % early.heads:
+            raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")
+        return cls(
+            num_genres,
+            vocabulary_size=config.data.vocabulary_size,
+            max_tokens=config.data.max_tokens,
+            **vars(early),
+            name="early",
+        )
+
+    def call(self, inputs, training=False):
+        poster, tokens = inputs[POSTER], inputs[TOKENS]
+        patches = self.to_patches(poster)  # (B, H/P, W/P, D)
+        patches = ops.reshape(patches, (-1, patches.shape[1] * patches.shape[2], self.width))  # (B, N, D)
+        patches = self.patch_position(patches) + self.modality(ops.zeros((1,), "int32"))  # (B, N, D)
+        words = self.word_embedding(tokens)  # (B, T, D)
+        places = ops.arange(ops.shape(tokens)[1])  # (T,)
+        words = words + self.word_position(places) + self.modality(ops.ones((1,), "int32"))  # (B, T, D)
+        sequence = ops.concatenate([patches, words], axis=1)  # (B, N + T, D), here the modalities meet
+        there = ops.concatenate(
+            [ops.ones_like(patches[:, :, 0], "bool"), ops.not_equal(tokens, PADDING)], axis=1
+        )  # (B, N + T)
+        sequence = self.embedding_dropout(sequence, training=training)
+        for block in self.encoder:
+            sequence = block(sequence, there[:, None, :], training=training)  # (B, N + T, D)
+        sequence = self.norm(sequence)
+        weight = ops.cast(there, sequence.dtype)[:, :, None]  # (B, N + T, 1)
+        pooled = ops.sum(sequence * weight, axis=1) / ops.sum(weight, axis=1)  # (B, D)
+        return self.head(self.head_dropout(pooled, training=training))  # (B, G) logits
+
+    def get_config(self) -> dict:
+        names = "vocabulary_size max_tokens patch_size width heads blocks dropout".split()
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class PositionEmbedding(layers.Layer):
+    """Adds a learned vector to each place of a sequence of fixed length: (B, N, D) -> (B, N, D)."""
+
+    def build(self, input_shape):
+        self.position = self.add_weight(shape=input_shape[1:], initializer="random_normal", name="position")
+        super().build(input_shape)
+
+    def call(self, sequence):
+        return sequence + self.position

@@ -1,0 +1,26 @@
+"""The batch contract: what every data set yields and every model reads.
+
+One element of the source is a triple:
+
+    poster  (B, H, W, 3)  float32 in [0, 1]   all zeros: no poster
+    tokens  (B, T)        int32               0 padding, 1 out of vocabulary; all padding: no overview
+    labels  (B, G)        float32 multi-hot   G genres in the data set's own order
+"""
+
+POSTER = "poster"
+TOKENS = "tokens"
+MODALITIES = (POSTER, TOKENS)
+
+CHANNELS = 3
+PADDING = 0
+OUT_OF_VOCABULARY = 1
+
+SPLITS = ("train", "validation", "test")
+
+
+def as_model_inputs(poster, tokens, labels):
+    """Turns the triple into what `fit` reads: ({"poster", "tokens"}, labels).
+
+    Keras would take a bare triple for (inputs, targets, sample weights).
+    """
+    return {POSTER: poster, TOKENS: tokens}, labels
