@@ -1,12 +1,220 @@
-def write_report(run): pass
-def summary(runs): 
-    from sklearn.metrics import average_precision_score, log_loss
-    import numpy as np
-    out=[]
-    for r in runs:
-        for s in ("validation","test"):
-            p=r.predictions(s); y=p.y_true; ok=y.sum(0)>0
-            bce=-np.mean(np.where(y>0,np.log(np.clip(p.y_prob,1e-7,1)),np.log(np.clip(1-p.y_prob,1e-7,1))))
-            ap=average_precision_score(y[:,ok],p.y_prob[:,ok],average=None)
-            out.append(f"{r.name} {s} bce {bce:.4f} micro {average_precision_score(y,p.y_prob,average='micro'):.4f} macro {ap.mean():.4f} "+(str(dict(zip(np.array(r.genres)[ok],ap.round(2)))) if s=='test' and len(r.genres)<10 else ''))
-    return "\n".join(out)
+"""Finished runs in, reports out: everything here is made from run folders alone, without TensorFlow."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmfusion.errors import UserError
+from mmfusion.files import write_atomically
+from mmfusion.reports import figures, metrics, panels, tables
+from mmfusion.runs import Predictions, Run
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One run's predictions on some films, with their scores."""
+
+    run: Run
+    predictions: Predictions
+    report: dict  # as in report.json
+
+
+def score(run: Run, split: str, predictions: Predictions | None = None) -> Scored:
+    """Scores a run.
+
+    Args:
+        run: a trained run.
+        split: "validation" or "test", or a word for other films.
+        predictions: those of other films; without it the run's own of that split.
+
+    Returns:
+        The scores; `report` is what `report.json` holds.
+    """
+    validation = run.predictions("validation")
+    found = predictions or run.predictions(split)
+    thresholds = metrics.tune_thresholds(validation.y_true, validation.y_prob)
+    config, facts = run.config, run.facts
+    frequencies = np.array(facts["genre_counts"]["train"]) / facts["films"]["train"]
+    guess, guess_validation = (np.tile(frequencies, (len(y), 1)) for y in (found.y_true, validation.y_true))
+    parts = run.parts
+    report = {
+        "name": run.name,
+        "variant": config.variant,
+        "dataset": config.data.dataset,
+        "fingerprint": facts["fingerprint"],
+        "split": split,
+        "split_hash": facts["split"],
+        "seed": config.seed,
+        "films": len(found.ids),
+        "parameters": facts["parameters"],
+        "epochs": sum(len(r.history) for r in [run, *parts]),
+        "train_seconds": round(sum(e["seconds"] for r in [run, *parts] for e in r.history), 1),
+        "metrics": metrics.overall(found.y_true, found.y_prob, thresholds),
+        "frequencies": metrics.overall(
+            found.y_true, guess, metrics.tune_thresholds(validation.y_true, guess_validation)
+        ),
+        "genres": metrics.by_genre(run.genres, found.y_true, found.y_prob, thresholds),
+    }
+    return Scored(run, found, report)
+
+
+def check_comparable(scored: Sequence[Scored]) -> None:
+    """Refuses to put runs side by side that were not scored on the same films and genres.
+
+    Raises:
+        UserError: it names the two runs and what differs.
+    """
+    first = scored[0]
+    for other in scored[1:]:
+        if other.run.genres != first.run.genres:
+            what = "other genres"
+        elif other.predictions.ids != first.predictions.ids:
+            what = f"other {first.report['split']} films"
+        elif not np.array_equal(other.predictions.y_true, first.predictions.y_true):
+            what = "other true genres of the same films"
+        else:
+            continue
+        raise UserError(
+            f"{other.run.folder} has {what} than {first.run.folder}; train both on the same data and --seed"
+        )
+
+
+def summary(scored: Sequence[Scored]) -> str:
+    """What the terminal shows: the overall table, and by genre one run or several side by side."""
+    report = scored[0].report
+    genres = tables.genre_table(report) if len(scored) == 1 else _comparison(scored)
+    head = f"{report['dataset']}, {report['films']} {report['split']} films; F1 at thresholds tuned on validation"
+    sentence = tables.undefined_sentence(report)
+    parts = [head, tables.overall_table([s.report for s in scored]), genres, sentence]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _comparison(scored: Sequence[Scored]) -> str:
+    return tables.comparison_table([s.report for s in scored])
+
+
+def write_report(run: Run) -> Scored:
+    """Writes `report.json`, `report.md` and figures of the test films into the run's own folder."""
+    scored = score(run, "test")
+    _write([scored], run.folder)
+    return scored
+
+
+def write_comparison(scored: Sequence[Scored], folder: Path) -> None:
+    """Writes the same for several runs, or for other films, into any folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}") from error
+    _write(scored, folder)
+
+
+def _write(scored: Sequence[Scored], folder: Path) -> None:
+    pictures = folder / "figures"
+    pictures.mkdir(exist_ok=True)
+    drawn = _draw(scored, pictures)
+    write_atomically(folder / "report.md", _markdown(scored, drawn))
+    reports = [s.report for s in scored]
+    # Last of all: a run with a report.json is finished.
+    content = reports[0] if len(reports) == 1 else {"runs": reports}
+    write_atomically(folder / "report.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _draw(scored: Sequence[Scored], folder: Path) -> dict[str, str]:
+    """Draws everything; returns what each picture shows, by file name."""
+    drawn = {}
+    histories = {}
+    for one in scored:
+        for run in [one.run, *one.run.parts]:
+            name = run.name if run is one.run else f"{one.run.name}, part {run.name}"
+            if run.history:
+                histories[name] = run.history
+    if histories:
+        figures.draw_curves(histories, folder / "curves.png")
+        drawn["curves.png"] = "Training and validation curves; the grey line is the epoch that was kept."
+    rows = [row for row in tables.by_frequency(scored[0].report["genres"]) if row["support"]]
+    order = [row["genre"] for row in rows]
+    aps = [{row["genre"]: row["ap"] for row in s.report["genres"]} for s in scored]
+    figures.draw_genres(
+        order,
+        [row["support"] / scored[0].report["films"] for row in rows],
+        {s.report["name"]: [ap[genre] for genre in order] for s, ap in zip(scored, aps)},
+        folder / "genres.png",
+    )
+    drawn["genres.png"] = "Average precision by genre, the most frequent at the top."
+    kept = {film: shown for one in scored for film, shown in one.run.films().items()}
+    ids = [film for film in scored[0].predictions.ids if film in kept]
+    if ids:
+        row_of = {film: row for row, film in enumerate(scored[0].predictions.ids)}
+        rows = [row_of[film] for film in ids]
+        mean = np.mean([s.predictions.y_prob[rows] for s in scored], axis=0)
+        well, badly = panels.choose_films(ids, scored[0].predictions.y_true[rows], mean)
+        for name, films in (("well", well), ("badly", badly)):
+            draw_films(scored, films, kept, f"{name.capitalize()} classified films", folder / f"{name}.png")
+            drawn[f"{name}.png"] = f"Films that were {name} classified; a tick marks a true genre."
+    return drawn
+
+
+def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) -> None:
+    """Draws the panel of some films, with the three most probable genres of each model.
+
+    Args:
+        scored: the models; their predictions hold these films.
+        films: ids.
+        kept: by id the poster (a file's path, or an open file) and the overview.
+        title: above the panel.
+        path: the PNG to write.
+    """
+    genres, split_of = scored[0].run.genres, _split_of(scored[0].run)
+    shown = []
+    for film in films:
+        row = scored[0].predictions.ids.index(film)
+        truth = scored[0].predictions.y_true[row]
+        poster, overview = kept[film]
+        top = {s.report["name"]: panels.top_genres(genres, s.predictions.y_prob[row]) for s in scored}
+        shown.append(
+            panels.Film(
+                title=f"{film} ({split_of[film]} film)" if film in split_of else film,
+                poster=poster,
+                overview=overview,
+                genres=tuple(genre for genre, there in zip(genres, truth) if there),
+                top=top,
+            )
+        )
+    panels.draw_panel(title, shown, path)
+
+
+def _split_of(run: Run) -> dict[str, str]:
+    return {film: split for split, films in run.split.items() for film in films}
+
+
+def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
+    report = scored[0].report
+    names = ", ".join(s.report["name"] for s in scored)
+    lines = [
+        f"# {names}: {report['films']} {report['split']} films of {report['dataset']}",
+        "",
+        f"Seed {report['seed']}, split {report['split_hash']}. One seed: differences of a point or two between "
+        "models can be chance. Probabilities are scored as they are (BCE, AP, LRAP, ROC-AUC); F1 at one "
+        "threshold a genre, chosen for its F1 on validation films. *Genre frequencies* gives every film the "
+        "shares of the training films.",
+        "",
+        tables.overall_table([s.report for s in scored]),
+        "",
+        tables.undefined_sentence(report),
+        "",
+    ]
+    if len(scored) > 1:
+        lines += ["## Average precision by genre", "", _comparison(scored), ""]
+    for one in scored:
+        r = one.report
+        cost = f"{r['parameters']:,} parameters, {r['epochs']} epochs, {r['train_seconds']:,.0f} s of training"
+        lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", ""]
+        lines += [tables.threshold_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
+    lines.append("## Figures")
+    for file, caption in drawn.items():
+        lines += ["", f"![{caption}](figures/{file})", "", caption]
+    return "\n".join(lines) + "\n"

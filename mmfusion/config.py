@@ -16,6 +16,8 @@ from pathlib import Path
 
 from mmfusion.errors import UserError
 
+COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -131,6 +133,7 @@ _RANGES = {
     ),
     "poster_encoder.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
     "overview_encoder.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
+    "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),
     "training.learning_rate": (lambda v: v > 0, "greater than 0"),
     "training.patience": (lambda v: v >= 0, "0 (never stop early) or more"),
 }
@@ -257,7 +260,6 @@ def _check_range(value, name: str, where: str) -> None:
 
 
 _SIZES = (
-    "max_tokens batch_size filters dense_units embedding_dim lstm_units patch_size width heads blocks units "
-    "epochs"
+    "max_tokens batch_size filters dense_units embedding_dim lstm_units patch_size width heads blocks units epochs"
 ).split()
 _TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}

@@ -13,9 +13,6 @@ class UserError(Exception):
 
 def run_command(main: Callable[[], None]) -> int:
     """Runs a command's `main` and returns its exit code: 0, 2 after a `UserError`, 130 after Ctrl-C."""
-    # TensorFlow's start-up notices would bury our own lines; a user's own setting wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         main()
     except UserError as error:

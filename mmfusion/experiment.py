@@ -23,10 +23,8 @@ from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.models.base import Precision, Recall
 from mmfusion.reports.panels import choose_films
-from mmfusion.runs import Predictions, Run
+from mmfusion.runs import PARTS, Predictions, Run
 from mmfusion.schema import as_model_inputs
-
-PARTS = ("cnn", "bilstm")  # what late fusion is made of: its poster model and its overview model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,26 +111,41 @@ def load_model(run: Run) -> keras.Model:
     return model
 
 
-def predict(
-    run: Run, posters: np.ndarray, overviews: Sequence[str], labels: np.ndarray | None = None
-) -> np.ndarray:
+def predict(run: Run, posters: np.ndarray, overviews: Sequence[str]) -> np.ndarray:
     """Genre probabilities of any films.
 
     Args:
         run: a finished run.
         posters: uint8 (N, H, W, 3); all zeros where there is none.
         overviews: N texts; "" where there is none.
-        labels: not needed; taken so that a data set can be passed as it is.
 
     Returns:
         float32 (N, G), in the order of the run's genres.
     """
     data = run.config.data
     tokens = encode_overviews(overviews, run.vocabulary, data.max_tokens)
-    if labels is None:
-        labels = np.zeros((len(overviews), len(run.genres)), np.float32)
+    labels = np.zeros((len(overviews), len(run.genres)), np.float32)  # not known and not read
     source = Source(posters, tokens, labels, data.batch_size)
     return _sigmoid(_logits(load_model(run), source, np.arange(len(overviews))))
+
+
+def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
+    """Predictions for some films of a data set that has the run's genres, in whatever order.
+
+    Raises:
+        UserError: the data set has other genres than the run.
+    """
+    if set(films.genres) != set(run.genres):
+        only_here = sorted(set(films.genres) - set(run.genres))
+        only_there = sorted(set(run.genres) - set(films.genres))
+        raise UserError(
+            f"the films have other genres than {run.folder}: only the films {only_here}, only the run {only_there}"
+        )
+    rows = films.rows(ids)
+    columns = [films.genres.index(genre) for genre in run.genres]
+    overviews = [films.overviews[row] for row in rows]
+    probabilities = predict(run, films.posters[rows], overviews)
+    return Predictions(tuple(ids), films.labels[rows][:, columns], probabilities)
 
 
 def _prepare(config: Config, cache: Path) -> Prepared:
@@ -154,6 +167,7 @@ def _create(folder: Path, config: Config, prepared: Prepared) -> Run:
         "fingerprint": films.fingerprint,
         "split": split_hash(split),
         "films": {name: len(ids) for name, ids in split.items()},
+        "genre_counts": {name: films.labels[prepared.rows(name)].sum(0).astype(int).tolist() for name in split},
         "parameters": _build(config, prepared).count_params(),
         "versions": {
             "mmfusion": mmfusion.__version__,
@@ -227,7 +241,8 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, cache: Path, 
         )
     run.write_predictions(predictions)
     test = predictions["test"]
-    shown = choose_films(test.ids, test.y_true, test.y_prob)
+    well, badly = choose_films(test.ids, test.y_true, test.y_prob)
+    shown = [*well, *badly]
     overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown))}
     run.write_films(encoded_posters(config.data, cache, shown), overviews)
     run.state_file.unlink(missing_ok=True)
@@ -254,8 +269,9 @@ def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, te
     callbacks = [
         EpochSeeds(config.seed),
         keras.callbacks.LearningRateScheduler(
-            lambda epoch: training.learning_rate
-            * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
+            lambda epoch: (
+                training.learning_rate * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
+            )
         ),
         checkpoint,
     ]

@@ -14,6 +14,8 @@ from mmfusion.config import Config
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
 
+PARTS = ("cnn", "bilstm")  # of late fusion: its poster model and its overview model
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -114,7 +116,7 @@ class Run:
     @property
     def parts(self) -> list["Run"]:
         """The parts of late fusion; none for the other variants."""
-        return [Run(file.parent) for file in sorted(self.folder.glob("parts/*/config.json"))]
+        return [self.part(variant) for variant in PARTS if self.part(variant).config_file.is_file()]
 
     def write_data(self, split: dict, genres: tuple[str, ...], vocabulary: list[str], skipped: dict) -> None:
         """Writes what was decided from the data before training."""
@@ -176,6 +178,11 @@ class Run:
         if found.y_true.shape != shape or found.y_prob.shape != shape:
             raise UserError(f"{self.predictions_file} does not fit genres.json: {found.y_prob.shape}, {shape}")
         return found
+
+    @property
+    def report(self) -> dict:
+        """The run's `report.json`."""
+        return self._read_json(self.report_file)
 
     def write_films(self, posters: dict[str, bytes], overviews: dict[str, str]) -> None:
         """Keeps some films whole, so that their pictures can be drawn from the run folder alone."""

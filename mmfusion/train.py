@@ -5,11 +5,12 @@ import sys
 import tomllib
 from pathlib import Path
 
-from mmfusion.config import recipe_names, resolve
+from mmfusion.config import COMBINERS, recipe_names, resolve
 from mmfusion.data import DATASETS
 from mmfusion.errors import UserError, run_command
 from mmfusion.models import VARIANTS
-from mmfusion.runs import Run
+from mmfusion.runs import PARTS, Run
+from mmfusion.startup import import_tensorflow
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--epochs", type=int, metavar="N", help="the most epochs to train")
     p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation and dropout")
     p.add_argument("--skip-bad", action="store_true", help="drop films that cannot be read, and list them")
-    p.add_argument("--combiner", choices=["mean", "weighted", "stacked"], help="late fusion's")
+    p.add_argument("--combiner", choices=COMBINERS, help="late fusion's")
     p.add_argument(
         "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of a finished cnn and bilstm run"
     )
@@ -63,6 +64,7 @@ def main() -> None:
         if not args.data_dir and not args.dataset:
             print("No --data-dir: using the embedded default, --dataset synthetic.", flush=True)
 
+    import_tensorflow()
     from mmfusion import assessment, experiment
     from mmfusion.data.films import cache_folder
 
@@ -72,12 +74,12 @@ def main() -> None:
     else:
         parts = args.parts or ()
         if args.variant == "late" and not args.parts:
-            parts = {variant: _config(args, variant) for variant in experiment.PARTS}
+            parts = {variant: _config(args, variant) for variant in PARTS}
         run = experiment.train(config, out, cache, parts=parts, tensorboard=args.tensorboard)
-    for finished in [*run.parts, run]:
-        assessment.write_report(finished)
-    print(assessment.summary([run]))
-    print(f"\nThe run is in {run.folder}")
+    for part in run.parts:
+        assessment.write_report(part)
+    scored = assessment.write_report(run)
+    print(f"\n{assessment.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
 
 
 def _config(args: argparse.Namespace, variant: str):

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from mmfusion.schema import CHANNELS
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
+_TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 
 
 class BadPoster(Exception):
@@ -32,7 +33,7 @@ def open_poster(encoded: bytes, max_size: int | None = None) -> Image.Image:
         with Image.open(io.BytesIO(encoded)) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:  # known from the header, before anything is decoded
-                raise BadPoster(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+                raise BadPoster(_TOO_LARGE)
             if max_size is not None:
                 picture.draft("RGB", (max_size, max_size))
             picture = ImageOps.exif_transpose(picture)
@@ -46,6 +47,8 @@ def open_poster(encoded: bytes, max_size: int | None = None) -> Image.Image:
             return picture.convert("RGB")
     except BadPoster:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, further up
+        raise BadPoster(_TOO_LARGE) from error
     # Pillow's decoders raise what they please on broken input, struct.error and SyntaxError included.
     except Exception as error:
         raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)") from error

@@ -38,9 +38,7 @@ class Source:
         self._buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
         self._bucket_of = np.searchsorted(self._buckets, lengths)
 
-    def training(
-        self, films: Sequence[int], *, seed: int, epochs: Sequence[int], augment: bool
-    ) -> tf.data.Dataset:
+    def training(self, films: Sequence[int], *, seed: int, epochs: Sequence[int], augment: bool) -> tf.data.Dataset:
         """The batches of the given epochs, one epoch after the other.
 
         Films are shuffled one by one, then gathered into batches of similar length, and the batches

@@ -56,15 +56,11 @@ class JointFusion(GenreModel):
     def from_run_config(cls, config, num_genres):
         joint = config.joint
         if joint.operator not in OPERATORS:
-            raise UserError(
-                f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}"
-            )
+            raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
         return cls(
             num_genres,
             poster_encoder=PosterEncoder.from_run_config(config.poster_encoder),
-            overview_encoder=OverviewEncoder.from_run_config(
-                config.overview_encoder, config.data.vocabulary_size
-            ),
+            overview_encoder=OverviewEncoder.from_run_config(config.overview_encoder, config.data.vocabulary_size),
             operator=OPERATORS[joint.operator](),
             units=joint.units,
             dropout=joint.dropout,

@@ -10,9 +10,6 @@ from mmfusion.models.base import GenreModel
 from mmfusion.models.bilstm import BiLSTM
 from mmfusion.models.cnn import CNN
 
-COMBINERS = ("mean", "weighted", "stacked")
-
-
 @keras.saving.register_keras_serializable(package="mmfusion")
 class Combiner(keras.layers.Layer):
     """Puts two models' decisions on each genre together; it is fitted, never trained by gradients.
@@ -21,7 +18,7 @@ class Combiner(keras.layers.Layer):
     weight; "stacked" is a logistic regression on the two logits, one for each genre (Wolpert 1992).
 
     Args:
-        kind: one of `COMBINERS`.
+        kind: one of `config.COMBINERS`.
     """
 
     def __init__(self, kind: str, **kwargs):

@@ -1,1 +1,5 @@
 """Labels and probabilities in, scores, tables and pictures out: NumPy, scikit-learn and matplotlib."""
+
+import matplotlib
+
+matplotlib.use("Agg")  # pictures go to files; there may be no screen

@@ -1,7 +1,87 @@
-from collections.abc import Sequence
+"""Pictures of single films: the poster, the overview, the true genres and what each model says."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import matplotlib.pyplot as plt
 import numpy as np
-def choose_films(ids, y_true, y_prob, number=6):
-    p = np.clip(y_prob, 1e-7, 1 - 1e-7)
-    loss = -np.mean(np.where(y_true > 0, np.log(p), np.log(1 - p)), axis=1)
-    order = np.argsort(loss, kind="stable")
-    return [ids[i] for i in [*order[:number], *order[-number:]]]
+from PIL import Image
+
+from mmfusion.reports.metrics import film_losses
+
+_COLUMNS = 2
+_LINES = 5  # of the overview, at the most
+_WIDTH, _HEAD = 6.0, 0.4  # inches: of a film with its text, and of the title
+_POSTER_WIDTH, _POSTER_HEIGHT = 1.1, 1.55  # inches, at the most
+
+
+@dataclass(frozen=True)
+class Film:
+    """What a panel shows of one film."""
+
+    title: str
+    poster: Path | BinaryIO
+    overview: str
+    genres: tuple[str, ...]
+    top: Mapping[str, Sequence[tuple[str, float]]]  # by model, its most probable genres
+
+
+def choose_films(
+    ids: Sequence[str], y_true: np.ndarray, y_prob: np.ndarray, number: int = 6
+) -> tuple[list[str], list[str]]:
+    """The films with the least and those with the greatest cross-entropy.
+
+    Args:
+        ids: N film ids.
+        y_true: (N, G) multi-hot.
+        y_prob: (N, G) probabilities.
+        number: of films on either side; fewer when there are not so many.
+
+    Returns:
+        Ids of well classified films, best first, and of badly classified ones, worst first.
+    """
+    order = np.argsort(film_losses(y_true, y_prob), kind="stable")
+    number = min(number, len(order) // 2)
+    return [ids[i] for i in order[:number]], [ids[i] for i in order[::-1][:number]]
+
+
+def top_genres(genres: Sequence[str], y_prob: np.ndarray, number: int = 3) -> list[tuple[str, float]]:
+    """The most probable genres of one film, (G,), with their probabilities."""
+    order = np.argsort(-np.asarray(y_prob), kind="stable")[:number]
+    return [(genres[i], float(y_prob[i])) for i in order]
+
+
+def draw_panel(title: str, films: Sequence[Film], path: Path) -> None:
+    """Writes one picture of these films, two side by side; a right genre has a tick."""
+    lines = max(len(_describe(film).splitlines()) for film in films)
+    height = max(_POSTER_HEIGHT, 0.165 * lines) + 0.2  # inches a film
+    rows = -(-len(films) // _COLUMNS)
+    page = plt.figure(figsize=(_COLUMNS * _WIDTH, rows * height + _HEAD))
+    page_width, page_height = page.get_size_inches()
+    page.text(0.1 / page_width, 1 - 0.1 / page_height, title, va="top", fontsize=12, fontweight="bold")
+    for number, film in enumerate(films):
+        row, column = divmod(number, _COLUMNS)
+        left, top = column * _WIDTH + 0.1, page_height - _HEAD - row * height  # inches
+        box = (left, top - _POSTER_HEIGHT, _POSTER_WIDTH, _POSTER_HEIGHT)
+        scale = (page_width, page_height, page_width, page_height)
+        axis = page.add_axes([inches / side for inches, side in zip(box, scale)], anchor="NE")
+        axis.axis("off")
+        with Image.open(film.poster) as poster:
+            axis.imshow(np.asarray(poster.convert("RGB")))
+        x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
+        page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25)
+    page.savefig(path, dpi=150)
+    plt.close(page)
+
+
+def _describe(film: Film) -> str:
+    # `$` would start a formula.
+    overview = textwrap.wrap(film.overview.replace("$", r"\$"), 74, max_lines=_LINES, placeholder=" …")
+    lines = [film.title, *(overview or ["(no overview)"]), "", f"true: {', '.join(film.genres) or 'none'}"]
+    for model, top in film.top.items():
+        said = (f"{genre} {p:.2f}{' ✓' if genre in film.genres else ''}" for genre, p in top)
+        lines.append(f"{model}: {', '.join(said)}")
+    return "\n".join(lines)

@@ -56,7 +56,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         def posters():
             for film, poster in _read_posters(folder, set(overviews)):
                 found.add(film)
-                yield film, lambda: poster
+                yield film, lambda poster=poster: poster
 
         bad |= find_bad_films(posters())
         bad |= {film: "poster missing" for film in overviews if film not in found}

@@ -21,8 +21,7 @@ CSV_NAME = "IMDB_overview_genres.csv"
 _CSV_COMMIT = "24ea10818ef8906cd06124c5e2cab975ec739c30"
 _POSTERS_COMMIT = "0f2cea5ba255a8197cd749135080c93c3c931d48"
 CSV_URL = (
-    "https://raw.githubusercontent.com/Rabia-Akhtr/Multimodal-imdb-genre-classification/"
-    f"{_CSV_COMMIT}/{CSV_NAME}"
+    f"https://raw.githubusercontent.com/Rabia-Akhtr/Multimodal-imdb-genre-classification/{_CSV_COMMIT}/{CSV_NAME}"
 )
 POSTERS_URL = f"https://github.com/laxmimerit/Movies-Poster_Dataset/archive/{_POSTERS_COMMIT}.zip"
 
@@ -60,9 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             archive = Path(dl_manager.download_and_extract(POSTERS_URL))
             images = next(iter(sorted(archive.glob("**/Images"))), archive / "Images")
         _, rows = parse_films(csv.read_bytes(), CSV_NAME)
-        bad = find_bad_films(
-            (row.film, lambda row=row: read_inside(images, f"{row.film}.jpg")) for row in rows
-        )
+        bad = find_bad_films((row.film, lambda row=row: read_inside(images, f"{row.film}.jpg")) for row in rows)
         refuse_bad_films(bad, config.skip_bad, len(rows))
         self.info.metadata["skipped"] = bad
         return {"films": self._generate_examples([r for r in rows if r.film not in bad], images)}

@@ -1,0 +1,83 @@
+"""Pictures of numbers: training curves and scores by genre."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours can be told apart by the colour-blind; markers tell them apart in print.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX"
+
+
+def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Loss, precision and recall of training and validation films against the epoch, a row a model.
+
+    Args:
+        histories: by model, a dict an epoch, as in `history.csv`.
+        path: the PNG to write.
+    """
+    names = ("loss", "precision", "recall")
+    figure, axes = plt.subplots(
+        len(histories), 3, figsize=(11, 2.9 * len(histories)), squeeze=False, layout="constrained"
+    )
+    for row, (model, history) in zip(axes, histories.items()):
+        epochs = [epoch["epoch"] for epoch in history]
+        best = int(np.argmin([epoch["val_loss"] for epoch in history]))
+        for axis, name in zip(row, names):
+            for prefix, label, style in (("", "training", "--"), ("val_", "validation", "-")):
+                values = [epoch[prefix + name] for epoch in history]
+                colour = COLOURS[0 if prefix else 1]
+                axis.plot(epochs, values, style, color=colour, label=label, marker="." * (len(epochs) == 1))
+            axis.axvline(epochs[best], color="0.6", linewidth=1, label="epoch kept")
+            axis.set_xlabel("epoch")
+            axis.set_title(f"{model}: {'binary cross-entropy' if name == 'loss' else name}", fontsize=10)
+            axis.grid(color="0.92")
+            if name != "loss":
+                axis.set_ylim(0, 1)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        row[0].legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_genres(
+    genres: Sequence[str],
+    shares: Sequence[float],
+    scores: Mapping[str, Sequence[float | None]],
+    path: Path,
+) -> None:
+    """Average precision by genre, a mark a model; the cross is what guessing would give.
+
+    Args:
+        genres: the names, in the order to be drawn in, from the top.
+        shares: the share of films of each genre, which is the average precision of a random order.
+        scores: by model, the average precision of each genre.
+        path: the PNG to write.
+    """
+    figure, axis = plt.subplots(figsize=(8, 1.2 + (0.26 + 0.06 * len(scores)) * len(genres)), layout="constrained")
+    places = np.arange(len(genres))
+    apart = 0.5 / max(len(scores), 2)  # models one below the other, so that equal scores do not hide
+    for place in places:
+        axis.axhline(place, color="0.92", zorder=0)
+    axis.plot(shares, places, "x", color="0.45", label="random order", markersize=6)
+    for number, (model, values) in enumerate(scores.items()):
+        axis.plot(
+            values,
+            places + apart * (number - (len(scores) - 1) / 2),
+            _MARKERS[number % len(_MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            label=model,
+            markersize=6,
+            alpha=0.9,
+        )
+    axis.set_yticks(places, genres)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.02)
+    axis.set_xlabel("average precision")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=min(7, len(scores) + 1), fontsize=9, frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,104 @@
+"""Reports as Markdown tables, which read well on a screen too."""
+
+from collections.abc import Sequence
+
+# Heading of a column -> where its number is in a report's `metrics`.
+_OVERALL = {
+    "BCE": ("bce",),
+    "micro-AP": ("ap_micro",),
+    "macro-AP": ("ap_macro",),
+    "LRAP": ("lrap",),
+    "ROC-AUC": ("roc_auc_macro",),
+    "F1 micro": ("tuned", "f1_micro"),
+    "F1 macro": ("tuned", "f1_macro"),
+    "F1 weighted": ("tuned", "f1_weighted"),
+    "F1 samples": ("tuned", "f1_samples"),
+}
+_AVERAGES = {
+    "precision micro": "precision_micro",
+    "recall micro": "recall_micro",
+    "F1 micro": "f1_micro",
+    "F1 macro": "f1_macro",
+    "F1 weighted": "f1_weighted",
+    "F1 samples": "f1_samples",
+}
+UNDEFINED = "–"
+
+
+def overall_table(reports: Sequence[dict]) -> str:
+    """A row a model, and first what the genres' frequencies alone would give."""
+    rows = [["genre frequencies", *_numbers(reports[0]["frequencies"], _OVERALL.values())]]
+    rows += [[r["name"], *_numbers(r["metrics"], _OVERALL.values())] for r in reports]
+    return _markdown(["model", *_OVERALL], rows)
+
+
+def threshold_table(report: dict) -> str:
+    """One model's averages at 0.5 and at the thresholds tuned on validation films."""
+    rows = [
+        [name, *_numbers(report["metrics"], [("at_0.5", key), ("tuned", key)])] for name, key in _AVERAGES.items()
+    ]
+    return _markdown(["", "at 0.5", "tuned"], rows)
+
+
+def genre_table(report: dict) -> str:
+    """One model's scores by genre, the most frequent genre first."""
+    rows = [
+        [row["genre"], str(row["support"]), *_numbers(row, [(k,) for k in _GENRE_COLUMNS.values()])]
+        for row in by_frequency(report["genres"])
+    ]
+    return _markdown(["genre", "films", *_GENRE_COLUMNS], rows)
+
+
+_GENRE_COLUMNS = {"precision": "precision", "recall": "recall", "F1": "f1", "AP": "ap", "threshold": "threshold"}
+
+
+def comparison_table(reports: Sequence[dict]) -> str:
+    """Average precision by genre, a column a model, beside that of a random order."""
+    films = reports[0]["films"]
+    columns = [{row["genre"]: row["ap"] for row in report["genres"]} for report in reports]
+    rows = []
+    for row in by_frequency(reports[0]["genres"]):
+        chance = row["support"] / films if row["support"] else None
+        scores = [column[row["genre"]] for column in columns]
+        rows.append([row["genre"], str(row["support"]), _format(chance), *map(_format, scores)])
+    return _markdown(["AP by genre", "films", "random", *(report["name"] for report in reports)], rows)
+
+
+def undefined_sentence(report: dict) -> str:
+    """Names the genres that nothing can be said of; "" where there is none."""
+    missing = [row["genre"] for row in report["genres"] if not row["support"]]
+    if not missing:
+        return ""
+    return f"No film of these genres: {', '.join(missing)}. They are undefined and in no macro average."
+
+
+def by_frequency(genres: Sequence[dict]) -> list[dict]:
+    """A report's genre rows, those with most films first, equal ones in the data set's order."""
+    return sorted(genres, key=lambda row: -row["support"])
+
+
+def _numbers(values: dict, paths) -> list[str]:
+    found = []
+    for path in paths:
+        value = values
+        for key in path:
+            value = value[key]
+        found.append(_format(value))
+    return found
+
+
+def _format(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Names to the left, numbers to the right, columns in line."""
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+
+    def line(cells):
+        first, *rest = cells
+        aligned = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:]))]
+        return f"| {' | '.join(aligned)} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), line(rule), *map(line, rows)])

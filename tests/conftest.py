@@ -1,0 +1,75 @@
+"""Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmfusion.startup import import_tensorflow
+
+import_tensorflow()
+
+from mmfusion.config import Config, resolve  # noqa: E402
+
+# Every dimension as small as it can be while every layer still has work.
+TINY = {
+    "data.films": 60,
+    "data.poster_size": 16,
+    "data.max_tokens": 20,
+    "data.batch_size": 16,
+    "poster_encoder.filters": [4, 4],
+    "poster_encoder.dense_units": [8],
+    "overview_encoder.embedding_dim": 6,
+    "overview_encoder.lstm_units": [5],
+    "overview_encoder.dense_units": [8],
+    "early.patch_size": 8,
+    "early.width": 8,
+    "early.heads": 2,
+    "early.blocks": 1,
+    "joint.units": 8,
+    "training.epochs": 3,
+}
+
+
+def tiny_config(variant: str, **overrides) -> Config:
+    """A configuration that trains in seconds; overrides by dotted key with `__` for the dot."""
+    named = {key.replace("__", "."): value for key, value in overrides.items()}
+    return resolve(variant, overrides={**TINY, **named})
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path_factory, monkeypatch):
+    """A cache of the tests' own, and a working folder where a stray file would be found."""
+    monkeypatch.setenv("MMFUSION_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def cache(tmp_path_factory) -> Path:
+    """The cache that all tests share."""
+    return tmp_path_factory.getbasetemp() / "cache"
+
+
+def write_folder(folder: Path, films: int = 40, genres=("Comedy", "N/A", "War"), seed: int = 0) -> Path:
+    """A data folder as `multimodal_imdb` reads it; nobody has the genre "N/A"."""
+    rng = np.random.default_rng(seed)
+    (folder / "Images").mkdir(parents=True)
+    rows = []
+    for number in range(films):
+        film = f"tt{number:04d}"
+        picture = Image.fromarray(rng.integers(0, 255, (30, 20, 3), np.uint8))
+        picture.save(folder / "Images" / f"{film}.jpg")
+        row = {"Id": film, "Genre": "[]", "Overview": f"A film about thing{number} and war{number % 3}"}
+        rows.append({**row, **{genre: int(genre != "N/A" and rng.random() < 0.5) for genre in genres}})
+    with (folder / "IMDB_overview_genres.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["Id", "Genre", *genres, "Overview"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A data folder with 40 films."""
+    return write_folder(tmp_path / "films")

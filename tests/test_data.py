@@ -1,0 +1,339 @@
+"""From files to the triple: what is kept exactly, what is refused, and by which words."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import tiny_config, write_folder
+from PIL import Image
+
+from mmfusion.data.films import load_films
+from mmfusion.data.multimodal_imdb import Builder
+from mmfusion.data.multimodal_imdb.films_csv import parse_films
+from mmfusion.data.posters import BadPoster, decode_poster, decode_posters
+from mmfusion.data.source import BUCKETS, Source
+from mmfusion.data.splits import duplicate_groups, split_films, split_hash
+from mmfusion.data.synthetic.films import GENRES, make_film
+from mmfusion.data.text import encode_overviews, fit_vocabulary
+from mmfusion.errors import UserError
+
+HEADER = b"Id,Genre,Comedy,War,Overview\n"
+
+
+class TestCsv:
+    def test_text_is_kept_to_the_letter(self):
+        rows = b'007,x,1,0,"NA"\r\ntt1,x,0,0,"two\nlines, \xc3\xa9 and ""quotes"""\r\n'
+        genres, films = parse_films(b"\xef\xbb\xbf" + HEADER + rows, "films.csv")
+        assert genres == ("Comedy", "War")
+        assert [(f.film, f.overview, f.genres) for f in films] == [
+            ("007", "NA", ("Comedy",)),
+            ("tt1", 'two\nlines, é and "quotes"', ()),
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"", "films.csv is empty"),
+            (HEADER, "no film"),
+            (b"Id,Comedy\n1,0\n", "the column 'Overview' is missing"),
+            (b"Id,Genre,Overview\n1,x,y\n", "no genre column"),
+            (b"Id,War,War,Overview\n1,0,0,y\n", "'War' is there twice"),
+            (HEADER + b"tt1,x,1,2,y\n", "line 2: genre 'War' must be 0 or 1, not '2'"),
+            (HEADER + b"tt1,x,1,,y\n", "line 2: genre 'War' must be 0 or 1, not ''"),
+            (HEADER + b"tt1,x,1,0,y\ntt1,x,1,0,z\n", "line 3: the id tt1 is in line 2 already"),
+            (HEADER + b"tt1,x,1,0\n", "line 2: 4 cells, but the header has 5"),
+            (HEADER + b"tt1,x,1,0,a\ntt2,x,1,0,\xff\n", "line 3: not UTF-8"),
+            (HEADER + b"../tt1,x,1,0,y\n", "line 2: the id '../tt1'"),
+            (HEADER + b'tt1,x,1,0,"y\n', "line 2"),
+        ],
+    )
+    def test_a_fault_is_named_with_its_line(self, content, said):
+        with pytest.raises(UserError) as error:
+            parse_films(content, "films.csv")
+        assert said in str(error.value)
+        assert "films.csv" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def encoded(picture, form="PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+RED_LEFT = Image.new("RGB", (40, 60), "blue")
+RED_LEFT.paste("red", (0, 0, 20, 60))
+
+
+class TestPosters:
+    @pytest.mark.parametrize(
+        "poster",
+        [
+            encoded(RED_LEFT, "JPEG", quality=95),
+            encoded(RED_LEFT.convert("CMYK"), "JPEG", quality=95),
+            encoded(RED_LEFT.convert("RGBA")),
+            encoded(RED_LEFT.convert("P"), "GIF"),
+            encoded(RED_LEFT, "WEBP", lossless=True),
+            encoded(RED_LEFT, "BMP"),
+        ],
+        ids=["jpeg", "cmyk", "rgba", "palette-gif", "webp", "bmp"],
+    )
+    def test_every_form_gives_the_same_picture(self, poster):
+        pixels = decode_poster(poster, 16).astype(int)
+        assert pixels.shape == (16, 16, 3)
+        np.testing.assert_allclose(pixels[8, 2], [255, 0, 0], atol=12)
+        np.testing.assert_allclose(pixels[8, 13], [0, 0, 255], atol=12)
+
+    def test_gray_16_bit_and_turned_posters_come_out_right(self):
+        gray = Image.fromarray(np.full((30, 20), 128 * 256, np.uint16))
+        np.testing.assert_allclose(decode_poster(encoded(gray), 16), 128, atol=1)
+        exif = Image.Exif()
+        exif[0x0112] = 3  # upside down
+        pixels = decode_poster(encoded(RED_LEFT, "JPEG", exif=exif, quality=95), 16).astype(int)
+        np.testing.assert_allclose(pixels[8, 13], [255, 0, 0], atol=12)
+
+    def test_what_is_no_poster_is_refused(self):
+        jpeg = encoded(RED_LEFT, "JPEG")
+        for bad in (b"", b"<html>not found</html>", jpeg[: len(jpeg) // 2], jpeg[:20]):
+            with pytest.raises(BadPoster):
+                decode_poster(bad, 16)
+
+    def test_a_pixel_bomb_is_refused_from_its_header(self):
+        for side in (9_000, 14_000):  # below and above the limit that Pillow has of its own
+            bomb = encoded(Image.new("1", (side, side)))
+            assert len(bomb) < 100_000
+            with pytest.raises(BadPoster, match="more than 40,000,000 pixels"):
+                decode_poster(bomb, 16)
+
+    def test_resizing_is_antialiased(self):
+        stripes = np.zeros((64, 64, 3), np.uint8)
+        stripes[:, ::2] = 255
+        pixels = decode_poster(encoded(Image.fromarray(stripes)), 16)
+        np.testing.assert_allclose(pixels, 127, atol=20)
+
+    def test_many_keep_their_order(self):
+        colours = [(i, 2 * i, 255 - i) for i in range(100)]
+        posters = decode_posters([encoded(Image.new("RGB", (9, 9), c)) for c in colours], 4)
+        np.testing.assert_array_equal(posters[:, 0, 0], colours)
+
+
+class TestText:
+    def test_the_vocabulary_is_the_most_frequent_words_of_what_it_was_given(self):
+        vocabulary = fit_vocabulary(["war War war!", "peace, peace", "ship"], 4)
+        assert vocabulary == ["", "[UNK]", "war", "peace"]
+
+    def test_padding_unknown_words_cutting_and_empty_overviews(self):
+        tokens = encode_overviews(["war ship", "", "?! 😀", "war war war war"], ["", "[UNK]", "war"], 3)
+        assert tokens.dtype == np.int32
+        np.testing.assert_array_equal(tokens, [[2, 1, 0], [0, 0, 0], [1, 0, 0], [2, 2, 2]])
+
+
+class TestSplits:
+    ids = [f"f{i:03d}" for i in range(300)]
+    labels = (np.random.default_rng(0).random((300, 5)) < [0.5, 0.3, 0.2, 0.05, 0.0]).astype(int)
+    groups = np.array([i // 2 if i < 40 else i for i in range(300)])  # twenty pairs
+    shares = (0.7, 0.1, 0.2)
+
+    def split(self, seed=0, order=slice(None)):
+        ids = np.array(self.ids)[order]
+        return split_films(ids, self.labels[order], self.groups[order], self.shares, seed)
+
+    def test_every_film_is_in_one_split_of_about_its_share(self):
+        split = self.split()
+        assert sorted(film for films in split.values() for film in films) == self.ids
+        for films, share in zip(split.values(), self.shares):
+            assert len(films) == pytest.approx(300 * share, abs=8)
+
+    def test_it_depends_on_the_seed_and_not_on_the_order(self):
+        assert self.split() == self.split(order=np.random.default_rng(1).permutation(300))
+        assert split_hash(self.split()) != split_hash(self.split(seed=1))
+
+    def test_films_of_a_group_stay_together(self):
+        where = {film: name for name, films in self.split().items() for film in films}
+        for first in range(0, 40, 2):
+            assert where[self.ids[first]] == where[self.ids[first + 1]]
+
+    def test_a_rare_genre_is_on_every_side(self):
+        rare = {film for film, row in zip(self.ids, self.labels) if row[3]}
+        for films in self.split().values():
+            assert rare & set(films)
+
+    def test_films_are_grouped_through_others_and_not_by_nothing(self):
+        keys = [("a", b"1"), ("b", b"2"), ("a", b"2"), ("", b"3"), ("", b"4"), ("c", b"5")]
+        groups = duplicate_groups(keys)
+        assert groups[0] == groups[1] == groups[2]
+        assert len(set(groups)) == 4
+
+
+class TestSource:
+    rng = np.random.default_rng(0)
+    posters = rng.integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    lengths = rng.integers(0, 60, 50)
+    tokens = np.where(np.arange(100) < lengths[:, None], rng.integers(1, 9, (50, 100)), 0).astype(np.int32)
+    labels = np.eye(50, dtype=np.float32)  # the label tells which film a row is
+    films = np.arange(0, 50, 2)
+
+    def source(self):
+        return Source(self.posters, self.tokens, self.labels, 8)
+
+    def training(self, epochs, seed=0, augment=False):
+        data = self.source().training(self.films, seed=seed, epochs=epochs, augment=augment)
+        return list(data.as_numpy_iterator())
+
+    def test_the_triple_has_the_shapes_and_types_of_the_contract(self):
+        data, _ = self.source().ordered(self.films)
+        poster, tokens, labels = data.element_spec
+        assert (poster.dtype, tokens.dtype, labels.dtype) == (tf.float32, tf.int32, tf.float32)
+        for poster, tokens, labels in data.as_numpy_iterator():
+            assert poster.shape[1:] == (8, 8, 3)
+            assert 0 <= poster.min() <= poster.max() <= 1
+            assert tokens.shape[1] in (*BUCKETS, 100)
+            assert len(poster) == len(tokens) == len(labels)
+
+    def test_every_film_comes_once_an_epoch_with_its_own_poster_and_tokens(self):
+        data, order = self.source().ordered(self.films)
+        batches = list(data.as_numpy_iterator())
+        assert sorted(order) == list(self.films)
+        rows = np.concatenate([labels.argmax(1) for *_, labels in batches])
+        np.testing.assert_array_equal(rows, order)
+        for poster, tokens, labels in [*batches, *self.training(range(1))]:
+            row = labels.argmax(1)
+            np.testing.assert_allclose(poster, self.posters[row] / np.float32(255), atol=1e-6)
+            np.testing.assert_array_equal(tokens, self.tokens[row, : tokens.shape[1]])
+            assert not self.tokens[row, tokens.shape[1] :].any()
+        epoch = np.concatenate([labels.argmax(1) for *_, labels in self.training(range(1))])
+        assert sorted(epoch) == list(self.films)
+
+    @pytest.mark.parametrize("augment", [False, True])
+    def test_order_and_augmentation_are_functions_of_seed_and_epoch(self, augment):
+        steps = self.source().steps(self.films)
+        both, second = self.training(range(2), augment=augment), self.training(range(1, 2), augment=augment)
+        assert len(both) == 2 * steps
+        for one, other in zip(both[steps:], second, strict=True):
+            for a, b in zip(one, other):
+                np.testing.assert_array_equal(a, b)
+        first, other_seed = both[:steps], self.training(range(1), seed=1, augment=augment)
+        for different in (second, other_seed):
+            assert any(not np.array_equal(a[2], b[2]) for a, b in zip(first, different))
+
+    def test_augmentation_keeps_the_range_and_moves_the_picture_a_little(self):
+        plain, moved = self.training(range(1)), self.training(range(1), augment=True)
+        for a, b in zip(plain, moved, strict=True):
+            assert 0 <= b[0].min() <= b[0].max() <= 1
+            assert not np.array_equal(a[0], b[0])
+            np.testing.assert_allclose(a[0].mean((1, 2)), b[0].mean((1, 2)), atol=0.15)
+
+
+def imdb(folder, **overrides):
+    overrides = {"data__dataset": "multimodal_imdb", "data__data_dir": str(folder), **overrides}
+    return tiny_config("cnn", **overrides).data
+
+
+class TestFilms:
+    def test_a_folder_becomes_films(self, folder, cache):
+        films = load_films(imdb(folder), cache)
+        assert len(films) == 40
+        assert films.ids == tuple(f"tt{i:04d}" for i in range(40))
+        assert films.genres == ("Comedy", "N/A", "War")
+        assert films.overviews[7] == "A film about thing7 and war1"
+        assert films.posters.shape == (40, 16, 16, 3)
+        assert films.labels.sum(0)[1] == 0
+        assert films.official_split is None
+
+    def test_an_unchanged_source_is_not_prepared_twice_and_a_changed_one_is_noticed(
+        self, tmp_path, cache, capsys
+    ):
+        folder = write_folder(tmp_path / "films", seed=1)
+        before = load_films(imdb(folder), cache)
+        assert "Preparing" in capsys.readouterr().err
+        load_films(imdb(folder), cache)
+        assert "Preparing" not in capsys.readouterr().err
+        Image.new("RGB", (20, 30), "red").save(folder / "Images" / "tt0003.jpg")
+        after = load_films(imdb(folder), cache)
+        assert after.fingerprint != before.fingerprint
+        assert (after.posters[3] != before.posters[3]).any()
+        text = (folder / "IMDB_overview_genres.csv").read_text().replace("thing5", "nothing")
+        (folder / "IMDB_overview_genres.csv").write_text(text)
+        assert "nothing" in load_films(imdb(folder), cache).overviews[5]
+
+    def test_what_an_interrupted_preparation_leaves_is_not_taken_for_whole(
+        self, tmp_path, cache, monkeypatch
+    ):
+        folder = write_folder(tmp_path / "films", seed=2)
+        real = Builder._generate_examples
+
+        def interrupted(self, *args):
+            for number, example in enumerate(real(self, *args)):
+                if number == 9:
+                    raise KeyboardInterrupt
+                yield example
+
+        monkeypatch.setattr(Builder, "_generate_examples", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load_films(imdb(folder), cache)
+        monkeypatch.setattr(Builder, "_generate_examples", real)
+        assert len(load_films(imdb(folder), cache)) == 40
+
+    def test_bad_posters_are_listed_or_dropped_and_written_down(self, folder, cache):
+        (folder / "Images" / "tt0001.jpg").unlink()
+        (folder / "Images" / "tt0002.jpg").write_bytes(b"<html>")
+        outside = folder.parent / "secret.jpg"
+        shutil.copy(folder / "Images" / "tt0000.jpg", outside)
+        (folder / "Images" / "tt0003.jpg").unlink()
+        (folder / "Images" / "tt0003.jpg").symlink_to(outside)
+        with pytest.raises(UserError) as error:
+            load_films(imdb(folder), cache)
+        for said in ("3 of 40", "tt0001 (poster missing)", "tt0002 (not a readable", "tt0003", "--skip-bad"):
+            assert said in str(error.value)
+        films = load_films(imdb(folder, data__skip_bad=True), cache)
+        assert len(films) == 37
+        assert set(films.skipped) == {"tt0001", "tt0002", "tt0003"}
+
+    @pytest.mark.parametrize(
+        ("dataset", "data_dir", "said"),
+        [
+            ("multimodal_imdb", "nowhere", "there is no such folder"),
+            ("multimodal_imdb", ".", "names a folder with IMDB_overview_genres.csv and Images/"),
+            ("mmimdb", ".", "neither mmimdb.tar.gz nor dataset/"),
+            ("mmimdb", "", "needs --data-dir"),
+            ("synthetic", ".", "not with synthetic"),
+            ("films", "", "unknown data set 'films'"),
+        ],
+    )
+    def test_a_missing_source_is_named(self, tmp_path, cache, monkeypatch, dataset, data_dir, said):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match=said):
+            load_films(tiny_config("cnn", data__dataset=dataset, data__data_dir=data_dir).data, cache)
+
+    def test_films_with_one_overview_or_one_poster_are_one_group(self, tmp_path, cache):
+        folder = write_folder(tmp_path / "films")
+        shutil.copy(folder / "Images" / "tt0000.jpg", folder / "Images" / "tt0009.jpg")
+        text = (folder / "IMDB_overview_genres.csv").read_text()
+        text = text.replace("about thing20 and war2", "about thing9 and war0")
+        (folder / "IMDB_overview_genres.csv").write_text(text)
+        groups = load_films(imdb(folder), cache).groups
+        assert groups[0] == groups[9] == groups[20]
+        assert len(set(groups)) == 38
+
+
+class TestSynthetic:
+    def test_a_film_is_a_function_of_seed_and_number(self):
+        assert make_film(0, 1) == make_film(0, 1)
+        assert make_film(0, 1) != make_film(0, 2)
+        assert make_film(0, 1) != make_film(1, 1)
+
+    def test_xor_genres_are_independent_of_either_modality_alone(self):
+        words = {"xor_1": ("island", "beach", "lagoon", "reef")}
+        told, has = [], []
+        for number in range(600):
+            _, overview, genres = make_film(0, number)
+            told.append(any(word in overview for word in words["xor_1"]))
+            has.append("xor_1" in genres)
+        assert abs(np.corrcoef(told, has)[0, 1]) < 0.12
+        assert 0.4 < np.mean(told) < 0.6
+        assert 0.4 < np.mean(has) < 0.6
+
+    def test_genres_are_those_that_the_names_say(self):
+        assert {genre.rsplit("_", 1)[0] for genre in GENRES} == {"poster", "overview", "both", "xor"}

@@ -1,0 +1,208 @@
+"""One harness over all variants, then what the field's words demand of each of them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from conftest import tiny_config
+
+from mmfusion.config import resolve
+from mmfusion.models import VARIANTS, build_model
+from mmfusion.models.late import Combiner
+from mmfusion.schema import POSTER, TOKENS
+
+GENRES = 3
+WORDS = 30
+
+
+def make(variant, **overrides):
+    keras.utils.set_random_seed(1)
+    return build_model(tiny_config(variant, data__vocabulary_size=WORDS, **overrides), GENRES)
+
+
+def batch(films=5, tokens=9):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, WORDS, (films, tokens)).astype(np.int32)
+    ids[0, 4:] = 0  # a short overview
+    return {POSTER: rng.random((films, 16, 16, 3), np.float32), TOKENS: ids}
+
+
+def logits(model, inputs):
+    return np.asarray(model(inputs, training=False))
+
+
+def with_other(inputs, modality):
+    other = {name: np.array(value) for name, value in inputs.items()}
+    other[modality] = np.roll(other[modality], 1, axis=0)
+    return other
+
+
+def changes(model, modality) -> bool:
+    inputs = batch()
+    return not np.allclose(logits(model, inputs), logits(model, with_other(inputs, modality)), atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+class TestEveryVariant:
+    def test_gives_one_logit_a_genre(self, variant):
+        found = logits(make(variant), batch())
+        assert found.shape == (5, GENRES)
+        assert found.dtype == np.float32
+        assert np.isfinite(found).all()
+
+    def test_comes_back_from_its_config(self, variant):
+        model = make(variant)
+        again = type(model).from_config(model.get_config())
+        again.build({POSTER: (None, 16, 16, 3), TOKENS: (None, None)})
+        again.set_weights(model.get_weights())
+        assert again.get_config() == model.get_config()
+        np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
+
+    def test_saved_and_loaded_gives_the_same_logits(self, variant, tmp_path):
+        model = make(variant)
+        model.save(tmp_path / "model.keras")
+        whole = keras.saving.load_model(tmp_path / "model.keras")
+        keras.utils.set_random_seed(2)
+        weights_only = build_model(tiny_config(variant, data__vocabulary_size=WORDS), GENRES)
+        weights_only.load_weights(tmp_path / "model.keras")
+        for again in (whole, weights_only):
+            np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
+
+    def test_one_fit_step_moves_its_weights_unless_it_is_frozen(self, variant):
+        model = make(variant)
+        before = [np.array(w) for w in model.trainable_weights]
+        assert bool(before) == (variant != "late")
+        if before:
+            model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+            model.fit(batch(), np.eye(5, GENRES, dtype=np.float32), verbose=0)
+            assert any(not np.array_equal(a, b) for a, b in zip(before, model.trainable_weights))
+
+    def test_reads_the_modalities_that_its_name_says_and_no_other(self, variant):
+        model = make(variant)
+        assert changes(model, POSTER) == (variant != "bilstm")
+        assert changes(model, TOKENS) == (variant != "cnn")
+
+    def test_padding_says_nothing(self, variant):
+        model, inputs = make(variant), batch()
+        padded = {**inputs, TOKENS: np.pad(inputs[TOKENS], ((0, 0), (0, 11)))}
+        np.testing.assert_allclose(logits(model, padded), logits(model, inputs), atol=1e-5)
+
+    def test_an_empty_overview_and_no_poster_give_numbers(self, variant):
+        inputs = {name: np.zeros_like(value) for name, value in batch().items()}
+        assert np.isfinite(logits(make(variant), inputs)).all()
+
+
+@pytest.mark.parametrize(("variant", "count"), [("cnn", 3_464_601), ("bilstm", 4_303_129)])
+def test_the_reports_networks_have_the_reports_parameters(variant, count):
+    assert build_model(resolve(variant, recipe="report"), 25).count_params() == count
+
+
+def gradients(model):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(batch(), training=False) ** 2)
+    weights = model.trainable_weights
+    return dict(zip([w.path for w in weights], tape.gradient(loss, [w.value for w in weights])))
+
+
+def test_joint_loss_reaches_both_encoders():
+    found = gradients(make("joint"))
+    for encoder in ("poster_encoder", "overview_encoder"):
+        parts = [g for path, g in found.items() if encoder in path]
+        assert parts
+        assert all(g is not None for g in parts)
+        assert any(np.abs(keras.ops.convert_to_numpy(g)).max() > 0 for g in parts)
+
+
+def test_early_has_one_encoder_that_reads_both():
+    """Before the shared encoder a poster meets one linear map and a word one table, and nothing else."""
+    model = make("early")
+    before = {"to_patches", "patch_position", "word_embedding", "word_position", "modality"}
+    inside = {path.split("/")[1] for path in (w.path for w in model.trainable_weights)}
+    assert before <= inside
+    shared = [path for path in inside - before if "transformer_block" in path]
+    assert len(shared) == len(model.encoder)
+    # Words reach patches and patches words already inside the first block.
+    sequence = np.random.default_rng(0).random((1, 6, 8), np.float32)
+    other = sequence.copy()
+    other[0, 5] = other[0, 5, ::-1]
+    block = model.encoder[0]
+    mask = np.ones((1, 1, 6), bool)
+    first, second = (np.asarray(block(s, mask))[0, 0] for s in (sequence, other))
+    assert not np.allclose(first, second, atol=1e-6)
+
+
+def test_late_has_nothing_to_train_and_its_parts_do_not_know_each_other():
+    model, inputs = make("late"), batch()
+    assert model.trainable_weights == []
+    for part, own, other in (
+        (model.poster_model, POSTER, TOKENS),
+        (model.overview_model, TOKENS, POSTER),
+    ):
+        without = {**inputs, other: np.zeros_like(inputs[other])}
+        np.testing.assert_array_equal(logits(part, without), logits(part, inputs))
+        without = {**inputs, own: np.zeros_like(inputs[own])}
+        assert not np.allclose(logits(part, without), logits(part, inputs))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+class TestCombiner:
+    rng = np.random.default_rng(3)
+    poster = rng.normal(size=(200, GENRES)).astype(np.float32)
+    overview = rng.normal(size=(200, GENRES)).astype(np.float32)
+
+    def fitted(self, kind, labels):
+        combiner = Combiner(kind)
+        combiner.build([(None, GENRES), (None, GENRES)])
+        combiner.fit(self.poster, self.overview, labels)
+        return combiner
+
+    def test_mean_averages_probabilities(self):
+        found = self.fitted("mean", np.zeros((200, GENRES)))([self.poster, self.overview])
+        expected = (sigmoid(self.poster) + sigmoid(self.overview)) / 2
+        np.testing.assert_allclose(sigmoid(np.asarray(found)), expected, atol=1e-6)
+
+    def test_mean_is_finite_where_probabilities_round_to_0_and_1(self):
+        combiner = self.fitted("mean", np.zeros((200, GENRES)))
+        extreme = np.array([[200.0, -200.0, 200.0]], np.float32)
+        found = np.asarray(combiner([extreme, -extreme]))
+        np.testing.assert_allclose(found, 0, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(combiner([extreme, extreme])), extreme, rtol=1e-5)
+
+    @pytest.mark.parametrize("kind", ["weighted", "stacked"])
+    def test_fitted_ones_trust_the_model_that_knows(self, kind):
+        labels = np.stack([self.poster[:, 0] > 0, self.overview[:, 1] > 0, self.poster[:, 2] > 9], 1)
+        combiner = self.fitted(kind, labels.astype(np.float32))
+        poster, overview = np.asarray(combiner.poster_weight), np.asarray(combiner.overview_weight)
+        assert poster[0] > 2 * overview[0]
+        assert overview[1] > 2 * poster[1]
+        # No film of the third genre: it is left as it was.
+        assert (poster[2], overview[2]) == (0.5, 0.5)
+
+
+def test_a_new_variant_is_one_short_file_and_one_line(monkeypatch, tmp_path):
+    """What the README promises to those who add an idea of their own."""
+    (tmp_path / "loudest.py").write_text(
+        "import keras\n"
+        "from mmfusion.models.base import GenreModel\n"
+        "class Loudest(GenreModel):\n"
+        "    def __init__(self, num_genres, **kwargs):\n"
+        "        super().__init__(num_genres, **kwargs)\n"
+        "        self.head = keras.layers.Dense(num_genres)\n"
+        "    @classmethod\n"
+        "    def from_run_config(cls, config, num_genres):\n"
+        "        return cls(num_genres)\n"
+        "    def call(self, inputs, training=False):\n"
+        "        return self.head(keras.ops.max(inputs['poster'], axis=(1, 2)))\n"
+    )
+    import mmfusion.models
+
+    monkeypatch.setattr(mmfusion.models, "__path__", [*mmfusion.models.__path__, str(tmp_path)])
+    monkeypatch.setitem(VARIANTS, "loudest", "Loudest")
+    config = dataclasses.replace(tiny_config("cnn"), variant="loudest")
+    assert logits(build_model(config, GENRES), batch()).shape == (5, GENRES)

@@ -1,0 +1,343 @@
+"""A run from the first command to the last: train, interrupt, resume, evaluate, predict."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import tiny_config, write_folder
+
+from mmfusion import assessment, evaluate, experiment, predict, train
+from mmfusion.checkpoint import Checkpoint
+from mmfusion.errors import UserError, run_command
+from mmfusion.models import VARIANTS
+from mmfusion.runs import PARTS, Predictions, Run
+from mmfusion.schema import SPLITS
+
+
+def part_configs(**overrides):
+    return {variant: tiny_config(variant, **overrides) for variant in PARTS}
+
+
+def run_variant(variant, folder, cache, **overrides) -> Run:
+    parts = part_configs(**overrides) if variant == "late" else ()
+    run = experiment.train(tiny_config(variant, **overrides), folder, cache, parts=parts)
+    assessment.write_report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One finished run of every variant, on the same synthetic films; tests do not change them."""
+    folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
+    return {variant: run_variant(variant, folder / variant, cache) for variant in VARIANTS}
+
+
+def command(main, monkeypatch, *args) -> int:
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
+    return run_command(main)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+class TestEveryRun:
+    def test_has_every_file_that_the_readme_names(self, runs, variant):
+        names = {path.name for path in runs[variant].folder.iterdir()}
+        expected = {"config.json", "split.json", "vocabulary.txt", "genres.json", "model.keras"}
+        expected |= {"predictions.npz", "report.json", "report.md", "figures", "films"}
+        assert names == expected | ({"parts"} if variant == "late" else {"history.csv"})
+
+    def test_its_model_comes_back_with_the_same_predictions(self, runs, variant, cache):
+        run = runs[variant]
+        films = experiment.load_films(run.config.data, cache)
+        found = run.predictions("test")
+        again = experiment.predict_films(run, films, found.ids)
+        np.testing.assert_array_equal(again.y_prob, found.y_prob)
+        np.testing.assert_array_equal(again.y_true, found.y_true)
+
+    def test_its_report_can_be_made_again_from_its_files(self, runs, variant, tmp_path):
+        shutil.copytree(runs[variant].folder, tmp_path / "copy" / variant)
+        copy = Run(tmp_path / "copy" / variant)
+        before = copy.report
+        copy.report_file.unlink()
+        shutil.rmtree(copy.figures_folder)
+        assessment.write_report(copy)
+        assert copy.report == before
+        assert {f.name for f in copy.figures_folder.iterdir()} >= {"genres.png", "well.png", "badly.png"}
+
+
+def test_all_variants_of_a_seed_have_the_same_split_and_no_film_in_two(runs):
+    splits = [run.split for run in runs.values()]
+    assert all(split == splits[0] for split in splits)
+    films = [film for name in SPLITS for film in splits[0][name]]
+    assert len(films) == len(set(films)) == 60
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, tmp_path, cache):
+    before = runs["joint"].predictions_file.read_bytes()
+    again = run_variant("joint", tmp_path / "again", cache)
+    other = run_variant("joint", tmp_path / "other", cache, seed=1)
+    assert again.predictions_file.read_bytes() == before
+    assert other.predictions_file.read_bytes() != before
+
+
+@pytest.mark.parametrize("moment", ["before the state", "after the state"])
+def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, monkeypatch, moment):
+    real = Checkpoint.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        if epoch == 1 and moment == "before the state":
+            raise KeyboardInterrupt
+        real(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_variant("bilstm", tmp_path / "run", cache)
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", real)
+    assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
+    resumed = Run.open(tmp_path / "run")
+    assert resumed.predictions_file.read_bytes() == runs["bilstm"].predictions_file.read_bytes()
+    assert [row["val_loss"] for row in resumed.history] == [r["val_loss"] for r in runs["bilstm"].history]
+
+
+def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_path, cache, monkeypatch):
+    real, trained = experiment._fit, []
+
+    def interrupted(model, run, *args):
+        trained.append(run.name)
+        if trained.count("bilstm") == 1 and run.name == "bilstm":
+            raise KeyboardInterrupt
+        real(model, run, *args)
+
+    monkeypatch.setattr(experiment, "_fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_variant("late", tmp_path / "run", cache)
+    assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
+    assert trained == ["cnn", "bilstm", "bilstm"]
+    resumed = Run.open(tmp_path / "run")
+    assert resumed.predictions_file.read_bytes() == runs["late"].predictions_file.read_bytes()
+
+
+def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tmp_path, cache):
+    # A rate so great that the first epochs are the best.
+    run = run_variant(
+        "bilstm",
+        tmp_path / "run",
+        cache,
+        training__learning_rate=0.5,
+        training__epochs=30,
+        training__patience=2,
+    )
+    losses = [row["val_loss"] for row in run.history]
+    assert len(losses) - 1 - int(np.argmin(losses)) == 2
+    found = run.predictions("validation")
+    p = np.clip(found.y_prob.astype(np.float64), 1e-7, 1 - 1e-7)
+    kept = -np.mean(np.where(found.y_true > 0, np.log(p), np.log(1 - p)))
+    assert kept == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_training_with_an_error(tmp_path, cache):
+    with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch"):
+        run_variant("cnn", tmp_path / "run", cache, training__learning_rate=1e30)
+
+
+class TestLateFusion:
+    def test_its_parts_are_runs_of_their_own_and_its_scores_their_mean(self, runs):
+        late = runs["late"]
+        assert [part.name for part in late.parts] == list(PARTS)
+        parts = [part.predictions("test").y_prob for part in late.parts]
+        np.testing.assert_allclose(late.predictions("test").y_prob, np.mean(parts, 0), atol=1e-6)
+
+    def test_of_two_finished_runs_equals_one_that_trains_them_itself(self, runs, tmp_path, monkeypatch):
+        args = ["--variant", "late", "--out", tmp_path / "late", "--parts"]
+        tiny = [f"--set={key}={json.dumps(value)}" for key, value in _flat(tiny_config("late").to_dict())]
+        parts = [runs["bilstm"].folder, runs["cnn"].folder]  # in either order
+        assert command(train.main, monkeypatch, *args, *parts, *tiny) == 0
+        found = Run.open(tmp_path / "late")
+        assert found.predictions_file.read_bytes() == runs["late"].predictions_file.read_bytes()
+        assert found.report["train_seconds"] > 0
+
+    def test_refuses_parts_of_other_films_and_of_the_wrong_variants(self, runs, tmp_path, cache):
+        both = [runs["cnn"].folder, runs["bilstm"].folder]
+        with pytest.raises(UserError, match="has another split than"):
+            experiment.train(tiny_config("late", seed=3), tmp_path / "late", cache, parts=both)
+        with pytest.raises(UserError, match="needs a cnn run and a bilstm run, not cnn and joint"):
+            wrong = [runs["cnn"].folder, runs["joint"].folder]
+            experiment.train(tiny_config("late"), tmp_path / "late", cache, parts=wrong)
+        assert not (tmp_path / "late").exists()
+
+    def test_its_combiner_never_sees_a_test_film(self, tmp_path, cache, monkeypatch):
+        seen, real = [], experiment._logits
+
+        def watched(model, source, rows):
+            seen.append(set(rows.tolist()))
+            return real(model, source, rows)
+
+        monkeypatch.setattr(experiment, "_logits", watched)
+        run = run_variant("late", tmp_path / "late", cache, late__combiner="stacked")
+        films = experiment.load_films(run.config.data, cache)
+        validation = set(films.rows(run.split["validation"]).tolist())
+        # The last four calls: both parts for the combiner, then what is written down.
+        assert seen[-4:-2] == [validation, validation]
+
+
+def _flat(values, prefix=""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key not in ("variant", "recipe"):
+            yield prefix + key, value
+
+
+class TestEvaluate:
+    def test_compares_runs_without_tensorflow(self, runs, tmp_path):
+        folders = [str(run.folder) for run in runs.values()]
+        code = (
+            "import sys; from mmfusion.evaluate import main; main(); "
+            "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+        )
+        args = [sys.executable, "-c", code, *folders, "--out", str(tmp_path / "out")]
+        done = subprocess.run(args, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for said in ("genre frequencies", "AP by genre", *VARIANTS):
+            assert said in done.stdout
+        reports = json.loads((tmp_path / "out" / "report.json").read_text())["runs"]
+        assert [report["name"] for report in reports] == list(VARIANTS)
+        for name in ("report.md", "figures/genres.png", "figures/curves.png", "figures/badly.png"):
+            assert (tmp_path / "out" / name).stat().st_size > 0
+
+    def test_writes_nothing_that_nobody_asked_for(self, runs, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert command(evaluate.main, monkeypatch, runs["cnn"].folder, runs["joint"].folder) == 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_another_folder_leaves_out_what_was_trained_on_and_orders_genres_by_name(
+        self, tmp_path, cache, monkeypatch, capsys
+    ):
+        here = write_folder(tmp_path / "here", genres=("Comedy", "N/A", "War"))
+        there = write_folder(tmp_path / "there", films=60, genres=("War", "N/A", "Comedy"))
+        named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(here)}
+        run = run_variant("cnn", tmp_path / "run", cache, **named)
+        out = ("--out", tmp_path / "out")
+        assert command(evaluate.main, monkeypatch, run.folder, "--data-dir", there, *out) == 0
+        seen = len(run.split["train"]) + len(run.split["validation"])
+        assert f"{seen} of 60 films were trained or tuned on" in capsys.readouterr().out
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["films"] == 60 - seen
+        assert [row["genre"] for row in report["genres"]] == ["Comedy", "N/A", "War"]
+        assert [row["ap"] is None for row in report["genres"]] == [False, True, False]
+        films = ["--films", run.split["train"][0], run.split["test"][0]]
+        assert command(evaluate.main, monkeypatch, run.folder, *films) == 0
+        assert (run.figures_folder / "films.png").stat().st_size > 0
+
+        other = write_folder(tmp_path / "other", genres=("Comedy", "Drama", "War"))
+        assert command(evaluate.main, monkeypatch, run.folder, "--data-dir", other) == 2
+        assert "only the films ['Drama'], only the run ['N/A']" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["nowhere"], "nowhere is not a run folder"),
+            (["cnn", "cnn"], "two runs have one name"),
+            (["cnn", "--split", "all"], "--split all goes with --data-dir"),
+            (["cnn", "--films", "tt9"], "tt9 not among the 60 films"),
+            (["cnn", "joint", "--films", "tt9"], "needs --out"),
+        ],
+    )
+    def test_a_wrong_call_gets_one_line(self, runs, monkeypatch, capsys, args, said):
+        monkeypatch.chdir(runs["cnn"].folder.parent)
+        assert command(evaluate.main, monkeypatch, *args) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+    def test_runs_on_other_films_are_not_put_side_by_side(self, runs, tmp_path, cache):
+        other = run_variant("cnn", tmp_path / "other", cache, seed=1)
+        with pytest.raises(UserError, match="has other test films than"):
+            assessment.check_comparable([assessment.score(r, "test") for r in (runs["cnn"], other)])
+
+    def test_predictions_with_a_pickle_or_of_other_genres_are_refused(self, runs, tmp_path):
+        shutil.copytree(runs["cnn"].folder, tmp_path / "run")
+        run = Run.open(tmp_path / "run")
+        np.savez(run.predictions_file, ids_test=np.array([{"a": 1}], object))
+        with pytest.raises(UserError, match="cannot be read"):
+            run.predictions("test")
+        run.write_predictions({"test": Predictions(("a",), np.zeros((1, 2)), np.zeros((1, 2)))})
+        with pytest.raises(UserError, match=r"does not fit genres\.json"):
+            run.predictions("test")
+
+
+class TestPredict:
+    def test_prints_a_table_or_json(self, runs, monkeypatch, capsys):
+        run = runs["joint"]
+        poster = next(run.films_folder.glob("*.jpg"))
+        args = [run.folder, "--poster", poster, "--overview", "A detective"]
+        assert command(predict.main, monkeypatch, *args) == 0
+        table = capsys.readouterr().out
+        assert all(genre in table for genre in run.genres)
+        assert command(predict.main, monkeypatch, *args, "--json") == 0
+        rows = json.loads(capsys.readouterr().out)["genres"]
+        assert sorted(row["genre"] for row in rows) == sorted(run.genres)
+        assert all(0 <= row["probability"] <= 1 for row in rows)
+
+    @pytest.mark.parametrize(
+        ("variant", "args", "said"),
+        [
+            ("cnn", ["--overview", "x"], "is a cnn run and reads the poster: add --poster"),
+            ("bilstm", [], "is a bilstm run and reads the overview: add --overview"),
+            ("late", ["--overview", "x"], "reads the poster"),
+            ("cnn", ["--poster", "nowhere.jpg"], "--poster nowhere.jpg: No such file"),
+            ("cnn", ["--poster", __file__], "not a readable picture"),
+        ],
+    )
+    def test_says_what_is_missing(self, runs, monkeypatch, capsys, variant, args, said):
+        assert command(predict.main, monkeypatch, runs[variant].folder, *args) == 2
+        assert said in capsys.readouterr().err
+
+
+class TestTrainCommand:
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            ([], "--variant is missing"),
+            (["--variant", "cnn", "--data-dir", "nowhere"], "nowhere: there is no such folder"),
+            (["--variant", "cnn", "--set", "training.epoch=1"], "did you mean training.epochs?"),
+            (["--variant", "cnn", "--set", "training.epochs"], "write KEY=VALUE"),
+            (["--variant", "cnn", "--parts", "a", "b"], "--parts goes with --variant late"),
+            (["--resume", "nowhere"], "nowhere is not a run folder"),
+            (["--resume", "a", "--epochs", "3"], "leave out --epochs"),
+            (["--variant", "cnn", "--config", "nowhere.toml"], "cannot read the config file"),
+        ],
+    )
+    def test_a_wrong_call_gets_one_line(self, tmp_path, monkeypatch, capsys, args, said):
+        monkeypatch.chdir(tmp_path)
+        assert command(train.main, monkeypatch, *args) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_run_folder_that_exists_is_left_alone(self, runs, monkeypatch, capsys):
+        before = {path: path.stat().st_mtime_ns for path in runs["cnn"].folder.rglob("*")}
+        assert command(train.main, monkeypatch, "--variant", "cnn", "--out", runs["cnn"].folder) == 2
+        assert "exists already" in capsys.readouterr().err
+        assert command(train.main, monkeypatch, "--resume", runs["cnn"].folder) == 2
+        assert "is finished" in capsys.readouterr().err
+        assert {path: path.stat().st_mtime_ns for path in runs["cnn"].folder.rglob("*")} == before
+
+    def test_help_does_not_wait_for_tensorflow(self):
+        code = "import sys; from mmfusion.train import parser; parser(); print(sorted(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "tensorflow" not in done.stdout
+        assert "keras" not in done.stdout
+
+    def test_skipped_films_are_written_down(self, tmp_path, cache):
+        folder = write_folder(tmp_path / "films", seed=5)
+        (folder / "Images" / "tt0001.jpg").write_bytes(b"")
+        named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(folder)}
+        run = run_variant("cnn", tmp_path / "run", cache, data__skip_bad=True, **named)
+        lines = (run.folder / "skipped.csv").read_text().splitlines()
+        assert lines == ["id,reason", "tt0001,not a readable picture (0 bytes)"]
