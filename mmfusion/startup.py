@@ -26,3 +26,4 @@ def import_tensorflow() -> None:
     # TensorFlow warns of every new model that predicts, and tensorflow-datasets of every new cache.
     tf.get_logger().setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # each of ten tries to reach a host

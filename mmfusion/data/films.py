@@ -1,16 +1,20 @@
 """Films, prepared once and kept in the cache: from a builder's records to arrays."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import sys
+import textwrap
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from requests import RequestException  # what tensorflow-datasets downloads with
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from mmfusion.config import DataConfig
 from mmfusion.data import DATASETS
@@ -102,17 +106,16 @@ def _prepared_builder(data: DataConfig, cache: Path) -> tfds.core.DatasetBuilder
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
     if not builder.is_prepared():
         print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
-        tfds.disable_progress_bar()
+        if not sys.stderr.isatty():
+            tfds.disable_progress_bar()
+        config = tfds.download.DownloadConfig(manual_dir=data.data_dir or None, try_download_gcs=False)
         try:
-            builder.download_and_prepare(
-                download_dir=cache / "downloads",
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=data.data_dir or None, try_download_gcs=False
-                ),
-            )
-        except tfds.download.DownloadError as error:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes that it does not know
+                builder.download_and_prepare(download_dir=cache / "downloads", download_config=config)
+        except (tfds.download.DownloadError, NonMatchingChecksumError, RequestException) as error:
+            reason = textwrap.shorten(str(error), 160)
             raise UserError(
-                f"{data.dataset} could not be downloaded ({error}); fetch the files by hand and name "
+                f"{data.dataset} could not be downloaded ({reason}); fetch the files by hand and name "
                 "their folder with --data-dir"
             ) from error
     return builder

@@ -142,13 +142,8 @@ class OverviewEncoder(layers.Layer):
                 return_sequences=depth < len(self.lstm_units) or pooling == "max",
             )
             self.recurrent.append(layers.Bidirectional(lstm))
-        self.head = keras.Sequential(
-            [
-                layer
-                for units in self.dense_units
-                for layer in (layers.Dense(units, "relu"), layers.Dropout(dense_dropout))
-            ]
-        )
+        self.dense = [layers.Dense(units, "relu") for units in self.dense_units]
+        self.dense_drop = layers.Dropout(dense_dropout)
 
     @classmethod
     def from_run_config(cls, config: OverviewEncoderConfig, vocabulary_size: int) -> "OverviewEncoder":
@@ -160,7 +155,10 @@ class OverviewEncoder(layers.Layer):
         for layer in self.recurrent:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        self.head.build((shape[0], shape[-1]))
+        shape = (shape[0], shape[-1])
+        for layer in self.dense:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
         super().build(input_shape)
 
     def call(self, tokens, training=False):
@@ -172,7 +170,9 @@ class OverviewEncoder(layers.Layer):
             # An LSTM's states lie above -1, so padding never is the greatest.
             features = keras.ops.where(mask[:, :, None], features, -1.0)
             features = keras.ops.max(features, axis=1)  # (B, 2 U)
-        return self.head(features, training=training)  # (B, D)
+        for layer in self.dense:
+            features = self.dense_drop(layer(features), training=training)  # (B, D)
+        return features
 
     def compute_output_shape(self, input_shape):
         width = self.dense_units[-1] if self.dense_units else 2 * self.lstm_units[-1]

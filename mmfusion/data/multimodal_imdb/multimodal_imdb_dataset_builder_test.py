@@ -1,0 +1,80 @@
+"""The builder as tensorflow-datasets tests it, then its download against a local stand-in."""
+
+import functools
+import hashlib
+import http.server
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from mmfusion.data.multimodal_imdb import multimodal_imdb_dataset_builder as builder
+
+DUMMY = Path(__file__).parent / "dummy_data"
+
+
+class MultimodalImdbTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = builder.Builder
+    SPLITS = {"films": 4}
+    DL_EXTRACT_RESULT = "."
+    DL_DOWNLOAD_RESULT = builder.CSV_NAME
+    # The posters' archive is made by its host on demand, so its bytes are not fixed.
+    SKIP_CHECKSUMS = True
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A local web server with the CSV and the archive under the paths of the real ones."""
+    root = tmp_path / "host"
+    root.mkdir()
+    (root / "films.csv").write_bytes((DUMMY / builder.CSV_NAME).read_bytes())
+    with zipfile.ZipFile(root / "posters.zip", "w") as archive:
+        for poster in sorted((DUMMY / "Images").iterdir()):
+            archive.write(poster, f"Movies-Poster_Dataset-0f2cea5/Images/{poster.name}")
+    handler = functools.partial(_Quiet, directory=root)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(builder, "CSV_URL", f"{address}/films.csv")
+    monkeypatch.setattr(builder, "POSTERS_URL", f"{address}/posters.zip")
+    yield root
+    server.shutdown()
+    server.server_close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def prepare(folder):
+    made = builder.Builder(data_dir=folder)
+    made.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    return {r["id"].decode(): r for r in made.as_dataset(split="films").as_numpy_iterator()}
+
+
+def test_downloads_csv_and_posters(host, tmp_path):
+    films = prepare(tmp_path / "data")
+    assert sorted(films) == ["tt01", "tt02", "tt03", "tt04"]
+    assert films["tt01"]["poster"].shape == (30, 20, 3)
+    assert films["tt01"]["overview"].decode() == "Two sisters inherit a lighthouse."
+    names = [builder.PUBLIC_GENRES[genre] for genre in films["tt01"]["genres"]]
+    assert names == ["Comedy", "Drama"]
+
+
+def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):
+    (host / "films.csv").write_bytes(b"something else")
+    content = (DUMMY / builder.CSV_NAME).read_bytes()
+    info = tfds.download.checksums.UrlInfo(len(content), hashlib.sha256(content).hexdigest(), "films.csv")
+    monkeypatch.setattr(builder.Builder, "url_infos", {builder.CSV_URL: info})
+    with pytest.raises(NonMatchingChecksumError):
+        prepare(tmp_path / "data")
+
+
+def test_the_real_csvs_size_and_hash_are_recorded():
+    info = builder.Builder.url_infos[builder.CSV_URL]
+    assert info.size == 1_514_175
+    assert info.checksum == "4f69e650c430d5c43fb63e6b4accbed7caf028d2941f3db473d05852b489564e"
