@@ -16,9 +16,7 @@ from mmfusion.startup import import_tensorflow
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split(": ", 1)[1])
-    p.add_argument(
-        "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all"
-    )
+    p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
     p.add_argument(
         "--dataset",

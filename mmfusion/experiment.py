@@ -103,11 +103,7 @@ def load_model(run: Run) -> keras.Model:
         UserError: the weights cannot be read or do not fit the configuration.
     """
     model = build_model(_with_vocabulary(run.config, run.vocabulary), len(run.genres))
-    try:
-        model.load_weights(run.model_file)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
+    _load_weights(model, run)
     return model
 
 
@@ -146,6 +142,14 @@ def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
     overviews = [films.overviews[row] for row in rows]
     probabilities = predict(run, films.posters[rows], overviews)
     return Predictions(tuple(ids), films.labels[rows][:, columns], probabilities)
+
+
+def _load_weights(model: keras.Model, run: Run) -> None:
+    try:
+        model.load_weights(run.model_file)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
 
 
 def _prepare(config: Config, cache: Path) -> Prepared:
@@ -232,7 +236,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, cache: Path, 
         _fit_combiner(model, run, source, prepared)
     else:
         _fit(model, run, config, source, prepared, tensorboard)
-        model.load_weights(run.model_file)  # those of the best epoch
+        _load_weights(model, run)  # those of the best epoch
     predictions = {}
     for split in ("validation", "test"):
         rows = prepared.rows(split)
@@ -297,7 +301,7 @@ def _fit_combiner(model, run: Run, source: Source, prepared: Prepared) -> None:
     rows = prepared.rows("validation")
     logits = []
     for variant, part_model in zip(PARTS, (model.poster_model, model.overview_model)):
-        part_model.load_weights(run.part(variant).model_file)
+        _load_weights(part_model, run.part(variant))
         logits.append(_logits(part_model, source, rows))
     model.combiner.fit(*logits, prepared.films.labels[rows])
     save_model(model, run.model_file)

@@ -10,6 +10,7 @@ from mmfusion.models.base import GenreModel
 from mmfusion.models.bilstm import BiLSTM
 from mmfusion.models.cnn import CNN
 
+
 @keras.saving.register_keras_serializable(package="mmfusion")
 class Combiner(keras.layers.Layer):
     """Puts two models' decisions on each genre together; it is fitted, never trained by gradients.
