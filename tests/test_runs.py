@@ -164,8 +164,8 @@ class TestLateFusion:
         both = [runs["cnn"].folder, runs["bilstm"].folder]
         with pytest.raises(UserError, match="has another split than"):
             experiment.train(tiny_config("late", seed=3), tmp_path / "late", cache, parts=both)
+        wrong = [runs["cnn"].folder, runs["joint"].folder]
         with pytest.raises(UserError, match="needs a cnn run and a bilstm run, not cnn and joint"):
-            wrong = [runs["cnn"].folder, runs["joint"].folder]
             experiment.train(tiny_config("late"), tmp_path / "late", cache, parts=wrong)
         assert not (tmp_path / "late").exists()
 
