@@ -72,12 +72,14 @@ def train(
             poster_encoder=encoders["cnn"].poster_encoder,
             overview_encoder=encoders["bilstm"].overview_encoder,
         )
-    run = _create(folder, config, prepared)
-    for part in given:
-        run.copy_part(part)
-    if isinstance(parts, Mapping):
-        for variant, part_config in parts.items():
-            _create(run.part(variant).folder, part_config, prepared)
+    with Run.create(folder) as new:
+        _decide(new, config, prepared)
+        for part in given:
+            new.copy_part(part)
+        if isinstance(parts, Mapping):
+            for variant, part_config in parts.items():
+                _decide(new.part(variant), part_config, prepared)
+    run = Run(folder)
     _fit_and_predict(run, config, prepared, cache, tensorboard)
     return run
 
@@ -164,8 +166,8 @@ def _prepare(config: Config, cache: Path) -> Prepared:
     return Prepared(films, split, fit_vocabulary(training, config.data.vocabulary_size))
 
 
-def _create(folder: Path, config: Config, prepared: Prepared) -> Run:
-    """Makes the run folder and writes into it all that is decided before training."""
+def _decide(run: Run, config: Config, prepared: Prepared) -> None:
+    """Writes all that is decided before training into a new run."""
     films, split = prepared.films, prepared.split
     facts = {
         "fingerprint": films.fingerprint,
@@ -182,9 +184,8 @@ def _create(folder: Path, config: Config, prepared: Prepared) -> Run:
         },
         "cores": os.cpu_count(),
     }
-    run = Run.create(folder, config, facts)
+    run.write_config(config, facts)
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
-    return run
 
 
 def _check_parts(parts: list[Run], prepared: Prepared, config: Config) -> list[Run]:

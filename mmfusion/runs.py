@@ -1,9 +1,12 @@
 """The run folder: every file of a run is named, written and read here, without TensorFlow."""
 
+import contextlib
 import csv
 import io
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,28 +44,33 @@ class Run:
         self.figures_folder = self.folder / "figures"
 
     @classmethod
-    def create(cls, folder: str | Path, config: Config, facts: dict) -> "Run":
-        """Makes the folder with its `config.json`.
+    @contextlib.contextmanager
+    def create(cls, folder: str | Path) -> Iterator["Run"]:
+        """Gives a new run to write into; its folder takes its place, whole, at the end of the block.
 
         Args:
             folder: must not exist, or be empty.
-            config: the resolved configuration.
-            facts: what else was decided: versions, the data's fingerprint, the split's hash.
 
         Raises:
-            UserError: there is something in the folder already.
+            UserError: there is something in the folder already, or it cannot be made.
         """
-        run = cls(folder)
-        if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-            raise UserError(
-                f"{run.folder} exists already; name another with --out, or go on with --resume {run.folder}"
-            )
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists already; name another with --out, or go on with --resume {folder}")
+        beside = folder.with_name(f".{folder.name}-{os.getpid()}")
         try:
-            run.folder.mkdir(parents=True, exist_ok=True)
+            beside.mkdir(parents=True)
+            yield cls(beside)
+            beside.replace(folder)
         except OSError as error:
-            raise UserError(f"cannot make the run folder {run.folder}: {error.strerror}") from error
-        run._write_json(run.config_file, {**config.to_dict(), "facts": facts})
-        return run
+            raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def write_config(self, config: Config, facts: dict) -> None:
+        """Writes `config.json`: the configuration, and under "facts" what else was decided."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_json(self.config_file, {**config.to_dict(), "facts": facts})
 
     @classmethod
     def open(cls, folder: str | Path, *, finished: bool = True) -> "Run":

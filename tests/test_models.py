@@ -1,12 +1,14 @@
 """One harness over all variants, then what the field's words demand of each of them."""
 
-import dataclasses
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from conftest import tiny_config
 
+import mmfusion.models
 from mmfusion.config import resolve
 from mmfusion.models import VARIANTS, build_model
 from mmfusion.models.late import Combiner
@@ -185,24 +187,16 @@ class TestCombiner:
         assert (poster[2], overview[2]) == (0.5, 0.5)
 
 
-def test_a_new_variant_is_one_short_file_and_one_line(monkeypatch, tmp_path):
-    """What the README promises to those who add an idea of their own."""
-    (tmp_path / "loudest.py").write_text(
-        "import keras\n"
-        "from mmfusion.models.base import GenreModel\n"
-        "class Loudest(GenreModel):\n"
-        "    def __init__(self, num_genres, **kwargs):\n"
-        "        super().__init__(num_genres, **kwargs)\n"
-        "        self.head = keras.layers.Dense(num_genres)\n"
-        "    @classmethod\n"
-        "    def from_run_config(cls, config, num_genres):\n"
-        "        return cls(num_genres)\n"
-        "    def call(self, inputs, training=False):\n"
-        "        return self.head(keras.ops.max(inputs['poster'], axis=(1, 2)))\n"
-    )
-    import mmfusion.models
-
+def test_the_readmes_variant_of_ones_own_works(monkeypatch, tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
+    (tmp_path / "gated.py").write_text(code)
     monkeypatch.setattr(mmfusion.models, "__path__", [*mmfusion.models.__path__, str(tmp_path)])
-    monkeypatch.setitem(VARIANTS, "loudest", "Loudest")
-    config = dataclasses.replace(tiny_config("cnn"), variant="loudest")
-    assert logits(build_model(config, GENRES), batch()).shape == (5, GENRES)
+    monkeypatch.setitem(VARIANTS, "gated", "GatedFusion")
+    harness = TestEveryVariant()
+    harness.test_gives_one_logit_a_genre("gated")
+    harness.test_comes_back_from_its_config("gated")
+    harness.test_saved_and_loaded_gives_the_same_logits("gated", tmp_path)
+    harness.test_one_fit_step_moves_its_weights_unless_it_is_frozen("gated")
+    harness.test_reads_the_modalities_that_its_name_says_and_no_other("gated")
+    harness.test_padding_says_nothing("gated")

@@ -7,7 +7,7 @@ from mmfusion import assessment, experiment
 from mmfusion.config import resolve
 from mmfusion.runs import PARTS
 
-FILMS = {"data.films": 1500}
+QUICK = {"data.films": 1500, "training.epochs": 12}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def auc(tmp_path_factory):
     found = {}
     for variant in ("cnn", "bilstm", "joint", "late"):
         parts = [folder / part for part in PARTS] if variant == "late" else ()
-        run = experiment.train(resolve(variant, overrides=FILMS), folder / variant, cache, parts=parts)
+        run = experiment.train(resolve(variant, overrides=QUICK), folder / variant, cache, parts=parts)
         assessment.write_report(run)
         test = run.predictions("test")
         for column, genre in enumerate(run.genres):
