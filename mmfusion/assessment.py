@@ -88,8 +88,16 @@ def summary(scored: Sequence[Scored]) -> str:
     genres = tables.genre_table(report) if len(scored) == 1 else _comparison(scored)
     head = f"{report['dataset']}, {report['films']} {report['split']} films; F1 at thresholds tuned on validation"
     sentence = tables.undefined_sentence(report)
-    parts = [head, tables.overall_table([s.report for s in scored]), genres, sentence]
+    parts = [head, _caution(report), tables.overall_table([s.report for s in scored]), genres, sentence]
     return "\n\n".join(part for part in parts if part)
+
+
+def _caution(report: dict) -> str:
+    if report["split"] != "validation":
+        return ""
+    return (
+        "These films chose the epoch, the thresholds and late fusion's combiner: their scores flatter every model."
+    )
 
 
 def _comparison(scored: Sequence[Scored]) -> str:
@@ -103,19 +111,33 @@ def write_report(run: Run) -> Scored:
     return scored
 
 
-def write_comparison(scored: Sequence[Scored], folder: Path) -> None:
-    """Writes the same for several runs, or for other films, into any folder."""
+def write_comparison(scored: Sequence[Scored], folder: Path, kept: dict | None = None) -> None:
+    """Writes the same for several runs, or for other films, into any folder that is not a run's own.
+
+    Args:
+        scored: as they shall stand side by side.
+        folder: where to write.
+        kept: by id the poster and overview of films to choose the panels from; without it, those that
+            the runs keep.
+
+    Raises:
+        UserError: the folder is a run's, or cannot be made.
+    """
+    if Run(folder).config_file.exists():
+        raise UserError(f"--out {folder} is a run's own folder; name another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
-    _write(scored, folder)
+    _write(scored, folder, kept)
 
 
-def _write(scored: Sequence[Scored], folder: Path) -> None:
+def _write(scored: Sequence[Scored], folder: Path, kept: dict | None = None) -> None:
     pictures = folder / "figures"
     pictures.mkdir(exist_ok=True)
-    drawn = _draw(scored, pictures)
+    if kept is None:
+        kept = {film: shown for one in scored for film, shown in one.run.films().items()}
+    drawn = _draw(scored, pictures, kept)
     write_atomically(folder / "report.md", _markdown(scored, drawn))
     reports = [s.report for s in scored]
     # Last of all: a run with a report.json is finished.
@@ -123,7 +145,7 @@ def _write(scored: Sequence[Scored], folder: Path) -> None:
     write_atomically(folder / "report.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _draw(scored: Sequence[Scored], folder: Path) -> dict[str, str]:
+def _draw(scored: Sequence[Scored], folder: Path, kept: dict) -> dict[str, str]:
     """Draws everything; returns what each picture shows, by file name."""
     drawn = {}
     histories = {}
@@ -145,17 +167,25 @@ def _draw(scored: Sequence[Scored], folder: Path) -> dict[str, str]:
         folder / "genres.png",
     )
     drawn["genres.png"] = "Average precision by genre, the most frequent at the top."
-    kept = {film: shown for one in scored for film, shown in one.run.films().items()}
-    ids = [film for film in scored[0].predictions.ids if film in kept]
-    if ids:
-        row_of = {film: row for row, film in enumerate(scored[0].predictions.ids)}
-        rows = [row_of[film] for film in ids]
-        mean = np.mean([s.predictions.y_prob[rows] for s in scored], axis=0)
-        well, badly = panels.choose_films(ids, scored[0].predictions.y_true[rows], mean)
+    well, badly = choose_films(scored, kept)
+    if well:
         for name, films in (("well", well), ("badly", badly)):
             draw_films(scored, films, kept, f"{name.capitalize()} classified films", folder / f"{name}.png")
             drawn[f"{name}.png"] = f"Films that were {name} classified; a tick marks a true genre."
     return drawn
+
+
+def choose_films(scored: Sequence[Scored], among=None) -> tuple[list[str], list[str]]:
+    """The films that the models on average classify well and badly.
+
+    Args:
+        scored: the models, on the same films.
+        among: ids to choose from; without it all of them.
+    """
+    found = scored[0].predictions
+    rows = [row for row, film in enumerate(found.ids) if among is None or film in among]
+    mean = np.mean([s.predictions.y_prob[rows] for s in scored], axis=0)
+    return panels.choose_films([found.ids[row] for row in rows], found.y_true[rows], mean)
 
 
 def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) -> None:
@@ -202,6 +232,8 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
         "threshold a genre, chosen for its F1 on validation films. *Genre frequencies* gives every film the "
         "shares of the training films.",
         "",
+        _caution(report),
+        "",
         tables.overall_table([s.report for s in scored]),
         "",
         tables.undefined_sentence(report),
@@ -213,7 +245,7 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
         r = one.report
         cost = f"{r['parameters']:,} parameters, {r['epochs']} epochs, {r['train_seconds']:,.0f} s of training"
         lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", ""]
-        lines += [tables.threshold_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
+        lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
     lines.append("## Figures")
     for file, caption in drawn.items():
         lines += ["", f"![{caption}](figures/{file})", "", caption]

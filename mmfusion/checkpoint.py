@@ -59,7 +59,12 @@ class Checkpoint(keras.callbacks.Callback):
         if not self._run.state_file.is_file():
             return 0
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._run.state_file)
+        try:
+            model.load_weights(self._run.state_file)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{self._run.state_file} cannot be read; delete it to train again from the first epoch"
+            ) from error
         epochs = int(model.optimizer.iterations) // self._steps
         self._rows = self._run.history[:epochs]
         return epochs
@@ -78,9 +83,10 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "seconds": round(seconds, 3), **{k: float(v) for k, v in logs.items()}}
         for name in ("loss", MONITOR):
             if not np.isfinite(row[name]):
+                kept = f"the best epoch before is in {self._run.model_file}" if self._rows else "nothing is kept"
                 raise UserError(
-                    f"{name} is {row[name]} in epoch {epoch + 1}; lower training.learning_rate. "
-                    "The best epoch before is kept"
+                    f"{name} is {row[name]} in epoch {epoch + 1} ({kept}); train again with a lower "
+                    "training.learning_rate"
                 )
         if all(row[MONITOR] < before[MONITOR] for before in self._rows):
             save_model(self.model, self._run.model_file)

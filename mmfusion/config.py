@@ -8,6 +8,7 @@ has the same form and may hold only what differs from the recipe. In both, a tab
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import typing
 from dataclasses import dataclass
@@ -134,7 +135,9 @@ _RANGES = {
     "poster_encoder.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
     "overview_encoder.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),
-    "training.learning_rate": (lambda v: v > 0, "greater than 0"),
+    "training.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
+    "training.hold_epochs": (lambda v: v >= 0, "0 or more"),
+    "training.decay": (lambda v: 0 <= v < math.inf, "0 or more"),
     "training.patience": (lambda v: v >= 0, "0 (never stop early) or more"),
 }
 
@@ -165,17 +168,20 @@ def resolve(
     """
     if recipe not in recipe_names():
         raise UserError(f"unknown recipe {recipe!r}; there are: {', '.join(recipe_names())}")
+    names = {"variant": variant, "recipe": recipe}
     text = (resources.files("mmfusion") / "recipes" / f"{recipe}.toml").read_text("utf-8")
-    values = _for_variant(tomllib.loads(text), variant)
+    values = _for_variant(tomllib.loads(text), variant, where=f"recipe {recipe}")
     if file is not None:
-        values = _merge(values, _for_variant(_read_toml(file), variant))
-    for key, value in (overrides or {}).items():
+        values = _merge(values, _for_variant(_read_toml(file), variant, where=str(file)))
+    # Checked before the overrides too, so that a fault is laid to the file or to the command line.
+    config = from_dict({**values, **names}, where=str(file) if file else f"recipe {recipe}")
+    if not overrides:
+        return config
+    for key, value in overrides.items():
         for part in reversed(key.split(".")):
             value = {part: value}
         values = _merge(values, value)
-    return from_dict(
-        {**values, "variant": variant, "recipe": recipe}, where=str(file) if file else f"recipe {recipe}"
-    )
+    return from_dict({**values, **names}, where="the command line")
 
 
 def from_dict(values: dict, *, where: str) -> Config:
@@ -196,10 +202,16 @@ def _read_toml(file: Path) -> dict:
         raise UserError(f"{file} is not valid TOML: {error}") from error
 
 
-def _for_variant(values: dict, variant: str) -> dict:
+def _for_variant(values: dict, variant: str, where: str) -> dict:
     """Drops the `variants` table after laying the one variant's values over the rest."""
     values = dict(values)
-    return _merge(values, values.pop("variants", {}).get(variant, {}))
+    for key in ("variant", "recipe"):
+        if key in values:
+            raise UserError(f"{where}: {key} is chosen on the command line, not in a file")
+    tables = values.pop("variants", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UserError(f"{where}: write [variants.NAME.SECTION] tables")
+    return _merge(values, tables.get(variant, {}))
 
 
 def _merge(below: dict, above: dict) -> dict:
@@ -253,6 +265,8 @@ def _check_range(value, name: str, where: str) -> None:
         check, meaning = (lambda v: 0 <= v < 1), "from 0 to below 1"
     elif key in _SIZES:
         sizes = value if isinstance(value, tuple) else (value,)
+        if not sizes and key != "dense_units":  # without dense layers there is still a network
+            raise UserError(f"{where}: {name} must not be empty")
         check, meaning = (lambda _: min(sizes, default=1) >= 1), "at least 1"
     if check and not check(value):
         shown = list(value) if isinstance(value, tuple) else value

@@ -1,5 +1,6 @@
 """What a person is told when something is wrong, and how a command ends."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +10,13 @@ INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
 
 class UserError(Exception):
     """Something the user can put right; its message is one line: what is wrong, where, what to do."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse, but a wrong flag gets one line like every other fault."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; see --help")
 
 
 def run_command(main: Callable[[], None]) -> int:

@@ -6,17 +6,15 @@ import io
 import sys
 from pathlib import Path
 
-from mmfusion import assessment
-from mmfusion.assessment import Scored
 from mmfusion.data import DATASETS
-from mmfusion.errors import UserError, run_command
+from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
-from mmfusion.startup import import_tensorflow
+from mmfusion.startup import cache_folder, import_tensorflow
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command's flags."""
-    p = argparse.ArgumentParser(prog="python -m mmfusion.evaluate", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.evaluate", description=__doc__.split(": ", 1)[1])
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     p.add_argument(
         "--split",
@@ -25,12 +23,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="films of another folder")
     p.add_argument("--dataset", choices=list(DATASETS), help="the form of --data-dir (default: the run's)")
+    p.add_argument("--skip-bad", action="store_true", help="drop films of --data-dir that cannot be read")
     p.add_argument("--films", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
     p.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="write report and figures there; without it one run's go into its folder, a comparison's nowhere",
+        help="write report and figures there; without it one run's go into its folder, others nowhere",
     )
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
     return p
@@ -40,6 +39,33 @@ def main() -> None:
     """Reads the flags, scores and prints; TensorFlow is needed only for films not yet predicted."""
     args = parser().parse_args()
     runs = [Run.open(folder) for folder in args.runs]
+    _check(args, runs)
+    cache = cache_folder(args.cache_dir)
+    from mmfusion import assessment
+
+    kept = None
+    if args.data_dir:
+        scored, kept = _score_other_films(runs, args, cache)
+    else:
+        scored = [assessment.score(run, args.split or "test") for run in runs]
+    assessment.check_comparable(scored)
+    print(assessment.summary(scored))
+
+    if args.out:
+        assessment.write_comparison(scored, args.out, kept)
+        print(f"\nReport and figures are in {args.out}")
+    elif len(runs) == 1 and not args.data_dir and args.split in (None, "test"):
+        assessment.write_report(runs[0])
+        print(f"\nReport and figures are in {runs[0].folder}")
+    else:
+        print("\nNothing was written; --out DIR keeps this report, with figures")
+    if args.films:
+        picture = (args.out or runs[0].folder) / "figures" / "films.png"
+        _draw(runs, args, cache, picture)
+        print(f"The films are in {picture}")
+
+
+def _check(args: argparse.Namespace, runs: list[Run]) -> None:
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise UserError(f"two runs have one name ({', '.join(names)}); rename a folder to tell them apart")
@@ -47,47 +73,35 @@ def main() -> None:
         raise UserError("--split all goes with --data-dir: a run was trained on some of its own films")
     if args.films and len(runs) > 1 and not args.out:
         raise UserError("--films with several runs needs --out DIR for the picture")
-    if args.dataset and not args.data_dir:
-        raise UserError("--dataset goes with --data-dir")
-
-    if args.data_dir:
-        scored = _score_other_films(runs, args)
-    else:
-        scored = [assessment.score(run, args.split or "test") for run in runs]
-    assessment.check_comparable(scored)
-    print(assessment.summary(scored))
-
-    out = args.out
-    if out:
-        assessment.write_comparison(scored, out)
-    elif len(runs) == 1 and not args.data_dir and args.split in (None, "test"):
-        out = assessment.write_report(runs[0]).run.folder
-    if args.films:
-        out = out or runs[0].folder
-        _draw(runs, args, out / "figures" / "films.png")
-    if out:
-        print(f"\nReport and figures are in {out}")
-    else:
-        print("\nNothing was written; --out DIR keeps this report, with figures")
+    for flag in ("dataset", "skip_bad"):
+        if getattr(args, flag) and not args.data_dir:
+            raise UserError(f"--{flag.replace('_', '-')} goes with --data-dir")
 
 
-def _films(runs: list[Run], args):
-    """The films of --data-dir, or else the runs' own, and where they come from."""
+def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
+    """For each run the films of --data-dir, or else its own, with posters of the run's size."""
     import_tensorflow()
-    from mmfusion.data.films import cache_folder, load_films
+    from mmfusion.data.films import load_films
 
-    data = runs[0].config.data
-    if args.data_dir:
-        dataset = args.dataset or ("multimodal_imdb" if data.dataset == "synthetic" else data.dataset)
-        data = dataclasses.replace(data, data_dir=str(args.data_dir.resolve()), dataset=dataset)
-    cache = cache_folder(args.cache_dir)
-    return load_films(data, cache), data, cache
+    loaded = {}
+    for run in runs:
+        data = run.config.data
+        if args.data_dir:
+            dataset = args.dataset or ("multimodal_imdb" if data.dataset == "synthetic" else data.dataset)
+            folder = str(args.data_dir.resolve())
+            data = dataclasses.replace(data, data_dir=folder, dataset=dataset, skip_bad=args.skip_bad)
+        key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, data.poster_size)
+        if key not in loaded:
+            loaded[key] = load_films(data, cache)
+        yield run, loaded[key]
 
 
-def _score_other_films(runs: list[Run], args) -> list[Scored]:
-    films, _, _ = _films(runs, args)
-    from mmfusion import experiment
+def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
+    """Scores films of another folder, and gives what the panels show of the best and the worst."""
+    pairs = list(_films_for(runs, args, cache))
+    from mmfusion import assessment, experiment
 
+    films = pairs[0][1]
     if args.split in (None, "all"):
         seen = {film for run in runs for split in ("train", "validation") for film in run.split[split]}
         ids = [film for film in films.ids if film not in seen]
@@ -99,25 +113,27 @@ def _score_other_films(runs: list[Run], args) -> list[Scored]:
         ids = [film for film in films.ids if film in wanted]
     if not ids:
         raise UserError(f"--data-dir {args.data_dir} holds no film to score")
-    return [assessment.score(run, split, experiment.predict_films(run, films, ids)) for run in runs]
+    scored = [assessment.score(run, split, experiment.predict_films(run, own, ids)) for run, own in pairs]
+    well, badly = assessment.choose_films(scored)
+    return scored, _shown(films, [*well, *badly])
 
 
-def _draw(runs: list[Run], args, path: Path) -> None:
-    films, data, cache = _films(runs, args)
-    from mmfusion import experiment
-    from mmfusion.data.films import encoded_posters
+def _shown(films, ids) -> dict:
+    """Poster and overview of some films, by id."""
+    posters = films.encoded_posters(ids)
+    return {film: (io.BytesIO(posters[film]), films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
 
-    unknown = [film for film in args.films if film not in films.ids]
-    if unknown:
+
+def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:
+    pairs = list(_films_for(runs, args, cache))
+    from mmfusion import assessment, experiment
+
+    films = pairs[0][1]
+    if unknown := [film for film in args.films if film not in films.ids]:
         raise UserError(f"--films: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
-    posters = encoded_posters(data, cache, args.films)
-    kept = {
-        film: (io.BytesIO(posters[film]), films.overviews[row])
-        for film, row in zip(args.films, films.rows(args.films))
-    }
-    scored = [assessment.score(run, "chosen", experiment.predict_films(run, films, args.films)) for run in runs]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assessment.draw_films(scored, args.films, kept, "Chosen films", path)
+    scored = [assessment.score(run, "chosen", experiment.predict_films(run, own, args.films)) for run, own in pairs]
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    assessment.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 import mmfusion
 from mmfusion.checkpoint import Checkpoint, EpochSeeds, save_model
 from mmfusion.config import Config
-from mmfusion.data.films import Films, encoded_posters, load_films
+from mmfusion.data.films import Films, load_films
 from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.text import encode_overviews, fit_vocabulary
@@ -23,7 +24,7 @@ from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.models.base import Precision, Recall
 from mmfusion.reports.panels import choose_films
-from mmfusion.runs import PARTS, Predictions, Run
+from mmfusion.runs import PARTS, Predictions, Run, check_free
 from mmfusion.schema import as_model_inputs
 
 
@@ -45,7 +46,8 @@ def train(
     folder: Path,
     cache: Path,
     *,
-    parts: Mapping[str, Config] | Sequence[Path] = (),
+    part_configs: Mapping[str, Config] | None = None,
+    part_runs: Sequence[Run] = (),
     tensorboard: bool = False,
 ) -> Run:
     """Trains one variant into a new run folder; everything but the report is in it afterwards.
@@ -54,19 +56,18 @@ def train(
         config: what to train, on which films.
         folder: the run folder; it must not exist yet.
         cache: where prepared films are kept.
-        parts: for late fusion, either the configurations of its `cnn` and `bilstm`, which are then
-            trained into the run folder, or two finished runs.
+        part_configs: for late fusion, how to train its `cnn` and `bilstm`; they go into the run folder.
+        part_runs: for late fusion, instead of that, a finished run of each.
         tensorboard: also write TensorBoard logs, into the run folder.
 
     Raises:
         UserError: the folder exists, the films cannot be read, or the parts do not fit.
     """
+    check_free(folder)
     prepared = _prepare(config, cache)
-    given = []
-    if parts and not isinstance(parts, Mapping):
-        given = _check_parts([Run.open(folder) for folder in parts], prepared, config)
     if config.variant == "late":
-        encoders = parts if isinstance(parts, Mapping) else {p.config.variant: p.config for p in given}
+        _check_parts(part_runs, prepared, config)
+        encoders = part_configs or {run.config.variant: run.config for run in part_runs}
         config = dataclasses.replace(
             config,
             poster_encoder=encoders["cnn"].poster_encoder,
@@ -74,13 +75,12 @@ def train(
         )
     with Run.create(folder) as new:
         _decide(new, config, prepared)
-        for part in given:
+        for part in part_runs:
             new.copy_part(part)
-        if isinstance(parts, Mapping):
-            for variant, part_config in parts.items():
-                _decide(new.part(variant), part_config, prepared)
+        for variant, part_config in (part_configs or {}).items():
+            _decide(new.part(variant), part_config, prepared)
     run = Run(folder)
-    _fit_and_predict(run, config, prepared, cache, tensorboard)
+    _fit_and_predict(run, config, prepared, tensorboard)
     return run
 
 
@@ -94,7 +94,8 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
     prepared = _prepare(config, cache)
     if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
         raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
-    _fit_and_predict(run, config, prepared, cache, tensorboard)
+    if not run.trained:  # else nothing but the report is missing
+        _fit_and_predict(run, config, prepared, tensorboard)
     return run
 
 
@@ -121,6 +122,8 @@ def predict(run: Run, posters: np.ndarray, overviews: Sequence[str]) -> np.ndarr
         float32 (N, G), in the order of the run's genres.
     """
     data = run.config.data
+    if posters.shape[1:3] != (data.poster_size, data.poster_size):
+        raise UserError(f"{run.folder} reads posters of {data.poster_size} pixels, not {posters.shape[1:3]}")
     tokens = encode_overviews(overviews, run.vocabulary, data.max_tokens)
     labels = np.zeros((len(overviews), len(run.genres)), np.float32)  # not known and not read
     source = Source(posters, tokens, labels, data.batch_size)
@@ -149,7 +152,7 @@ def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
 def _load_weights(model: keras.Model, run: Run) -> None:
     try:
         model.load_weights(run.model_file)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
 
@@ -188,10 +191,10 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> None:
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
 
 
-def _check_parts(parts: list[Run], prepared: Prepared, config: Config) -> list[Run]:
-    """Refuses parts that were not trained on just these films."""
+def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
+    """Refuses finished parts that were not trained on just these films."""
     variants = sorted(part.config.variant for part in parts)
-    if variants != sorted(PARTS):
+    if parts and variants != sorted(PARTS):
         raise UserError(f"--parts needs a cnn run and a bilstm run, not {' and '.join(variants)}")
     for part in parts:
         for what, ours, theirs in (
@@ -207,7 +210,6 @@ def _check_parts(parts: list[Run], prepared: Prepared, config: Config) -> list[R
                     f"--parts {part.folder} has another {what} than this run would have; "
                     "train both with the same data, recipe and --seed"
                 )
-    return parts
 
 
 def _build(config: Config, prepared: Prepared) -> keras.Model:
@@ -220,13 +222,13 @@ def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
     return dataclasses.replace(config, data=data)
 
 
-def _fit_and_predict(run: Run, config: Config, prepared: Prepared, cache: Path, tensorboard: bool) -> None:
+def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: bool) -> None:
     if config.variant == "late":
         for variant in PARTS:
             part = run.part(variant)
             if not part.trained:
                 print(f"\nPart of late fusion: {variant}")
-                _fit_and_predict(part, part.config, prepared, cache, tensorboard)
+                _fit_and_predict(part, part.config, prepared, tensorboard)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     films = prepared.films
@@ -249,7 +251,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, cache: Path, 
     well, badly = choose_films(test.ids, test.y_true, test.y_prob)
     shown = [*well, *badly]
     overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown))}
-    run.write_films(encoded_posters(config.data, cache, shown), overviews)
+    run.write_films(films.encoded_posters(shown), overviews)
     run.state_file.unlink(missing_ok=True)
 
 

@@ -1,10 +1,24 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and names that stay in their folder."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from mmfusion.errors import UserError
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def check_id(film: str, where: str) -> str:
+    """Returns a film's id if it can safely be a file's name.
+
+    Raises:
+        UserError: it has other characters than letters, digits, '-' and '_', or more than 100.
+    """
+    if not isinstance(film, str) or not _SAFE_ID.fullmatch(film):
+        raise UserError(f"{where}: the id {film!r} is not made of letters, digits, '-' and '_'")
+    return film
 
 
 def write_atomically(path: Path, content: bytes | memoryview | str) -> None:

@@ -1,23 +1,20 @@
 """`python -m mmfusion.predict`: the genres of one film, from its poster, its overview, or both."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from mmfusion.errors import UserError, run_command
+from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
-from mmfusion.schema import CHANNELS
-from mmfusion.startup import import_tensorflow
-
-_READS = {"cnn": ("poster",), "bilstm": ("overview",)}  # all others read both
+from mmfusion.schema import CHANNELS, POSTER, TOKENS
+from mmfusion.startup import cache_folder, import_tensorflow
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command's flags."""
-    p = argparse.ArgumentParser(prog="python -m mmfusion.predict", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.predict", description=__doc__.split(": ", 1)[1])
     p.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     p.add_argument("--poster", type=Path, metavar="FILE", help="JPEG, PNG, GIF, WebP or BMP")
     p.add_argument("--overview", metavar="TEXT", help="a few sentences on what the film is about")
@@ -30,15 +27,17 @@ def main() -> None:
     args = parser().parse_args()
     run = Run.open(args.run)
     variant = run.config.variant
-    given = {"poster": args.poster is not None, "overview": bool((args.overview or "").strip())}
-    for modality in _READS.get(variant, ("poster", "overview")):
-        if not given[modality]:
-            raise UserError(f"{run.folder} is a {variant} run and reads the {modality}: add --{modality}")
     poster = _poster(args.poster, run.config.data.poster_size)
-
+    cache_folder()
     import_tensorflow()
     from mmfusion import experiment
+    from mmfusion.models import model_class
 
+    given = {POSTER: args.poster is not None, TOKENS: bool((args.overview or "").strip())}
+    for modality in model_class(variant).reads:
+        if not given[modality]:
+            word = {POSTER: "poster", TOKENS: "overview"}[modality]
+            raise UserError(f"{run.folder} is a {variant} run and reads the {word}: add --{word}")
     probabilities = experiment.predict(run, poster[None], [args.overview or ""])[0]
     thresholds = {row["genre"]: row["threshold"] for row in run.report["genres"]}
     rows = [
@@ -46,7 +45,7 @@ def main() -> None:
         for i in np.argsort(-probabilities, kind="stable")
     ]
     for row in rows:
-        row["predicted"] = row["threshold"] is not None and row["probability"] >= row["threshold"]
+        row["predicted"] = row["probability"] >= (0.5 if row["threshold"] is None else row["threshold"])
     if args.json:
         print(json.dumps({"run": str(run.folder), "variant": variant, "genres": rows}, indent=2))
         return

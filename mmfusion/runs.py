@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from mmfusion import config as configs
 from mmfusion.config import Config
 from mmfusion.errors import UserError
-from mmfusion.files import write_atomically
+from mmfusion.files import check_id, write_atomically
 
 PARTS = ("cnn", "bilstm")  # of late fusion: its poster model and its overview model
 
@@ -55,15 +56,14 @@ class Run:
             UserError: there is something in the folder already, or it cannot be made.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} exists already; name another with --out, or go on with --resume {folder}")
+        check_free(folder)
         beside = folder.with_name(f".{folder.name}-{os.getpid()}")
         try:
-            beside.mkdir(parents=True)
+            with _cannot_make(folder):
+                beside.mkdir(parents=True)
             yield cls(beside)
-            beside.replace(folder)
-        except OSError as error:
-            raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
+            with _cannot_make(folder):
+                beside.replace(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -180,7 +180,7 @@ class Run:
                     y_true=arrays[f"y_true_{split}"],
                     y_prob=arrays[f"y_prob_{split}"],
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{self.predictions_file} cannot be read: {error}") from error
         shape = (len(found.ids), len(self.genres))
         if found.y_true.shape != shape or found.y_prob.shape != shape:
@@ -203,8 +203,11 @@ class Run:
         """The films that were kept: poster file and overview, by id."""
         if not (self.films_folder / "overviews.json").is_file():
             return {}
-        overviews = self._read_json(self.films_folder / "overviews.json")
-        return {film: (self.films_folder / f"{film}.jpg", text) for film, text in overviews.items()}
+        file = self.films_folder / "overviews.json"
+        return {
+            check_id(film, str(file)): (self.films_folder / f"{film}.jpg", text)
+            for film, text in self._read_json(file).items()
+        }
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -220,6 +223,24 @@ class Run:
 
     def _write_json(self, path: Path, value) -> None:
         write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder that something is in.
+
+    Raises:
+        UserError: it says so, and what to do.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; name another with --out, or go on with --resume {folder}")
+
+
+@contextlib.contextmanager
+def _cannot_make(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
 
 
 def _csv(columns, rows) -> str:

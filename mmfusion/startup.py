@@ -1,8 +1,24 @@
-"""TensorFlow without the notices that it prints while it is imported."""
+"""What must be settled before the large libraries are imported: where they may write, and that quietly."""
 
 import logging
 import os
 import sys
+from pathlib import Path
+
+
+def cache_folder(option: str | None = None) -> Path:
+    """Where prepared films are kept: the option, else $MMFUSION_CACHE, else the user's cache folder.
+
+    Keras and matplotlib keep small files of their own; from here on they do so in this folder too.
+    """
+    if chosen := option or os.environ.get("MMFUSION_CACHE"):
+        folder = Path(chosen).expanduser().resolve()
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base).expanduser().resolve() / "mmfusion"
+    os.environ.setdefault("KERAS_HOME", str(folder / "keras"))
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    return folder
 
 
 def import_tensorflow() -> None:

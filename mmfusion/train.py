@@ -1,22 +1,35 @@
 """`python -m mmfusion.train`: trains one variant into a run folder and reports on it."""
 
 import argparse
+import dataclasses
 import sys
 import tomllib
 from pathlib import Path
 
-from mmfusion.config import COMBINERS, recipe_names, resolve
+from mmfusion.config import COMBINERS, Config, recipe_names, resolve
 from mmfusion.data import DATASETS
-from mmfusion.errors import UserError, run_command
+from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.models import VARIANTS
-from mmfusion.runs import PARTS, Run
-from mmfusion.startup import import_tensorflow
+from mmfusion.runs import PARTS, Run, check_free
+from mmfusion.startup import cache_folder, import_tensorflow
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command's flags; TensorFlow is not imported to answer --help."""
-    p = argparse.ArgumentParser(prog="python -m mmfusion.train", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.train", description=__doc__.split(": ", 1)[1])
     p.add_argument("--variant", choices=list(VARIANTS), help="what to train (needed unless --resume)")
+    add_config_flags(p)
+    p.add_argument(
+        "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of a finished cnn and bilstm run"
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: under runs/)")
+    p.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    p.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
+    return p
+
+
+def add_config_flags(p: argparse.ArgumentParser) -> None:
+    """The flags that `configure` reads, shared by all commands that train."""
     p.add_argument(
         "--dataset",
         choices=list(DATASETS),
@@ -33,67 +46,98 @@ def parser() -> argparse.ArgumentParser:
         help="one setting by its name in config.json, such as data.poster_size=96 or data.augment=false",
     )
     p.add_argument("--epochs", type=int, metavar="N", help="the most epochs to train")
-    p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation and dropout")
+    p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation, dropout")
     p.add_argument("--skip-bad", action="store_true", help="drop films that cannot be read, and list them")
     p.add_argument("--combiner", choices=COMBINERS, help="late fusion's")
-    p.add_argument(
-        "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of a finished cnn and bilstm run"
-    )
-    p.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: under runs/)")
-    p.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
-    p.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
-    return p
+
+
+def configure(args: argparse.Namespace, variant: str) -> Config:
+    """The configuration that the flags ask for, for one variant.
+
+    Raises:
+        UserError: see `mmfusion.config.resolve`.
+    """
+    overrides = dict(_setting(text) for text in args.set)
+    named = {
+        "seed": args.seed,
+        "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
+        "data.data_dir": str(args.data_dir) if args.data_dir else None,
+        "data.skip_bad": args.skip_bad or None,
+        "training.epochs": args.epochs,
+        "late.combiner": args.combiner,
+    }
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    config = resolve(variant, recipe=args.recipe or "default", file=args.config, overrides=overrides)
+    if not config.data.data_dir:
+        return config
+    # Absolute, so that --resume finds the films from any folder.
+    data = dataclasses.replace(config.data, data_dir=str(Path(config.data.data_dir).resolve()))
+    return dataclasses.replace(config, data=data)
+
+
+def say_which_films(config: Config, args: argparse.Namespace) -> None:
+    """Nobody should take the embedded films for real ones."""
+    if config.data.dataset == "synthetic" and not args.dataset:
+        print("No --data-dir: using the embedded default, --dataset synthetic.", flush=True)
 
 
 def main() -> None:
     """Reads the flags, trains and reports."""
     args = parser().parse_args()
-    if args.resume:
-        _refuse_beside_resume(args)
-        run = Run.open(args.resume, finished=False)
-        if run.finished:
-            raise UserError(f"the run {run.folder} is finished; there is nothing to go on with")
-    elif not args.variant:
-        raise UserError(f"--variant is missing; one of {', '.join(VARIANTS)}")
-    elif args.parts and args.variant != "late":
-        raise UserError("--parts goes with --variant late")
-    else:
-        config = _config(args, args.variant)
-        out = args.out or Path("runs") / f"{config.variant}-{config.data.dataset}-{config.recipe}-{config.seed}"
-        if not args.data_dir and not args.dataset:
-            print("No --data-dir: using the embedded default, --dataset synthetic.", flush=True)
-
-    import_tensorflow()
-    from mmfusion import assessment, experiment
-    from mmfusion.data.films import cache_folder
-
     cache = cache_folder(args.cache_dir)
-    if args.resume:
-        run = experiment.resume(run, cache, tensorboard=args.tensorboard)
-    else:
-        parts = args.parts or ()
-        if args.variant == "late" and not args.parts:
-            parts = {variant: _config(args, variant) for variant in PARTS}
-        run = experiment.train(config, out, cache, parts=parts, tensorboard=args.tensorboard)
+    run = _resume(args, cache) if args.resume else _train(args, cache)
+    from mmfusion import assessment
+
     for part in run.parts:
         assessment.write_report(part)
     scored = assessment.write_report(run)
     print(f"\n{assessment.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
 
 
-def _config(args: argparse.Namespace, variant: str):
-    overrides = dict(_setting(text) for text in args.set)
-    named = {
-        "seed": args.seed,
-        "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
-        "data.data_dir": str(args.data_dir.resolve()) if args.data_dir else None,
-        "data.skip_bad": args.skip_bad or None,
-        "training.epochs": args.epochs,
-        "late.combiner": args.combiner,
-    }
-    overrides |= {key: value for key, value in named.items() if value is not None}
-    return resolve(variant, recipe=args.recipe or "default", file=args.config, overrides=overrides)
+def _train(args: argparse.Namespace, cache: Path) -> Run:
+    if not args.variant:
+        raise UserError(f"--variant is missing; one of {', '.join(VARIANTS)}")
+    for flag in ("parts", "combiner"):
+        if getattr(args, flag) and args.variant != "late":
+            raise UserError(f"--{flag} goes with --variant late")
+    config = configure(args, args.variant)
+    name = f"{config.variant}-{config.data.dataset}-{config.recipe}-{config.seed}"
+    folder = args.out or Path("runs") / name
+    check_free(folder)
+    part_runs = [Run.open(part) for part in args.parts or ()]
+    part_configs = None
+    if args.variant == "late" and not part_runs:
+        part_configs = {variant: configure(args, variant) for variant in PARTS}
+    say_which_films(config, args)
+
+    import_tensorflow()
+    from mmfusion import experiment
+
+    return experiment.train(
+        config,
+        folder,
+        cache,
+        part_configs=part_configs,
+        part_runs=part_runs,
+        tensorboard=args.tensorboard,
+    )
+
+
+def _resume(args: argparse.Namespace, cache: Path) -> Run:
+    allowed = ("resume", "cache_dir", "tensorboard")
+    for name, value in vars(args).items():
+        if name not in allowed and not (value is None or value is False or value == []):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"--resume takes its settings from the run; leave out {flag}")
+    run = Run.open(args.resume, finished=False)
+    if run.finished:
+        raise UserError(f"the run {run.folder} is finished; there is nothing to go on with")
+
+    import_tensorflow()
+    from mmfusion import experiment
+
+    return experiment.resume(run, cache, tensorboard=args.tensorboard)
 
 
 def _setting(text: str) -> tuple[str, object]:
@@ -105,13 +149,6 @@ def _setting(text: str) -> tuple[str, object]:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
-
-
-def _refuse_beside_resume(args: argparse.Namespace) -> None:
-    allowed = ("resume", "cache_dir", "tensorboard")
-    for name, value in vars(args).items():
-        if name not in allowed and value not in (None, False, []):
-            raise UserError(f"--resume takes its settings from the run; leave out --{name.replace('_', '-')}")
 
 
 if __name__ == "__main__":

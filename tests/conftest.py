@@ -41,7 +41,7 @@ def tiny_config(variant: str, **overrides) -> Config:
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path_factory, monkeypatch):
-    """A cache of the tests' own, and a working folder where a stray file would be found."""
+    """A cache of the tests' own."""
     monkeypatch.setenv("MMFUSION_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

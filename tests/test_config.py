@@ -37,7 +37,11 @@ def test_a_file_lies_over_the_recipe_a_variants_table_over_the_file_and_a_flag_o
         ("[poster_encoder]\nfilters = [8, 0]", "poster_encoder.filters must be at least 1"),
         ("[poster_encoder]\ndropout = 1.0", "poster_encoder.dropout must be from 0 to below 1"),
         ("[late]\ncombiner = 'best'", "late.combiner must be one of mean, weighted, stacked"),
+        ("[training]\nlearning_rate = inf", "training.learning_rate must be greater than 0, and finite"),
+        ("[overview_encoder]\nlstm_units = []", "overview_encoder.lstm_units must not be empty"),
         ("training = 3", "training must be a table"),
+        ("variants = 3", "write [variants.NAME.SECTION] tables"),
+        ("variant = 'late'", "variant is chosen on the command line"),
         ("[training", "is not valid TOML"),
     ],
 )
@@ -48,6 +52,13 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, toml, said):
         resolve("cnn", file=file)
     assert said in str(error.value)
     assert str(file) in str(error.value)
+
+
+def test_a_wrong_flag_is_not_laid_to_the_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 5")
+    with pytest.raises(UserError, match=r"the command line: training\.epochs must be at least 1"):
+        resolve("cnn", file=file, overrides={"training.epochs": 0})
 
 
 def test_a_missing_key_and_an_unknown_recipe_are_named():

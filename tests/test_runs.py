@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny_config, write_folder
 
+from benchmarks import run as benchmark
 from mmfusion import assessment, evaluate, experiment, predict, train
 from mmfusion.checkpoint import Checkpoint
 from mmfusion.errors import UserError, run_command
@@ -22,8 +23,8 @@ def part_configs(**overrides):
 
 
 def run_variant(variant, folder, cache, **overrides) -> Run:
-    parts = part_configs(**overrides) if variant == "late" else ()
-    run = experiment.train(tiny_config(variant, **overrides), folder, cache, parts=parts)
+    parts = part_configs(**overrides) if variant == "late" else None
+    run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
     assessment.write_report(run)
     return run
 
@@ -82,25 +83,36 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, tmp_pa
     assert other.predictions_file.read_bytes() != before
 
 
-@pytest.mark.parametrize("moment", ["before the state", "after the state"])
+@pytest.mark.parametrize("moment", ["in an epoch", "before its state is written", "after it", "at the end"])
 def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, monkeypatch, moment):
-    real = Checkpoint.on_epoch_end
+    """With augmentation and dropout; the model and the history of the second epoch may be written already."""
 
-    def interrupted(self, epoch, logs=None):
-        if epoch == 1 and moment == "before the state":
-            raise KeyboardInterrupt
-        real(self, epoch, logs)
-        if epoch == 1:
-            raise KeyboardInterrupt
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run_variant("bilstm", tmp_path / "run", cache)
-    monkeypatch.setattr(Checkpoint, "on_epoch_end", real)
+    class Interrupted(Checkpoint):
+        def on_train_batch_end(self, batch, logs=None):
+            if moment == "in an epoch" and batch == 1 and len(self._rows) == 1:
+                interrupt()
+
+        def on_epoch_end(self, epoch, logs=None):
+            if moment == "before its state is written" and epoch == 1:
+                self.model.save_weights = interrupt
+            super().on_epoch_end(epoch, logs)
+            if moment == "after it" and epoch == 1:
+                interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "Checkpoint", Interrupted)
+        if moment == "at the end":
+            patch.setattr(assessment, "write_report", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_variant("joint", tmp_path / "run", cache)
     assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
     resumed = Run.open(tmp_path / "run")
-    assert resumed.predictions_file.read_bytes() == runs["bilstm"].predictions_file.read_bytes()
-    assert [row["val_loss"] for row in resumed.history] == [r["val_loss"] for r in runs["bilstm"].history]
+    assert resumed.predictions_file.read_bytes() == runs["joint"].predictions_file.read_bytes()
+    assert [row["val_loss"] for row in resumed.history] == [r["val_loss"] for r in runs["joint"].history]
+    assert not list(resumed.folder.glob(".*"))
 
 
 def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_path, cache, monkeypatch):
@@ -161,12 +173,12 @@ class TestLateFusion:
         assert found.report["train_seconds"] > 0
 
     def test_refuses_parts_of_other_films_and_of_the_wrong_variants(self, runs, tmp_path, cache):
-        both = [runs["cnn"].folder, runs["bilstm"].folder]
+        both = [runs["cnn"], runs["bilstm"]]
         with pytest.raises(UserError, match="has another split than"):
-            experiment.train(tiny_config("late", seed=3), tmp_path / "late", cache, parts=both)
-        wrong = [runs["cnn"].folder, runs["joint"].folder]
+            experiment.train(tiny_config("late", seed=3), tmp_path / "late", cache, part_runs=both)
+        wrong = [runs["cnn"], runs["joint"]]
         with pytest.raises(UserError, match="needs a cnn run and a bilstm run, not cnn and joint"):
-            experiment.train(tiny_config("late"), tmp_path / "late", cache, parts=wrong)
+            experiment.train(tiny_config("late"), tmp_path / "late", cache, part_runs=wrong)
         assert not (tmp_path / "late").exists()
 
     def test_its_combiner_never_sees_a_test_film(self, tmp_path, cache, monkeypatch):
@@ -244,6 +256,9 @@ class TestEvaluate:
             (["cnn", "cnn"], "two runs have one name"),
             (["cnn", "--split", "all"], "--split all goes with --data-dir"),
             (["cnn", "--films", "tt9"], "tt9 not among the 60 films"),
+            (["cnn", "--skip-bad"], "--skip-bad goes with --data-dir"),
+            (["cnn", "--split", "train"], "invalid choice: 'train'"),
+            (["cnn", "joint", "--out", "late"], "is a run's own folder"),
             (["cnn", "joint", "--films", "tt9"], "needs --out"),
         ],
     )
@@ -268,6 +283,22 @@ class TestEvaluate:
         run.write_predictions({"test": Predictions(("a",), np.zeros((1, 2)), np.zeros((1, 2)))})
         with pytest.raises(UserError, match=r"does not fit genres\.json"):
             run.predictions("test")
+
+
+class TestBenchmark:
+    def test_trains_once_reuses_parts_and_refuses_other_settings(self, tmp_path, monkeypatch, capsys):
+        tiny = [f"--set={key}={json.dumps(value)}" for key, value in _flat(tiny_config("late").to_dict())]
+        args = ["--variants", "late", "bilstm", "cnn", "--out", tmp_path / "out"]
+        assert command(benchmark.main, monkeypatch, *args, *tiny) == 0
+        said = capsys.readouterr().out
+        assert "Part of late fusion" not in said
+        assert "AP by genre" in said
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")}
+        assert command(benchmark.main, monkeypatch, *args, *tiny) == 0
+        assert "cnn: finished already" in capsys.readouterr().out
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")} == before
+        assert command(benchmark.main, monkeypatch, *args, *tiny, "--epochs", "2") == 2
+        assert "was trained with other settings" in capsys.readouterr().err
 
 
 class TestPredict:
@@ -308,7 +339,10 @@ class TestTrainCommand:
             (["--variant", "cnn", "--set", "training.epochs"], "write KEY=VALUE"),
             (["--variant", "cnn", "--parts", "a", "b"], "--parts goes with --variant late"),
             (["--resume", "nowhere"], "nowhere is not a run folder"),
-            (["--resume", "a", "--epochs", "3"], "leave out --epochs"),
+            (["--resume", "a", "--epochs", "0"], "leave out --epochs"),
+            (["--variant", "cnn", "--recipe", "best"], "invalid choice: 'best'"),
+            (["--variant", "cnn", "--combiner", "mean"], "--combiner goes with --variant late"),
+            (["--variant", "cnn", "--epochs", "0"], "the command line: training.epochs must be at least 1"),
             (["--variant", "cnn", "--config", "nowhere.toml"], "cannot read the config file"),
         ],
     )

@@ -5,7 +5,7 @@ import pytest
 
 from mmfusion import assessment, experiment
 from mmfusion.config import resolve
-from mmfusion.runs import PARTS
+from mmfusion.runs import PARTS, Run
 
 QUICK = {"data.films": 1500, "training.epochs": 12}
 
@@ -18,8 +18,9 @@ def auc(tmp_path_factory):
     folder, cache = tmp_path_factory.mktemp("truth"), tmp_path_factory.getbasetemp() / "cache"
     found = {}
     for variant in ("cnn", "bilstm", "joint", "late"):
-        parts = [folder / part for part in PARTS] if variant == "late" else ()
-        run = experiment.train(resolve(variant, overrides=QUICK), folder / variant, cache, parts=parts)
+        parts = [Run(folder / part) for part in PARTS] if variant == "late" else ()
+        config = resolve(variant, overrides=QUICK)
+        run = experiment.train(config, folder / variant, cache, part_runs=parts)
         assessment.write_report(run)
         test = run.predictions("test")
         for column, genre in enumerate(run.genres):

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from requests import RequestException  # what tensorflow-datasets downloads with
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.extractor import ExtractError
 
 from mmfusion.config import DataConfig
 from mmfusion.data import DATASETS
@@ -23,6 +23,7 @@ from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
 
+_DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
 _CHUNK = 512  # posters decoded at a time: bounds the memory that encoded posters take
 
 
@@ -40,6 +41,7 @@ class Films:
     groups: np.ndarray  # int (N,); films with the same overview or poster share a number
     official_split: dict[str, list[str]] | None  # ids by split, where the data set has one
     skipped: dict[str, str]  # films left out, and why
+    builder: tfds.core.DatasetBuilder  # holds what the arrays leave out: the posters' files
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,13 +51,10 @@ class Films:
         row_of = {film: row for row, film in enumerate(self.ids)}
         return np.array([row_of[film] for film in ids], np.int64)
 
-
-def cache_folder(option: str | None) -> Path:
-    """Where prepared films are kept: the option, else $MMFUSION_CACHE, else the user's cache folder."""
-    if chosen := option or os.environ.get("MMFUSION_CACHE"):
-        return Path(chosen).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser().resolve() / "mmfusion"
+    def encoded_posters(self, ids) -> dict[str, bytes]:
+        """The posters of some films as they came: the bytes of their files, by id."""
+        wanted = set(ids)
+        return {r["id"]: r["poster"] for _, r in _records(self.builder) if r["id"] in wanted}
 
 
 def load_films(data: DataConfig, cache: Path) -> Films:
@@ -65,7 +64,8 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         UserError: the source is missing, cannot be read or downloaded, or holds bad films.
     """
     builder = _prepared_builder(data, cache)
-    file = cache / "arrays" / builder.name / f"{builder.builder_config.name}-{data.poster_size}.npz"
+    name = f"{builder.builder_config.name}-{builder.version}-{data.poster_size}.npz"
+    file = cache / "arrays" / builder.name / name
     if not file.exists():
         _write_arrays(builder, data.poster_size, file)
     with np.load(file, allow_pickle=False) as arrays:
@@ -82,14 +82,8 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         groups=groups,
         official_split=records["official_split"],
         skipped=dict(builder.info.metadata["skipped"]),
+        builder=builder,
     )
-
-
-def encoded_posters(data: DataConfig, cache: Path, ids) -> dict[str, bytes]:
-    """The posters of some films as they came: the bytes of their files, by id."""
-    wanted = set(ids)
-    builder = _prepared_builder(data, cache)
-    return {r["id"]: r["poster"] for _, r in _records(builder) if r["id"] in wanted}
 
 
 def _prepared_builder(data: DataConfig, cache: Path) -> tfds.core.DatasetBuilder:
@@ -112,12 +106,14 @@ def _prepared_builder(data: DataConfig, cache: Path) -> tfds.core.DatasetBuilder
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes that it does not know
                 builder.download_and_prepare(download_dir=cache / "downloads", download_config=config)
-        except (tfds.download.DownloadError, NonMatchingChecksumError, RequestException) as error:
+        except _DOWNLOAD_ERRORS as error:
             reason = textwrap.shorten(str(error), 160)
             raise UserError(
                 f"{data.dataset} could not be downloaded ({reason}); fetch the files by hand and name "
                 "their folder with --data-dir"
             ) from error
+        except OSError as error:
+            raise UserError(f"cannot prepare {data.dataset} in {cache}: {error}") from error
     return builder
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from mmfusion.schema import CHANNELS
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # Pillow knows others, some of which run programs
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 
 
@@ -30,7 +31,7 @@ def open_poster(encoded: bytes, max_size: int | None = None) -> Image.Image:
         BadPoster: not a picture, cut short, or with more than `MAX_PIXELS` pixels.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:  # known from the header, before anything is decoded
                 raise BadPoster(_TOO_LARGE)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from mmfusion.data.posters import BadPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.schema import CHANNELS
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _LISTED = 10  # bad films named in one message
 
 
@@ -45,17 +43,6 @@ def film_features(genres: Iterable[str]) -> tfds.features.FeaturesDict:
     )
 
 
-def check_id(film: str, where: str) -> str:
-    """Returns the id if it can safely be a file's name.
-
-    Raises:
-        UserError: it has other characters than letters, digits, '-' and '_', or more than 100.
-    """
-    if not _SAFE_ID.fullmatch(film):
-        raise UserError(f"{where}: the id {film!r} is not made of letters, digits, '-' and '_'")
-    return film
-
-
 def fingerprint(parts: Iterable[bytes]) -> str:
     """16 hex digits that change when any of the parts does."""
     digest = hashlib.sha256()
@@ -66,15 +53,18 @@ def fingerprint(parts: Iterable[bytes]) -> str:
 
 
 def read_inside(folder: Path, name: str) -> bytes:
-    """Reads a file of this folder; a link that leads out of it counts as missing.
+    """Reads a file of this folder; a link that leads out of it, or nowhere, counts as missing.
 
     Raises:
-        FileNotFoundError: there is no such file in the folder.
+        FileNotFoundError: there is no such file in the folder that can be read.
     """
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FileNotFoundError(name)
-    return path.read_bytes()
+    try:
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return path.read_bytes()
+    except (OSError, RuntimeError) as error:  # no permission; links in a circle
+        raise FileNotFoundError(name) from error
+    raise FileNotFoundError(name)
 
 
 def find_bad_films(films: Iterable[tuple[str, Callable[[], bytes]]]) -> dict[str, str]:
@@ -107,4 +97,4 @@ def refuse_bad_films(bad: dict[str, str], skip_bad: bool, total: int) -> None:
         named = "; ".join(f"{film} ({why})" for film, why in list(bad.items())[:_LISTED])
         more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
         advice = "no film is left" if len(bad) == total else "mend them, or drop them with --skip-bad"
-        raise UserError(f"{len(bad)} of {total} films have no readable poster: {named}{more}; {advice}")
+        raise UserError(f"{len(bad)} of {total} films cannot be read: {named}{more}; {advice}")

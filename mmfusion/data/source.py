@@ -92,7 +92,7 @@ class Source:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _in_batches(self, films: np.ndarray) -> list[np.ndarray]:
-        """Batches of films of one bucket each, in the order given; the rest of all buckets is filled up."""
+        """Batches of films of like length: sorted by bucket, in the order given within a bucket."""
         films = films[np.argsort(self._bucket_of[films], kind="stable")]
         return [films[i : i + self._batch_size] for i in range(0, len(films), self._batch_size)]
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 
+from mmfusion.errors import UserError
 from mmfusion.schema import SPLITS
+
+_FEWEST = 10  # films, or groups of films, that are not each other's copies
 
 
 def split_films(
@@ -31,6 +34,9 @@ def split_films(
 
     Returns:
         Sorted ids under "train", "validation" and "test".
+
+    Raises:
+        UserError: there are too few films.
     """
     order = np.argsort(np.asarray(ids))
     ids, labels, groups = np.asarray(ids)[order], np.asarray(labels)[order], np.asarray(groups)[order]
@@ -41,6 +47,10 @@ def split_films(
     genres = np.zeros((len(first), labels.shape[1]), int)
     np.maximum.at(genres, member_of, (labels > 0).astype(int))
 
+    if len(genres) < _FEWEST:
+        raise UserError(f"{len(genres)} films of their own are too few to split; there must be {_FEWEST}")
+    if genres.shape[1] == 1:  # the splitter wants two columns
+        genres = np.hstack([genres, 1 - genres])
     everything = np.arange(len(genres))
     rest, test = _stratified(everything, genres, shares[2], seed)
     train, validation = _stratified(rest, genres, shares[1] / (shares[0] + shares[1]), seed)

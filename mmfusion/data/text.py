@@ -24,7 +24,7 @@ def fit_vocabulary(overviews: Sequence[str], size: int) -> list[str]:
 
 def encode_overviews(overviews: Sequence[str], vocabulary: Sequence[str], max_tokens: int) -> np.ndarray:
     """Overviews as int32 (N, max_tokens): 0 padding, 1 out of vocabulary; longer ones are cut."""
+    if not len(overviews) or len(vocabulary) <= 2:  # nothing to look up, or nothing to look it up in
+        return np.zeros((len(overviews), max_tokens), np.int32)
     layer = keras.layers.TextVectorization(vocabulary=list(vocabulary[2:]), output_sequence_length=max_tokens)
-    if not len(overviews):
-        return np.zeros((0, max_tokens), np.int32)
     return np.asarray(layer(tf.constant(list(overviews))), np.int32)

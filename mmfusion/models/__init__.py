@@ -13,6 +13,11 @@ VARIANTS = {
 }
 
 
+def model_class(variant: str):
+    """The class of a variant."""
+    return getattr(import_module(f"mmfusion.models.{variant}"), VARIANTS[variant])
+
+
 def build_model(config, num_genres: int):
     """Builds the model of `config.variant`, with all its weights made.
 
@@ -23,8 +28,7 @@ def build_model(config, num_genres: int):
     Returns:
         A `GenreModel` that takes {"poster", "tokens"} and gives logits (B, G).
     """
-    module = import_module(f"mmfusion.models.{config.variant}")
-    model = getattr(module, VARIANTS[config.variant]).from_run_config(config, num_genres)
+    model = model_class(config.variant).from_run_config(config, num_genres)
     size = config.data.poster_size
     model.build({"poster": (None, size, size, 3), "tokens": (None, None)})
     return model

@@ -2,16 +2,18 @@
 
 import keras
 
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import MODALITIES, POSTER, TOKENS
 
 
 class GenreModel(keras.Model):
     """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "tokens": (B, T) int32}, gives logits (B, G).
 
-    A subclass names the layers that it was handed in `handed`, and they are saved with it.
+    A subclass names the layers that it was handed in `handed`, and they are saved with it; one that does
+    not need both inputs says which it reads.
     """
 
     handed: tuple[str, ...] = ()
+    reads: tuple[str, ...] = MODALITIES
 
     def __init__(self, num_genres: int, **kwargs):
         super().__init__(**kwargs)

@@ -17,6 +17,7 @@ class BiLSTM(GenreModel):
     """
 
     handed = ("overview_encoder",)
+    reads = (TOKENS,)
 
     def __init__(self, num_genres: int, *, overview_encoder: keras.Layer, **kwargs):
         super().__init__(num_genres, **kwargs)

@@ -17,6 +17,7 @@ class CNN(GenreModel):
     """
 
     handed = ("poster_encoder",)
+    reads = (POSTER,)
 
     def __init__(self, num_genres: int, *, poster_encoder: keras.Layer, **kwargs):
         super().__init__(num_genres, **kwargs)

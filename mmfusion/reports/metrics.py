@@ -9,7 +9,7 @@ _CLIP = 1e-7  # a probability of exactly 0 or 1 would cost infinitely much
 
 
 def tune_thresholds(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
-    """For each genre the threshold with the best F1; 0.5 where the genre has no positive film.
+    """For each genre the threshold with the best F1; NaN where the genre has no positive film.
 
     Args:
         y_true: (N, G) multi-hot of validation films.
@@ -18,7 +18,7 @@ def tune_thresholds(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
     Returns:
         (G,) float64; a genre is predicted where its probability is at or above its threshold.
     """
-    thresholds = np.full(y_true.shape[1], 0.5)
+    thresholds = np.full(y_true.shape[1], np.nan)
     for genre in np.flatnonzero(y_true.any(axis=0)):
         precision, recall, candidates = sk.precision_recall_curve(y_true[:, genre], y_prob[:, genre])
         total = precision + recall
@@ -36,51 +36,49 @@ def overall(y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> d
     Args:
         y_true: (N, G) multi-hot.
         y_prob: (N, G) probabilities.
-        thresholds: (G,) those tuned on validation films.
+        thresholds: (G,) those tuned on validation films; 0.5 is used where there is none (NaN).
 
     Returns:
-        `bce`, `ap_micro`, `ap_macro`, `lrap`, `roc_auc_macro`, and under `at_0.5` and `tuned` the
-        precision, recall and F1 averages.
+        `bce`, `ap_micro`, `ap_macro`, `lrap`, `roc_auc_macro`, and under `at_0.5` and `tuned` precision,
+        recall and F1, each averaged micro, macro, weighted (by the genres' films) and over samples.
     """
     y_true = np.asarray(y_true).astype(int)
     y_prob = np.asarray(y_prob, np.float64)
-    defined = y_true.any(axis=0)
-    two_sided = defined & ~y_true.all(axis=0)
+    defined = np.flatnonzero(y_true.any(axis=0))
+    two_sided = [genre for genre in defined if not y_true[:, genre].all()]
+    micro = sk.average_precision_score(y_true.ravel(), y_prob.ravel()) if defined.size else None
     return {
         "bce": float(np.mean(film_losses(y_true, y_prob))),
-        "ap_micro": float(sk.average_precision_score(y_true, y_prob, average="micro")) if defined.any() else None,
-        "ap_macro": _mean(_average_precision(y_true, y_prob, genre) for genre in np.flatnonzero(defined)),
+        "ap_micro": None if micro is None else float(micro),
+        "ap_macro": _mean(_average_precision(y_true, y_prob, genre) for genre in defined),
         "lrap": float(sk.label_ranking_average_precision_score(y_true, y_prob)),
-        "roc_auc_macro": _mean(
-            sk.roc_auc_score(y_true[:, genre], y_prob[:, genre]) for genre in np.flatnonzero(two_sided)
-        ),
-        "at_0.5": _at(y_true, y_prob > 0.5, defined),
-        "tuned": _at(y_true, y_prob >= thresholds, defined),
+        "roc_auc_macro": _mean(sk.roc_auc_score(y_true[:, g], y_prob[:, g]) for g in two_sided),
+        "at_0.5": _averages(y_true, (y_prob > 0.5).astype(int)),
+        "tuned": _averages(y_true, _predicted(y_prob, thresholds)),
     }
 
 
 def by_genre(genres: Sequence[str], y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> list[dict]:
-    """One row a genre; precision, recall and F1 are those at its tuned threshold.
+    """One row a genre: support, precision, recall and F1 at its tuned threshold and at 0.5, and AP.
 
-    A genre without a positive film has a support of 0 and None for every score.
+    A genre without a positive film has a support of 0 and None for every score; one without a positive
+    validation film has None for its threshold and is scored at 0.5.
     """
-    y_true = np.asarray(y_true).astype(int)
-    predicted = (np.asarray(y_prob) >= thresholds).astype(int)
-    precision, recall, f1, support = sk.precision_recall_fscore_support(
-        y_true, predicted, average=None, labels=range(y_true.shape[1]), zero_division=0
-    )
+    y_true, y_prob = np.asarray(y_true).astype(int), np.asarray(y_prob, np.float64)
+    tuned, at_half = _predicted(y_prob, thresholds), (y_prob > 0.5).astype(int)
     rows = []
     for g, genre in enumerate(genres):
+        support = int(y_true[:, g].sum())
         scores = {
-            "precision": float(precision[g]),
-            "recall": float(recall[g]),
-            "f1": float(f1[g]),
-            "ap": _average_precision(y_true, y_prob, g) if support[g] else None,
-            "threshold": float(thresholds[g]),
+            **_binary(y_true[:, g], tuned[:, g]),
+            "ap": _average_precision(y_true, y_prob, g) if support else None,
+            "at_0.5": _binary(y_true[:, g], at_half[:, g]),
         }
-        if not support[g]:
-            scores = dict.fromkeys(scores)
-        rows.append({"genre": genre, "support": int(support[g]), **scores})
+        if not support:
+            scores |= dict.fromkeys(("precision", "recall", "f1"))
+            scores["at_0.5"] = dict.fromkeys(scores["at_0.5"])
+        threshold = None if np.isnan(thresholds[g]) else float(thresholds[g])
+        rows.append({"genre": genre, "support": support, **scores, "threshold": threshold})
     return rows
 
 
@@ -90,30 +88,34 @@ def film_losses(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
     return -np.mean(np.where(np.asarray(y_true) > 0, np.log(p), np.log1p(-p)), axis=1)
 
 
-def _at(y_true, predicted, defined) -> dict:
-    y_pred = predicted.astype(int)
+def _predicted(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    return (y_prob >= np.where(np.isnan(thresholds), 0.5, thresholds)).astype(int)
 
-    def scores(average, columns=slice(None)):
-        precision, recall, f1, _ = sk.precision_recall_fscore_support(
-            y_true[:, columns], y_pred[:, columns], average=average, zero_division=0
-        )
-        return float(precision), float(recall), float(f1)
 
-    precision, recall, f1 = scores("micro")
-    return {
-        "precision_micro": precision,
-        "recall_micro": recall,
-        "f1_micro": f1,
-        "f1_macro": scores("macro", defined)[2] if defined.any() else None,
-        "f1_weighted": scores("weighted", defined)[2] if defined.any() else None,
-        "f1_samples": scores("samples")[2],
-    }
+def _binary(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    scores = sk.precision_recall_fscore_support(truth, predicted, average="binary", zero_division=0)
+    return dict(zip(("precision", "recall", "f1"), map(float, scores[:3])))
+
+
+def _averages(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float | None]:
+    """Averages of the binary scores themselves: scikit-learn's own averages differ for a single genre."""
+    support = y_true.sum(axis=0)
+    genres = [_binary(y_true[:, g], y_pred[:, g]) for g in np.flatnonzero(support)]
+    films = [_binary(truth, predicted) for truth, predicted in zip(y_true, y_pred)]
+    averages = {}
+    for name, micro in _binary(y_true.ravel(), y_pred.ravel()).items():
+        of_genres = [scores[name] for scores in genres]
+        averages[f"{name}_micro"] = micro
+        averages[f"{name}_macro"] = _mean(of_genres)
+        averages[f"{name}_weighted"] = _mean(of_genres, support[support > 0])
+        averages[f"{name}_samples"] = _mean(scores[name] for scores in films)
+    return averages
 
 
 def _average_precision(y_true, y_prob, genre: int) -> float:
     return float(sk.average_precision_score(y_true[:, genre], y_prob[:, genre]))
 
 
-def _mean(values) -> float | None:
+def _mean(values, weights=None) -> float | None:
     values = list(values)
-    return float(np.mean(values)) if values else None
+    return float(np.average(values, weights=weights)) if values else None

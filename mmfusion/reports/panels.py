@@ -72,14 +72,13 @@ def draw_panel(title: str, films: Sequence[Film], path: Path) -> None:
         with Image.open(film.poster) as poster:
             axis.imshow(np.asarray(poster.convert("RGB")))
         x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
-        page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25)
+        page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25, parse_math=False)
     page.savefig(path, dpi=150)
     plt.close(page)
 
 
 def _describe(film: Film) -> str:
-    # `$` would start a formula.
-    overview = textwrap.wrap(film.overview.replace("$", r"\$"), 74, max_lines=_LINES, placeholder=" …")
+    overview = textwrap.wrap(film.overview, 74, max_lines=_LINES, placeholder=" …")
     lines = [film.title, *(overview or ["(no overview)"]), "", f"true: {', '.join(film.genres) or 'none'}"]
     for model, top in film.top.items():
         said = (f"{genre} {p:.2f}{' ✓' if genre in film.genres else ''}" for genre, p in top)

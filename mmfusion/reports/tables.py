@@ -14,14 +14,8 @@ _OVERALL = {
     "F1 weighted": ("tuned", "f1_weighted"),
     "F1 samples": ("tuned", "f1_samples"),
 }
-_AVERAGES = {
-    "precision micro": "precision_micro",
-    "recall micro": "recall_micro",
-    "F1 micro": "f1_micro",
-    "F1 macro": "f1_macro",
-    "F1 weighted": "f1_weighted",
-    "F1 samples": "f1_samples",
-}
+_AVERAGES = ("micro", "macro", "weighted", "samples")
+_SCORES = {"precision": "precision", "recall": "recall", "F1": "f1"}
 UNDEFINED = "–"
 
 
@@ -32,24 +26,23 @@ def overall_table(reports: Sequence[dict]) -> str:
     return _markdown(["model", *_OVERALL], rows)
 
 
-def threshold_table(report: dict) -> str:
+def average_table(report: dict) -> str:
     """One model's averages at 0.5 and at the thresholds tuned on validation films."""
-    rows = [
-        [name, *_numbers(report["metrics"], [("at_0.5", key), ("tuned", key)])] for name, key in _AVERAGES.items()
-    ]
-    return _markdown(["", "at 0.5", "tuned"], rows)
+    heads = [f"{name} {at}" for at in ("at 0.5", "tuned") for name in _SCORES]
+    rows = []
+    for average in _AVERAGES:
+        keys = [(at, f"{key}_{average}") for at in ("at_0.5", "tuned") for key in _SCORES.values()]
+        rows.append([average, *_numbers(report["metrics"], keys)])
+    return _markdown(["average", *heads], rows)
 
 
 def genre_table(report: dict) -> str:
-    """One model's scores by genre, the most frequent genre first."""
-    rows = [
-        [row["genre"], str(row["support"]), *_numbers(row, [(k,) for k in _GENRE_COLUMNS.values()])]
-        for row in by_frequency(report["genres"])
-    ]
-    return _markdown(["genre", "films", *_GENRE_COLUMNS], rows)
-
-
-_GENRE_COLUMNS = {"precision": "precision", "recall": "recall", "F1": "f1", "AP": "ap", "threshold": "threshold"}
+    """One model's scores by genre, the most frequent genre first; P, R and F1 at 0.5 and tuned."""
+    heads = ["AP", "P at 0.5", "R at 0.5", "F1 at 0.5", "threshold", "P", "R", "F1"]
+    keys = [("ap",), *(("at_0.5", key) for key in _SCORES.values())]
+    keys += [("threshold",), *((key,) for key in _SCORES.values())]
+    rows = [[row["genre"], str(row["support"]), *_numbers(row, keys)] for row in by_frequency(report["genres"])]
+    return _markdown(["genre", "films", *heads], rows)
 
 
 def comparison_table(reports: Sequence[dict]) -> str:

@@ -11,14 +11,15 @@ import tensorflow_datasets as tfds
 from mmfusion.config import DataConfig
 from mmfusion.data.records import (
     FilmsConfig,
-    check_id,
     configured,
     film_features,
     find_bad_films,
     fingerprint,
+    read_inside,
     refuse_bad_films,
 )
 from mmfusion.errors import UserError
+from mmfusion.files import check_id
 
 ARCHIVE = "mmimdb.tar.gz"
 SPLIT_NAMES = {"train": "train", "dev": "validation", "test": "test"}
@@ -62,6 +63,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         bad |= {film: "poster missing" for film in overviews if film not in found}
         refuse_bad_films(bad, self.builder_config.skip_bad, len(split_of))
         self.info.metadata["skipped"] = bad
+        for split in SPLIT_NAMES.values():
+            if not any(of == split and film not in bad for film, of in split_of.items()):
+                raise UserError(f"{folder}: no film is left in the {split} split")
 
         def examples(split):
             films = {film for film, of in split_of.items() if of == split and film not in bad}
@@ -120,8 +124,11 @@ def _files(folder: Path, suffix: str = "") -> Iterator[tuple[str, bytes]]:
     if not (folder / "dataset").is_dir() or not (folder / "split.json").is_file():
         raise UserError(f"{folder} holds neither {ARCHIVE} nor dataset/ and split.json")
     for path in [folder / "split.json", *sorted((folder / "dataset").iterdir())]:
-        if path.name.endswith(suffix):
-            yield path.name, path.read_bytes()
+        if path.name.endswith(suffix) and path.is_file():
+            try:
+                yield path.name, read_inside(path.parent, path.name)
+            except FileNotFoundError:  # a link out of the folder: the film is then reported as missing
+                continue
 
 
 def _read_texts(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
@@ -138,7 +145,7 @@ def _read_texts(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str,
             films[name.removesuffix(".json")] = value
     if split is None:
         raise UserError(f"{folder}: there is no split.json")
-    if set(split) != set(SPLIT_NAMES):
+    if not isinstance(split, dict) or set(split) != set(SPLIT_NAMES):
         raise UserError(f"{folder}: split.json must hold {', '.join(SPLIT_NAMES)}, not {', '.join(split)}")
     split_of = {}
     for name, ids in split.items():
@@ -148,9 +155,11 @@ def _read_texts(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str,
             split_of[film] = SPLIT_NAMES[name]
     overviews, genres = {}, {}
     for film in split_of.keys() & films.keys():
-        plots = films[film].get("plot", [])
+        if not isinstance(films[film], dict):
+            raise UserError(f"{folder}: {film}.json does not hold one film")
+        plots = films[film].get("plot") or []
         overviews[film] = max([plots] if isinstance(plots, str) else plots, key=len, default="")
-        genres[film] = films[film].get("genres", [])
+        genres[film] = films[film].get("genres") or []
     return split_of, overviews, genres
 
 

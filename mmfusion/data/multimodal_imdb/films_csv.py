@@ -5,8 +5,8 @@ import io
 import sys
 from dataclasses import dataclass
 
-from mmfusion.data.records import check_id
 from mmfusion.errors import UserError
+from mmfusion.files import check_id
 
 ID, OVERVIEW, GENRE_LIST = "Id", "Overview", "Genre"  # `Genre` repeats the 0/1 columns and is not read
 

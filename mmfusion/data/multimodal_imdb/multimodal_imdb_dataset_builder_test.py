@@ -11,7 +11,10 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from mmfusion.config import resolve
+from mmfusion.data.films import load_films
 from mmfusion.data.multimodal_imdb import multimodal_imdb_dataset_builder as builder
+from mmfusion.errors import UserError
 
 DUMMY = Path(__file__).parent / "dummy_data"
 
@@ -63,6 +66,16 @@ def test_downloads_csv_and_posters(host, tmp_path):
     assert films["tt01"]["overview"].decode() == "Two sisters inherit a lighthouse."
     names = [builder.PUBLIC_GENRES[genre] for genre in films["tt01"]["genres"]]
     assert names == ["Comedy", "Drama"]
+
+
+def test_a_data_set_without_a_folder_is_downloaded_and_a_host_that_fails_is_one_line(host, tmp_path):
+    overrides = {"data.dataset": "multimodal_imdb", "data.poster_size": 16}
+    data = resolve("cnn", overrides=overrides).data
+    films = load_films(data, tmp_path / "cache")
+    assert (len(films), films.genres) == (4, builder.PUBLIC_GENRES)
+    (host / "posters.zip").write_bytes(b"<html>try later</html>")
+    with pytest.raises(UserError, match=r"could not be downloaded .* --data-dir"):
+        load_films(data, tmp_path / "other_cache")
 
 
 def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):
