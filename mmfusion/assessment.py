@@ -152,7 +152,8 @@ def _draw(scored: Sequence[Scored], folder: Path, kept: dict) -> dict[str, str]:
     for one in scored:
         for run in [one.run, *one.run.parts]:
             name = run.name if run is one.run else f"{one.run.name}, part {run.name}"
-            if run.history:
+            # A part that stands beside its late fusion was drawn already.
+            if run.history and run.history not in histories.values():
                 histories[name] = run.history
     if histories:
         figures.draw_curves(histories, folder / "curves.png")
