@@ -101,15 +101,22 @@ def _averages(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float | None]
     """Averages of the binary scores themselves: scikit-learn's own averages differ for a single genre."""
     support = y_true.sum(axis=0)
     genres = [_binary(y_true[:, g], y_pred[:, g]) for g in np.flatnonzero(support)]
-    films = [_binary(truth, predicted) for truth, predicted in zip(y_true, y_pred)]
+    films = _by_film(y_true, y_pred)
     averages = {}
     for name, micro in _binary(y_true.ravel(), y_pred.ravel()).items():
         of_genres = [scores[name] for scores in genres]
         averages[f"{name}_micro"] = micro
         averages[f"{name}_macro"] = _mean(of_genres)
         averages[f"{name}_weighted"] = _mean(of_genres, support[support > 0])
-        averages[f"{name}_samples"] = _mean(scores[name] for scores in films)
+        averages[f"{name}_samples"] = float(np.mean(films[name]))
     return averages
+
+
+def _by_film(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of each film, (N,); 0 where one would divide by nothing."""
+    right, said, there = (y_true & y_pred).sum(axis=1), y_pred.sum(axis=1), y_true.sum(axis=1)
+    ratios = {"precision": (right, said), "recall": (right, there), "f1": (2 * right, said + there)}
+    return {name: a / np.maximum(b, 1) for name, (a, b) in ratios.items()}
 
 
 def _average_precision(y_true, y_prob, genre: int) -> float:
