@@ -1,1 +1,1 @@
-"""Searches for hyperparameters with KerasTuner, through the same Config and builder as training."""
+"""Empty so far: searches for hyperparameters with KerasTuner will live here."""
