@@ -7,7 +7,7 @@ from mmfusion import assessment, experiment
 from mmfusion.config import resolve
 from mmfusion.runs import PARTS, Run
 
-QUICK = {"data.films": 1500, "training.epochs": 12}
+QUICK = {"data.poster_size": 32, "training.epochs": 12}  # as the README's first command, and two more
 
 
 @pytest.fixture(scope="module")
@@ -45,5 +45,5 @@ def test_finds_what_its_modalities_tell_and_nothing_else(auc, variant, kind):
     scores = auc[variant, kind]
     if (variant, kind) in READS:
         assert min(scores) > 0.95, scores
-    else:  # 300 test films: a random order is within 0.1 of one half in 997 of 1000 cases
-        assert np.abs(np.array(scores) - 0.5).max() < 0.1, scores
+    else:  # 400 test films, which a guess sorts into a few groups of chance shares: far from one half is 0.7
+        assert np.abs(np.array(scores) - 0.5).max() < 0.2, scores
