@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from mmfusion.config import OverviewEncoderConfig, PosterEncoderConfig
+from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import PADDING
 
 
@@ -141,7 +142,7 @@ class OverviewEncoder(layers.Layer):
                 recurrent_dropout=recurrent_dropout,
                 return_sequences=depth < len(self.lstm_units) or pooling == "max",
             )
-            self.recurrent.append(layers.Bidirectional(lstm))
+            self.recurrent.append(BidirectionalLSTM(lstm))
         self.dense = [layers.Dense(units, "relu") for units in self.dense_units]
         self.dense_drop = layers.Dropout(dense_dropout)
 
