@@ -12,10 +12,10 @@ from PIL import Image
 from mmfusion.data.films import load_films
 from mmfusion.data.multimodal_imdb import Builder
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
-from mmfusion.data.posters import BadPoster, decode_poster, decode_posters
+from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.source import BUCKETS, Source
 from mmfusion.data.splits import duplicate_groups, split_films, split_hash
-from mmfusion.data.synthetic.films import GENRES, make_film
+from mmfusion.data.synthetic.films import GENRES, draw_poster, write_film
 from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
 
@@ -113,10 +113,13 @@ class TestPosters:
         pixels = decode_poster(encoded(Image.fromarray(stripes)), 16)
         np.testing.assert_allclose(pixels, 127, atol=20)
 
-    def test_many_keep_their_order(self):
-        colours = [(i, 2 * i, 255 - i) for i in range(100)]
-        posters = decode_posters([encoded(Image.new("RGB", (9, 9), c)) for c in colours], 4)
-        np.testing.assert_array_equal(posters[:, 0, 0], colours)
+    def test_a_reduced_jpeg_scale_changes_pixels_by_little(self):
+        """The scale is used where it leaves no less than the target; blurred, as pictures are, not noise."""
+        pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 3), np.uint8)
+        picture = Image.fromarray(pixels).resize((182, 268), Image.Resampling.BICUBIC)
+        whole = np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
+        reduced = decode_poster(encoded(picture, "JPEG", quality=95), 64)
+        assert np.abs(whole - reduced).mean() < 3
 
 
 class TestText:
@@ -242,6 +245,22 @@ class TestFilms:
         assert films.labels.sum(0)[1] == 0
         assert films.official_split is None
 
+    def test_posters_keep_their_films_whichever_thread_decodes_them(self, tmp_path, cache, monkeypatch):
+        monkeypatch.setattr("mmfusion.data.films._TASK", 3)
+        folder = write_folder(tmp_path / "films")
+        for number in range(40):
+            Image.new("RGB", (9, 9), (5 * number, 0, 99)).save(folder / "Images" / f"tt{number:04d}.jpg")
+        posters = load_films(imdb(folder), cache).posters
+        np.testing.assert_allclose(posters[:, 8, 8, 0], 5 * np.arange(40), atol=6)
+
+    def test_large_caches_stay_on_disk_with_the_same_pixels(self, folder, cache, monkeypatch):
+        inside = load_films(imdb(folder), cache)
+        monkeypatch.setattr("mmfusion.data.films.POSTERS_IN_MEMORY", inside.posters.nbytes - 1)
+        outside = load_films(imdb(folder), cache)
+        assert not isinstance(inside.posters, np.memmap)
+        assert isinstance(outside.posters, np.memmap)
+        np.testing.assert_array_equal(inside.posters, outside.posters)
+
     def test_an_unchanged_source_is_not_prepared_twice_and_a_changed_one_is_noticed(self, tmp_path, cache, capsys):
         folder = write_folder(tmp_path / "films", seed=1)
         before = load_films(imdb(folder), cache)
@@ -258,18 +277,18 @@ class TestFilms:
 
     def test_what_an_interrupted_preparation_leaves_is_not_taken_for_whole(self, tmp_path, cache, monkeypatch):
         folder = write_folder(tmp_path / "films", seed=2)
-        real = Builder._generate_examples
+        real = Builder.films
 
         def interrupted(self, *args):
-            for number, example in enumerate(real(self, *args)):
+            for number, film in enumerate(real(self, *args)):
                 if number == 9:
                     raise KeyboardInterrupt
-                yield example
+                yield film
 
-        monkeypatch.setattr(Builder, "_generate_examples", interrupted)
+        monkeypatch.setattr(Builder, "films", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load_films(imdb(folder), cache)
-        monkeypatch.setattr(Builder, "_generate_examples", real)
+        monkeypatch.setattr(Builder, "films", real)
         assert len(load_films(imdb(folder), cache)) == 40
 
     def test_bad_posters_are_listed_or_dropped_and_written_down(self, folder, cache):
@@ -316,12 +335,13 @@ class TestFilms:
 
 class TestSynthetic:
     def test_a_film_is_a_function_of_seed_and_number(self):
-        assert make_film(0, 1) == make_film(0, 1)
-        assert make_film(0, 1) != make_film(0, 2)
-        assert make_film(0, 1) != make_film(1, 1)
+        for make in (write_film, draw_poster):
+            assert make(0, 1) == make(0, 1)
+            assert make(0, 1) != make(0, 2)
+            assert make(0, 1) != make(1, 1)
 
     def test_xor_genres_are_independent_of_either_modality_alone(self):
-        genres = [make_film(0, number)[2] for number in range(1000)]
+        genres = [write_film(0, number)[1] for number in range(1000)]
         labels = np.array([[genre in of for genre in GENRES] for of in genres])
         column = dict(zip(GENRES, labels.T))
         for k in ("1", "2"):

@@ -1,12 +1,17 @@
-"""Films, prepared once and kept in the cache: from a builder's records to arrays."""
+"""Films, prepared once and kept in the cache: from a source's records to arrays."""
 
 import contextlib
 import hashlib
 import io
+import itertools
 import json
+import os
+import shutil
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -18,30 +23,35 @@ from tensorflow_datasets.core.download.extractor import ExtractError
 
 from mmfusion.config import DataConfig
 from mmfusion.data import DATASETS
-from mmfusion.data.posters import decode_posters
+from mmfusion.data.posters import BadPoster, decode_poster
+from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
+from mmfusion.schema import CHANNELS
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
-_CHUNK = 512  # posters decoded at a time: bounds the memory that encoded posters take
+POSTERS_IN_MEMORY = 2**29  # bytes; a larger cache stays on disk and is read as films are needed
+_WINDOW = 512  # films whose encoded posters are in memory at a time while they are prepared
+_TASK = 32  # films a thread decodes before it looks for more
 
 
 @dataclass(frozen=True)
 class Films:
-    """All films of a data set, in order of their ids."""
+    """All films of a data set, in the order of their source."""
 
     dataset: str
     fingerprint: str  # of the source's content
     genres: tuple[str, ...]  # G, in the data set's own order
     ids: tuple[str, ...]  # N
     overviews: tuple[str, ...]  # N
-    posters: np.ndarray  # uint8 (N, H, W, 3)
+    posters: np.ndarray  # uint8 (N, H, W, 3); above POSTERS_IN_MEMORY a np.memmap of the cache's file
     labels: np.ndarray  # float32 (N, G) multi-hot
     groups: np.ndarray  # int (N,); films with the same overview or poster share a number
     official_split: dict[str, list[str]] | None  # ids by split, where the data set has one
     skipped: dict[str, str]  # films left out, and why
-    builder: tfds.core.DatasetBuilder  # holds what the arrays leave out: the posters' files
+    builder: FilmsBuilder  # gives what the arrays leave out: the posters' files
+    cache: Path
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +64,8 @@ class Films:
     def encoded_posters(self, ids) -> dict[str, bytes]:
         """The posters of some films as they came: the bytes of their files, by id."""
         wanted = set(ids)
-        return {r["id"]: r["poster"] for _, r in _records(self.builder) if r["id"] in wanted}
+        films = self.builder.films(_downloads(self.builder, self.cache))
+        return {film.id: film.read_poster() for film in films if film.id in wanted}
 
 
 def load_films(data: DataConfig, cache: Path) -> Films:
@@ -63,101 +74,114 @@ def load_films(data: DataConfig, cache: Path) -> Films:
     Raises:
         UserError: the source is missing, cannot be read or downloaded, or holds bad films.
     """
-    builder = _prepared_builder(data, cache)
-    name = f"{builder.builder_config.name}-{builder.version}-{data.poster_size}.npz"
-    file = cache / "arrays" / builder.name / name
-    if not file.exists():
-        _write_arrays(builder, data.poster_size, file)
-    with np.load(file, allow_pickle=False) as arrays:
+    if data.dataset not in DATASETS:
+        raise UserError(f"unknown data set {data.dataset!r}; there are: {', '.join(DATASETS)}")
+    if data.data_dir and not Path(data.data_dir).is_dir():
+        raise UserError(f"--data-dir {data.data_dir}: there is no such folder")
+    builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
+    fingerprint = builder.builder_config.name
+    key = f"{fingerprint}-{builder.version}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
+    folder = cache / "films" / builder.name / key
+    if not folder.is_dir():
+        print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
+        _prepare(builder, data, folder, cache)
+    with np.load(folder / "films.npz", allow_pickle=False) as arrays:
         records = json.loads(arrays["records"].tobytes())
-        posters, labels, groups = arrays["posters"], arrays["labels"], arrays["groups"]
+        labels, groups = arrays["labels"], arrays["groups"]
+    shape = (len(labels), data.poster_size, data.poster_size, CHANNELS)
+    posters = np.memmap(folder / "posters", np.uint8, "r", shape=shape)
+    if posters.nbytes <= POSTERS_IN_MEMORY:
+        posters = np.array(posters)
     return Films(
         dataset=builder.name,
-        fingerprint=builder.builder_config.name,
-        genres=tuple(builder.info.features["genres"].feature.names),
+        fingerprint=fingerprint,
+        genres=tuple(builder.builder_config.genres),
         ids=tuple(records["ids"]),
         overviews=tuple(records["overviews"]),
         posters=posters,
         labels=labels,
         groups=groups,
         official_split=records["official_split"],
-        skipped=dict(builder.info.metadata["skipped"]),
+        skipped=records["skipped"],
         builder=builder,
+        cache=cache,
     )
 
 
-def _prepared_builder(data: DataConfig, cache: Path) -> tfds.core.DatasetBuilder:
-    if data.dataset not in DATASETS:
-        raise UserError(f"unknown data set {data.dataset!r}; there are: {', '.join(DATASETS)}")
-    if data.data_dir and not Path(data.data_dir).is_dir():
-        raise UserError(f"--data-dir {data.data_dir}: there is no such folder")
+def _downloads(builder: FilmsBuilder, cache: Path) -> tfds.download.DownloadManager:
+    return tfds.download.DownloadManager(
+        download_dir=cache / "downloads", url_infos=builder.url_infos, dataset_name=builder.name
+    )
+
+
+def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
+    """Reads the source once and writes what training reads; the folder takes its place whole, at the end."""
+    beside = folder.with_name(f".{os.getpid()}-{folder.name}")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(parents=True)
+        _write(builder, data, beside, cache)
+        with contextlib.suppress(FileExistsError):  # another process was faster, with the same content
+            beside.rename(folder)
+    except _DOWNLOAD_ERRORS as error:
+        reason = textwrap.shorten(str(error), 160)
+        raise UserError(
+            f"{data.dataset} could not be downloaded ({reason}); fetch the files by hand and name "
+            "their folder with --data-dir"
+        ) from error
     except OSError as error:
         raise UserError(
-            f"the cache folder {cache} cannot be made: {error.strerror}; name another with --cache-dir"
+            f"cannot prepare {data.dataset} in {cache}: {error}; another folder can be named with --cache-dir"
         ) from error
-    builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
-    if not builder.is_prepared():
-        print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
-        if not sys.stderr.isatty():
-            tfds.disable_progress_bar()
-        config = tfds.download.DownloadConfig(manual_dir=data.data_dir or None, try_download_gcs=False)
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes that it does not know
-                builder.download_and_prepare(download_dir=cache / "downloads", download_config=config)
-        except _DOWNLOAD_ERRORS as error:
-            reason = textwrap.shorten(str(error), 160)
-            raise UserError(
-                f"{data.dataset} could not be downloaded ({reason}); fetch the files by hand and name "
-                "their folder with --data-dir"
-            ) from error
-        except OSError as error:
-            raise UserError(f"cannot prepare {data.dataset} in {cache}: {error}") from error
-    return builder
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
-def _records(builder):
-    """Pairs of a split's name and a record with its poster still encoded."""
-    for split in builder.info.splits:
-        examples = builder.as_dataset(split=split, decoders={"poster": tfds.decode.SkipDecoding()})
-        for example in examples.as_numpy_iterator():
-            record = {**example, "id": example["id"].decode(), "overview": example["overview"].decode()}
-            yield split, record
-
-
-def _write_arrays(builder, poster_size: int, file: Path) -> None:
-    """Reads all records once and keeps what training reads: everything but the encoded posters."""
-    number_of_genres = builder.info.features["genres"].feature.num_classes
-    ids, overviews, labels, keys, split_of, posters, encoded = [], [], [], [], [], [], []
-    for split, record in _records(builder):
-        ids.append(record["id"])
-        overviews.append(record["overview"])
-        split_of.append(split)
-        labels.append(np.isin(np.arange(number_of_genres), record["genres"]).astype(np.float32))
-        keys.append((record["overview"].strip(), hashlib.sha256(record["poster"]).digest()))
-        encoded.append(record["poster"])
-        if len(encoded) == _CHUNK:
-            posters.append(decode_posters(encoded, poster_size))
-            encoded = []
-    posters.append(decode_posters(encoded, poster_size))
-
-    order = np.argsort(np.asarray(ids))
+def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
+    column = {genre: number for number, genre in enumerate(builder.builder_config.genres)}
+    films, keys, bad = [], [], {}  # good films, what tells their duplicates, why others are bad
+    records = builder.films(_downloads(builder, cache))
+    with (folder / "posters").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        while window := list(itertools.islice(records, _WINDOW)):
+            tasks = [window[i : i + _TASK] for i in range(0, len(window), _TASK)]
+            decoded = itertools.chain.from_iterable(pool.map(partial(_decode, data.poster_size), tasks))
+            for film, (pixels, digest, why) in zip(window, decoded, strict=True):
+                if why:
+                    bad[film.id] = why
+                    continue
+                file.write(pixels)
+                films.append(film)
+                keys.append((film.overview.strip(), digest))
+        os.fsync(file.fileno())
+    refuse_bad_films(bad, data.skip_bad, len(films) + len(bad))
+    labels = np.zeros((len(films), len(column)), np.float32)
+    for row, film in enumerate(films):
+        labels[row, [column[genre] for genre in film.genres]] = 1
     official = None
-    if len(builder.info.splits) > 1:
-        official = {s: sorted(i for i, of in zip(ids, split_of) if of == s) for s in builder.info.splits}
-    records = {
-        "ids": [ids[i] for i in order],
-        "overviews": [overviews[i] for i in order],
+    if len(builder.SPLITS) > 1:
+        official = {split: sorted(f.id for f in films if f.split == split) for split in builder.SPLITS}
+    texts = {
+        "ids": [film.id for film in films],
+        "overviews": [film.overview for film in films],
         "official_split": official,
+        "skipped": bad,
     }
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        records=np.frombuffer(json.dumps(records).encode(), np.uint8),
-        posters=np.concatenate(posters)[order],
-        labels=np.stack(labels)[order],
-        groups=duplicate_groups([keys[i] for i in order]),
+        records=np.frombuffer(json.dumps(texts).encode(), np.uint8),
+        labels=labels,
+        groups=duplicate_groups(keys),
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, buffer.getbuffer())
+    write_atomically(folder / "films.npz", buffer.getbuffer())
+
+
+def _decode(size: int, films: list[FilmRecord]) -> list[tuple[bytes, bytes, str]]:
+    """Of each film the poster's pixels and its file's hash, or why there are none."""
+    decoded = []
+    for film in films:
+        try:
+            encoded = film.read_poster()
+            decoded.append((decode_poster(encoded, size).tobytes(), hashlib.sha256(encoded).digest(), ""))
+        except BadPoster as error:
+            decoded.append((b"", b"", str(error)))
+    return decoded

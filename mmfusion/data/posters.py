@@ -1,14 +1,9 @@
 """Where a poster becomes an array: encoded bytes in, uint8 pixels out."""
 
 import io
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageOps
-
-from mmfusion.schema import CHANNELS
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # Pillow knows others, some of which run programs
@@ -61,16 +56,5 @@ def decode_poster(encoded: bytes, size: int) -> np.ndarray:
     Raises:
         BadPoster: see `open_poster`.
     """
-    # A JPEG is read at the smallest of its cheap scales (1/2, 1/4, 1/8) that still leaves twice the
-    # target, so the antialiased resize has the detail that it needs.
-    picture = open_poster(encoded, max_size=2 * size)
+    picture = open_poster(encoded, max_size=size)
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-
-
-def decode_posters(encoded: Sequence[bytes], size: int) -> np.ndarray:
-    """All posters as uint8 (N, size, size, 3), in order, on all cores (Pillow frees the GIL)."""
-    posters = np.empty((len(encoded), size, size, CHANNELS), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i, poster in enumerate(pool.map(lambda data: decode_poster(data, size), encoded)):
-            posters[i] = poster
-    return posters

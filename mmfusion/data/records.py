@@ -1,8 +1,11 @@
-"""What the builders of all data sets share: one record's form, safe ids, and unreadable films."""
+"""What the builders of all data sets share: one film's form, safe reading, and films that cannot be used."""
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -14,81 +17,128 @@ from mmfusion.schema import CHANNELS
 _LISTED = 10  # bad films named in one message
 
 
+@dataclasses.dataclass(frozen=True)
+class FilmRecord:
+    """One film of a source, its poster not read yet."""
+
+    id: str
+    overview: str
+    genres: tuple[str, ...]
+    read_poster: Callable[[], bytes]  # raises BadPoster when there is none
+    split: str = "films"
+
+
 @dataclasses.dataclass(eq=False)
 class FilmsConfig(tfds.core.BuilderConfig):
     """One state of one source of films; its `name` is the key in the cache."""
 
     genres: tuple[str, ...] = ()
     folder: str = ""  # where the source lies; "" where it is downloaded or made
-    skip_bad: bool = False
     films: int = 0  # synthetic only
     seed: int = 0  # synthetic only
 
 
-def configured(builder: type[tfds.core.DatasetBuilder], config: FilmsConfig, cache: Path):
+class FilmsBuilder(tfds.core.GeneratorBasedBuilder):
+    """A tensorflow-datasets builder that also gives its films one by one.
+
+    `mmfusion.data.films` reads `films` directly into arrays; `tfds.load` writes its own records of them.
+    """
+
+    SPLITS = ("films",)
+
+    def films(self, dl_manager: tfds.download.DownloadManager) -> Iterator[FilmRecord]:
+        """All films of the source, those with a bad poster included, in the source's order.
+
+        Raises:
+            UserError: the source is not as it should be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which films it has")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": tfds.features.Text(),
+                    "poster": tfds.features.Image(shape=(None, None, CHANNELS)),  # keeps the file's bytes
+                    "overview": tfds.features.Text(),
+                    "genres": tfds.features.Sequence(
+                        tfds.features.ClassLabel(names=list(self.builder_config.genres))
+                    ),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        return {split: self._generate_examples(dl_manager, split) for split in self.SPLITS}
+
+    def _generate_examples(self, dl_manager, split):
+        for film in self.films(dl_manager):
+            if film.split != split:
+                continue
+            try:
+                poster = film.read_poster()
+                open_poster(poster)
+            except BadPoster as error:
+                raise UserError(f"the film {film.id} cannot be read: {error}") from error
+            yield (
+                film.id,
+                {"id": film.id, "poster": poster, "overview": film.overview, "genres": list(film.genres)},
+            )
+
+
+def configured(builder: type[FilmsBuilder], config: FilmsConfig, cache: Path) -> FilmsBuilder:
     """The builder for one configuration; one that the class lists itself goes by its name there."""
     listed = config.name in builder.builder_configs
     return builder(data_dir=cache, config=config.name if listed else config)
 
 
-def film_features(genres: Iterable[str]) -> tfds.features.FeaturesDict:
-    """The record that every builder yields; the poster keeps the bytes of its file."""
-    return tfds.features.FeaturesDict(
-        {
-            "id": tfds.features.Text(),
-            "poster": tfds.features.Image(shape=(None, None, CHANNELS)),
-            "overview": tfds.features.Text(),
-            "genres": tfds.features.Sequence(tfds.features.ClassLabel(names=list(genres))),
-        }
-    )
+def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> str:
+    """16 hex digits that change when a text or a file's content does; a missing file is a content too."""
 
+    def digest_of(name: str) -> bytes:
+        try:
+            return hashlib.sha256(read_inside(folder, name)).digest()
+        except BadPoster:
+            return b""
 
-def fingerprint(parts: Iterable[bytes]) -> str:
-    """16 hex digits that change when any of the parts does."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in (*texts, *pool.map(digest_of, files)):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
     return digest.hexdigest()[:16]
 
 
 def read_inside(folder: Path, name: str) -> bytes:
-    """Reads a file of this folder; a link that leads out of it, or nowhere, counts as missing.
-
-    Raises:
-        FileNotFoundError: there is no such file in the folder that can be read.
-    """
-    try:
-        path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
-            return path.read_bytes()
-    except (OSError, RuntimeError) as error:  # no permission; links in a circle
-        raise FileNotFoundError(name) from error
-    raise FileNotFoundError(name)
-
-
-def find_bad_films(films: Iterable[tuple[str, Callable[[], bytes]]]) -> dict[str, str]:
-    """Reads every poster once.
+    """Reads a file that lies in this folder itself; a link that leads out of it counts as missing.
 
     Args:
-        films: pairs of an id and a function that returns its poster's bytes.
+        folder: resolved.
+        name: of the file, without any folder.
 
-    Returns:
-        Why a film cannot be used, by id; empty when all can.
+    Raises:
+        BadPoster: there is no such file in the folder that can be read.
     """
-    bad = {}
-    for film, read in films:
-        try:
-            open_poster(read())
-        except FileNotFoundError:
-            bad[film] = "poster missing"
-        except BadPoster as error:
-            bad[film] = str(error)
-    return bad
+    path = folder / name
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            path = path.resolve()
+            mode = path.lstat().st_mode if path.is_relative_to(folder) else 0
+        if path.name and stat.S_ISREG(mode):
+            return path.read_bytes()
+    except (OSError, RuntimeError) as error:  # no permission; links in a circle
+        raise BadPoster("poster missing") from error
+    raise BadPoster("poster missing")
 
 
-def refuse_bad_films(bad: dict[str, str], skip_bad: bool, total: int) -> None:
+def refuse_bad_films(bad: Mapping[str, str], skip_bad: bool, total: int) -> None:
     """Stops at bad films unless they are to be skipped and some good ones are left.
+
+    Args:
+        bad: why a film cannot be used, by id.
+        skip_bad: whether the user asked to drop them.
+        total: how many films there are, good and bad.
 
     Raises:
         UserError: it names the first films and says what to do.

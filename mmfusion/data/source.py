@@ -14,7 +14,7 @@ MAX_TURN = 0.12  # radians, each way; about 7 degrees
 
 
 class Source:
-    """Films held in memory, as uint8 posters and padded tokens, and given out in batches.
+    """Films as uint8 posters and padded tokens, in memory or on disk, given out in batches.
 
     A batch is (poster, tokens, labels): float32 (B, H, W, 3) in [0, 1], int32 (B, T), float32 (B, G).
     The order of training films and their augmentation are functions of (seed, epoch) alone, so an
@@ -24,14 +24,12 @@ class Source:
     def __init__(self, posters: np.ndarray, tokens: np.ndarray, labels: np.ndarray, batch_size: int):
         """
         Args:
-            posters: uint8 (N, H, W, 3).
+            posters: uint8 (N, H, W, 3), in memory or a `np.memmap`; it is not copied.
             tokens: int32 (N, max_tokens), padded with 0 at the end.
             labels: float32 (N, G).
             batch_size: films a batch.
         """
-        self._posters = tf.constant(posters)
-        self._tokens = tf.constant(tokens)
-        self._labels = tf.constant(labels)
+        self._posters, self._tokens, self._labels = posters, tokens, labels
         self._batch_size = batch_size
         lengths = np.count_nonzero(tokens, axis=1)
         longest = tokens.shape[1]
@@ -52,22 +50,18 @@ class Source:
         """
         films = np.asarray(films)
 
-        def rows():
+        def batches():
             for epoch in epochs:
-                for step, batch in enumerate(self._shuffled(films, seed, epoch)):
-                    yield batch, np.array([seed, epoch * 1_000_003 + step], np.int64)
+                for step, rows in enumerate(self._shuffled(films, seed, epoch)):
+                    yield *self._gather(rows), np.array([seed, epoch * 1_000_003 + step], np.int64)
 
-        dataset = tf.data.Dataset.from_generator(
-            rows,
-            output_signature=(tf.TensorSpec((None,), tf.int64), tf.TensorSpec((2,), tf.int64)),
-        )
-
-        def batch(rows, key):
-            poster, tokens, labels = self._gather(rows)
+        def finish(poster, tokens, labels, key):
+            poster = _to_unit_range(poster)
             return (augment_posters(poster, key) if augment else poster), tokens, labels
 
-        count = self.steps(films) * len(epochs)
-        return _counted(dataset.map(batch, num_parallel_calls=2), count).prefetch(4)
+        key = tf.TensorSpec((2,), tf.int64)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=(*self._signature(), key))
+        return _counted(dataset.map(finish, num_parallel_calls=2), self.steps(films) * len(epochs))
 
     def steps(self, films: Sequence[int]) -> int:
         """Batches an epoch of these films."""
@@ -82,9 +76,13 @@ class Source:
         batches = self._in_batches(np.asarray(films))
         order = np.concatenate(batches)
         dataset = tf.data.Dataset.from_generator(
-            lambda: iter(batches), output_signature=tf.TensorSpec((None,), tf.int64)
+            lambda: map(self._gather, batches), output_signature=self._signature()
         )
-        return _counted(dataset.map(self._gather, num_parallel_calls=2), len(batches)).prefetch(4), order
+
+        def finish(poster, tokens, labels):
+            return _to_unit_range(poster), tokens, labels
+
+        return _counted(dataset.map(finish, num_parallel_calls=2), len(batches)), order
 
     def _shuffled(self, films: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([seed, epoch])
@@ -96,17 +94,26 @@ class Source:
         films = films[np.argsort(self._bucket_of[films], kind="stable")]
         return [films[i : i + self._batch_size] for i in range(0, len(films), self._batch_size)]
 
-    def _gather(self, rows):
-        tokens = tf.gather(self._tokens, rows)
-        longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1))
-        bucket = tf.reduce_min(tf.boolean_mask(self._buckets, self._buckets >= longest))
-        poster = tf.cast(tf.gather(self._posters, rows), tf.float32) / 255.0
-        return poster, tokens[:, :bucket], tf.gather(self._labels, rows)
+    def _gather(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        bucket = self._buckets[self._bucket_of[rows].max()]
+        return self._posters[rows], self._tokens[rows, :bucket], self._labels[rows]
+
+    def _signature(self):
+        """Of what `_gather` gives: a batch with its posters still in uint8."""
+        return (
+            tf.TensorSpec((None, *self._posters.shape[1:]), tf.uint8),
+            tf.TensorSpec((None, None), tf.int32),
+            tf.TensorSpec((None, self._labels.shape[1]), tf.float32),
+        )
+
+
+def _to_unit_range(poster: tf.Tensor) -> tf.Tensor:
+    return tf.cast(poster, tf.float32) / 255.0
 
 
 def _counted(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
-    """Tells Keras how many batches will come; a generator cannot."""
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches))
+    """Tells Keras how many batches will come, which a generator cannot, and makes some ahead."""
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4)
 
 
 def augment_posters(poster: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

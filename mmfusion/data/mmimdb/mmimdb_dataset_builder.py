@@ -4,20 +4,14 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
-from mmfusion.data.records import (
-    FilmsConfig,
-    configured,
-    film_features,
-    find_bad_films,
-    fingerprint,
-    read_inside,
-    refuse_bad_films,
-)
+from mmfusion.data.posters import BadPoster
+from mmfusion.data.records import FilmRecord, FilmsBuilder, FilmsConfig, configured, fingerprint, read_inside
 from mmfusion.errors import UserError
 from mmfusion.files import check_id
 
@@ -32,7 +26,7 @@ GENRES = tuple(
 )
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(FilmsBuilder):
     """25,959 films with poster, plot and 23 genres, in the official split."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -41,53 +35,30 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Put {ARCHIVE} into the folder, or what is unpacked from it: dataset/ and split.json."
     )
+    SPLITS = tuple(SPLIT_NAMES.values())
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=film_features(self.builder_config.genres),
-            metadata=tfds.core.MetadataDict(skipped={}),
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        folder = Path(dl_manager.manual_dir)
+    def films(self, dl_manager):
+        folder = Path(self.builder_config.folder or dl_manager.manual_dir)
         split_of, overviews, genres = _read_texts(folder)
-        bad = {film: "its JSON is missing" for film in split_of if film not in overviews}
+
+        def record(film, read_poster):
+            known = tuple(g for g in genres.get(film, ()) if g in GENRES)
+            return FilmRecord(film, overviews.get(film, ""), known, read_poster, split_of[film])
+
         found = set()
+        for film, poster in _read_posters(folder, set(overviews)):
+            found.add(film)
+            yield record(film, lambda poster=poster: poster)
+        for film in sorted(split_of.keys() - found):
+            yield record(film, partial(_missing, "poster missing" if film in overviews else "its JSON is missing"))
 
-        def posters():
-            for film, poster in _read_posters(folder, set(overviews)):
-                found.add(film)
-                yield film, lambda poster=poster: poster
 
-        bad |= find_bad_films(posters())
-        bad |= {film: "poster missing" for film in overviews if film not in found}
-        refuse_bad_films(bad, self.builder_config.skip_bad, len(split_of))
-        self.info.metadata["skipped"] = bad
-        for split in SPLIT_NAMES.values():
-            if not any(of == split and film not in bad for film, of in split_of.items()):
-                raise UserError(f"{folder}: no film is left in the {split} split")
-
-        def examples(split):
-            films = {film for film, of in split_of.items() if of == split and film not in bad}
-            for film, poster in _read_posters(folder, films):
-                yield (
-                    film,
-                    {
-                        "id": film,
-                        "poster": poster,
-                        "overview": overviews[film],
-                        "genres": [g for g in genres[film] if g in GENRES],
-                    },
-                )
-
-        return {split: examples(split) for split in SPLIT_NAMES.values()}
-
-    def _generate_examples(self):
-        raise NotImplementedError("each split has its own generator, see _split_generators")
+def _missing(why: str):
+    raise BadPoster(why)
 
 
 def make_builder(data: DataConfig, cache: Path) -> Builder:
-    """The builder for this configuration, prepared or not; reads the source to name its content.
+    """The builder for this configuration; reads the source to name its content.
 
     Raises:
         UserError: no folder was given, or neither the archive nor `dataset/` is in it.
@@ -96,14 +67,22 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
         raise UserError(
             f"--dataset mmimdb needs --data-dir: a folder with {ARCHIVE}, or with dataset/ and split.json"
         )
-    folder = Path(data.data_dir)
+    folder = Path(data.data_dir).resolve()
     if (folder / ARCHIVE).is_file():
         with (folder / ARCHIVE).open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     else:
-        name = fingerprint(part for path, content in _files(folder) for part in (path.encode(), content))
-    name += "-skip" if data.skip_bad else ""
-    return configured(Builder, FilmsConfig(name=name, genres=GENRES, skip_bad=data.skip_bad), cache)
+        files = [path.name for path in _unpacked(folder)]
+        split = (folder / "split.json").read_bytes()
+        name = fingerprint([split, *map(str.encode, files)], (folder / "dataset").resolve(), files)
+    return configured(Builder, FilmsConfig(name=name, genres=GENRES, folder=str(folder)), cache)
+
+
+def _unpacked(folder: Path) -> list[Path]:
+    """The files of `dataset/`."""
+    if not (folder / "dataset").is_dir() or not (folder / "split.json").is_file():
+        raise UserError(f"{folder} holds neither {ARCHIVE} nor dataset/ and split.json")
+    return sorted((folder / "dataset").iterdir())
 
 
 def _files(folder: Path, suffix: str = "") -> Iterator[tuple[str, bytes]]:
@@ -121,13 +100,11 @@ def _files(folder: Path, suffix: str = "") -> Iterator[tuple[str, bytes]]:
         except (tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{folder / ARCHIVE} cannot be read: {error}") from error
         return
-    if not (folder / "dataset").is_dir() or not (folder / "split.json").is_file():
-        raise UserError(f"{folder} holds neither {ARCHIVE} nor dataset/ and split.json")
-    for path in [folder / "split.json", *sorted((folder / "dataset").iterdir())]:
-        if path.name.endswith(suffix) and path.is_file():
+    for path in [folder / "split.json", *_unpacked(folder)]:
+        if path.name.endswith(suffix):
             try:
-                yield path.name, read_inside(path.parent, path.name)
-            except FileNotFoundError:  # a link out of the folder: the film is then reported as missing
+                yield path.name, read_inside(path.parent.resolve(), path.name)
+            except BadPoster:  # a link out of the folder: the film is then reported as missing
                 continue
 
 

@@ -1,20 +1,13 @@
 """The tensorflow-datasets builder of Multimodal IMDB: from a folder, or downloaded."""
 
+from functools import partial
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
-from mmfusion.data.records import (
-    FilmsConfig,
-    configured,
-    film_features,
-    find_bad_films,
-    fingerprint,
-    read_inside,
-    refuse_bad_films,
-)
+from mmfusion.data.records import FilmRecord, FilmsBuilder, FilmsConfig, configured, fingerprint, read_inside
 from mmfusion.errors import UserError
 
 CSV_NAME = "IMDB_overview_genres.csv"
@@ -31,60 +24,39 @@ PUBLIC_GENRES = tuple(
 )
 
 
-def public_config(skip_bad: bool = False) -> FilmsConfig:
-    """The public set at the commits above, which `checksums.tsv` vouches for as far as it can."""
-    name = f"public-{_CSV_COMMIT[:7]}-{_POSTERS_COMMIT[:7]}{'-skip' if skip_bad else ''}"
-    return FilmsConfig(name=name, genres=PUBLIC_GENRES, skip_bad=skip_bad)
+# The public set at the commits above, which `checksums.tsv` vouches for as far as it can.
+PUBLIC = FilmsConfig(name=f"public-{_CSV_COMMIT[:7]}-{_POSTERS_COMMIT[:7]}", genres=PUBLIC_GENRES)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(FilmsBuilder):
     """Films with poster, overview and several genres, from a CSV and a folder of JPEGs."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
-    BUILDER_CONFIGS = [public_config()]
+    BUILDER_CONFIGS = [PUBLIC]
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=film_features(self.builder_config.genres),
-            metadata=tfds.core.MetadataDict(skipped={}),
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        config = self.builder_config
-        if config.folder:
-            csv, images = Path(config.folder) / CSV_NAME, Path(config.folder) / "Images"
+    def films(self, dl_manager):
+        if folder := self.builder_config.folder:
+            csv, images = Path(folder) / CSV_NAME, Path(folder) / "Images"
         else:
             csv = Path(dl_manager.download(CSV_URL))
             archive = Path(dl_manager.download_and_extract(POSTERS_URL))
             images = next(iter(sorted(archive.glob("**/Images"))), archive / "Images")
+        images = images.resolve()
         _, rows = parse_films(csv.read_bytes(), CSV_NAME)
-        bad = find_bad_films((row.film, lambda row=row: read_inside(images, f"{row.film}.jpg")) for row in rows)
-        refuse_bad_films(bad, config.skip_bad, len(rows))
-        self.info.metadata["skipped"] = bad
-        return {"films": self._generate_examples([r for r in rows if r.film not in bad], images)}
-
-    def _generate_examples(self, rows, images):
         for row in rows:
-            yield (
-                row.film,
-                {
-                    "id": row.film,
-                    "poster": read_inside(images, f"{row.film}.jpg"),
-                    "overview": row.overview,
-                    "genres": row.genres,
-                },
-            )
+            read_poster = partial(read_inside, images, f"{row.film}.jpg")
+            yield FilmRecord(row.film, row.overview, row.genres, read_poster)
 
 
 def make_builder(data: DataConfig, cache: Path) -> Builder:
-    """The builder for this configuration, prepared or not; reads the source to name its content.
+    """The builder for this configuration; reads the source to name its content.
 
     Raises:
         UserError: the CSV is missing or wrong.
     """
     if not data.data_dir:
-        return configured(Builder, public_config(data.skip_bad), cache)
+        return configured(Builder, PUBLIC, cache)
     folder = Path(data.data_dir).resolve()
     try:
         content = (folder / CSV_NAME).read_bytes()
@@ -93,16 +65,5 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
             f"{folder / CSV_NAME}: {error.strerror}; --data-dir names a folder with {CSV_NAME} and Images/"
         ) from error
     genres, rows = parse_films(content, str(folder / CSV_NAME))
-    name = fingerprint(_content(content, rows, folder / "Images")) + ("-skip" if data.skip_bad else "")
-    config = FilmsConfig(name=name, genres=genres, folder=str(folder), skip_bad=data.skip_bad)
-    return configured(Builder, config, cache)
-
-
-def _content(csv: bytes, rows, images: Path):
-    """The parts that make one state of the folder; a missing poster is a part too."""
-    yield csv
-    for row in rows:
-        try:
-            yield read_inside(images, f"{row.film}.jpg")
-        except FileNotFoundError:
-            yield b""
+    name = fingerprint([content], (folder / "Images").resolve(), [f"{row.film}.jpg" for row in rows])
+    return configured(Builder, FilmsConfig(name=name, genres=genres, folder=str(folder)), cache)

@@ -26,22 +26,22 @@ _CLAUSES = ("with a {} and a {}", "finds the {} of a {}", "near one {} or {}", "
 _WIDTH, _HEIGHT = 80, 120  # pixels; in cells of 40x40 pixels, each with at most one shape
 
 
-def make_film(seed: int, number: int) -> tuple[bytes, str, list[str]]:
-    """One film, a function of (seed, number) alone.
-
-    Returns:
-        The poster as a JPEG, the overview, and the names of its genres.
-    """
-    rng = np.random.default_rng([seed, number])
-    there = {name: bool(rng.random() < 0.5) for name in GENRES if not name.startswith("xor")}
-    for k in (1, 2):
-        there[f"xor_{k}"] = there[f"poster_{k}"] != there[f"overview_{k}"]
-    poster = _draw_poster(rng, [cue for cue in _POSTER_CUES if there[cue]])
-    overview = _write_overview(rng, [cue for cue in _OVERVIEW_WORDS if there[cue]])
-    return poster, overview, [genre for genre in GENRES if there[genre]]
+def write_film(seed: int, number: int) -> tuple[str, tuple[str, ...]]:
+    """The overview and the names of the genres of one film, a function of (seed, number) alone."""
+    there = _cues(seed, number)
+    rng = np.random.default_rng([seed, number, 1])
+    words = [rng.choice(_MOODS), rng.choice(_PEOPLE), rng.choice(_DEEDS), rng.choice(_MATTERS)]
+    for cue in rng.permutation([cue for cue in _OVERVIEW_WORDS if there[cue]]):
+        told = rng.choice(_OVERVIEW_WORDS[cue], 2, replace=False)
+        words.append(rng.choice(_CLAUSES).format(*told))
+    return f"A {' '.join(map(str, words))}.", tuple(genre for genre in GENRES if there[genre])
 
 
-def _draw_poster(rng: np.random.Generator, cues: list[str]) -> bytes:
+def draw_poster(seed: int, number: int) -> bytes:
+    """The poster of the same film, as a JPEG."""
+    there = _cues(seed, number)
+    cues = [cue for cue in _POSTER_CUES if there[cue]]
+    rng = np.random.default_rng([seed, number, 2])
     background = rng.integers(70, 150, 3)
     noise = rng.normal(0, 12, (_HEIGHT, _WIDTH, 1))
     picture = Image.fromarray(np.clip(background + noise, 0, 255).astype(np.uint8))
@@ -66,9 +66,9 @@ def _draw_poster(rng: np.random.Generator, cues: list[str]) -> bytes:
     return file.getvalue()
 
 
-def _write_overview(rng: np.random.Generator, cues: list[str]) -> str:
-    words = [rng.choice(_MOODS), rng.choice(_PEOPLE), rng.choice(_DEEDS), rng.choice(_MATTERS)]
-    for cue in rng.permutation(cues):
-        told = rng.choice(_OVERVIEW_WORDS[cue], 2, replace=False)
-        words.append(rng.choice(_CLAUSES).format(*told))
-    return f"A {' '.join(map(str, words))}."
+def _cues(seed: int, number: int) -> dict[str, bool]:
+    rng = np.random.default_rng([seed, number, 0])
+    there = {name: bool(rng.random() < 0.5) for name in GENRES if not name.startswith("xor")}
+    for k in (1, 2):
+        there[f"xor_{k}"] = there[f"poster_{k}"] != there[f"overview_{k}"]
+    return there

@@ -1,12 +1,13 @@
 """The tensorflow-datasets builder of the synthetic films."""
 
+from functools import partial
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
-from mmfusion.data.records import FilmsConfig, configured, film_features
-from mmfusion.data.synthetic.films import GENRES, make_film
+from mmfusion.data.records import FilmRecord, FilmsBuilder, FilmsConfig, configured
+from mmfusion.data.synthetic.films import GENRES, draw_poster, write_film
 from mmfusion.errors import UserError
 
 
@@ -15,31 +16,22 @@ def synthetic_config(films: int, seed: int) -> FilmsConfig:
     return FilmsConfig(name=f"films{films}-seed{seed}", genres=GENRES, films=films, seed=seed)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(FilmsBuilder):
     """Films whose genres can be read from the poster, the overview, either, or only both together."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [synthetic_config(films=2000, seed=0)]
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=film_features(self.builder_config.genres),
-            metadata=tfds.core.MetadataDict(skipped={}),
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"films": self._generate_examples()}
-
-    def _generate_examples(self):
+    def films(self, dl_manager):
+        seed = self.builder_config.seed
         for number in range(1, self.builder_config.films + 1):
-            poster, overview, genres = make_film(self.builder_config.seed, number)
-            film = f"synthetic-{number:06d}"
-            yield film, {"id": film, "poster": poster, "overview": overview, "genres": genres}
+            overview, genres = write_film(seed, number)
+            yield FilmRecord(f"synthetic-{number:06d}", overview, genres, partial(draw_poster, seed, number))
 
 
 def make_builder(data: DataConfig, cache: Path) -> Builder:
-    """The builder for this configuration, prepared or not.
+    """The builder for this configuration.
 
     Raises:
         UserError: a data folder was given, which synthetic films do not have.
