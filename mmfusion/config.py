@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mmfusion.errors import UserError
 
+PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
 
 
@@ -94,6 +95,7 @@ class LateConfig:
 class TrainingConfig:
     """Adam on binary cross-entropy; the best epoch by validation loss is kept."""
 
+    precision: str  # of layers' arithmetic; mixed_bfloat16 is faster where the processor has it
     epochs: int
     learning_rate: float
     hold_epochs: int  # epochs at the first learning rate
@@ -135,6 +137,7 @@ _RANGES = {
     "poster_encoder.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
     "overview_encoder.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),
+    "training.precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "training.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
     "training.hold_epochs": (lambda v: v >= 0, "0 or more"),
     "training.decay": (lambda v: 0 <= v < math.inf, "0 or more"),

@@ -97,6 +97,13 @@ class TestEveryVariant:
         assert changes(model, POSTER) == (variant != "bilstm") == (POSTER in model.reads)
         assert changes(model, TOKENS) == (variant != "cnn") == (TOKENS in model.reads)
 
+    def test_bfloat16_arithmetic_gives_nearly_the_same_float32_logits(self, variant):
+        model, mixed = make(variant), make(variant, training__precision="mixed_bfloat16")
+        assert keras.config.dtype_policy().name == "float32"
+        assert logits(mixed, batch()).dtype == np.float32
+        np.testing.assert_allclose(logits(mixed, batch()), logits(model, batch()), atol=0.02)
+        assert (logits(mixed, batch()) != logits(model, batch())).any()
+
     def test_padding_to_a_bucket_or_to_100_is_the_same_for_logits_loss_and_gradients(self, variant):
         model, inputs = make(variant, data__max_tokens=100), batch()
         padded = {**inputs, TOKENS: np.pad(inputs[TOKENS], ((0, 0), (0, 91)))}

@@ -26,9 +26,16 @@ def build_model(config, num_genres: int):
         num_genres: G.
 
     Returns:
-        A `GenreModel` that takes {"poster", "tokens"} and gives logits (B, G).
+        A `GenreModel` that takes {"poster", "tokens"} and gives float32 logits (B, G).
     """
-    model = model_class(config.variant).from_run_config(config, num_genres)
-    size = config.data.poster_size
-    model.build({"poster": (None, size, size, 3), "tokens": (None, None)})
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.training.precision)  # for the layers that are made here
+    try:
+        model = model_class(config.variant).from_run_config(config, num_genres)
+        size = config.data.poster_size
+        model.build({"poster": (None, size, size, 3), "tokens": (None, None)})
+    finally:
+        keras.config.set_dtype_policy(before)
     return model

@@ -22,7 +22,7 @@ class BiLSTM(GenreModel):
     def __init__(self, num_genres: int, *, overview_encoder: keras.Layer, **kwargs):
         super().__init__(num_genres, **kwargs)
         self.overview_encoder = overview_encoder
-        self.head = keras.layers.Dense(num_genres, name="head")
+        self.head = keras.layers.Dense(num_genres, dtype="float32", name="head")
 
     @classmethod
     def from_run_config(cls, config, num_genres):

@@ -22,7 +22,7 @@ class CNN(GenreModel):
     def __init__(self, num_genres: int, *, poster_encoder: keras.Layer, **kwargs):
         super().__init__(num_genres, **kwargs)
         self.poster_encoder = poster_encoder
-        self.head = keras.layers.Dense(num_genres, name="head")
+        self.head = keras.layers.Dense(num_genres, dtype="float32", name="head")
 
     @classmethod
     def from_run_config(cls, config, num_genres):

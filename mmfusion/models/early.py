@@ -106,7 +106,7 @@ class EarlyFusion(GenreModel):
         self.encoder = [TransformerBlock(width, heads, dropout) for _ in range(blocks)]
         self.norm = layers.LayerNormalization(epsilon=1e-6)
         self.head_dropout = layers.Dropout(dropout)
-        self.head = layers.Dense(num_genres, name="head")
+        self.head = layers.Dense(num_genres, dtype="float32", name="head")
 
     @classmethod
     def from_run_config(cls, config, num_genres):

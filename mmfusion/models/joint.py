@@ -50,7 +50,7 @@ class JointFusion(GenreModel):
                 keras.layers.Dropout(dropout),
             ]
         )
-        self.head = keras.layers.Dense(num_genres, name="head")
+        self.head = keras.layers.Dense(num_genres, dtype="float32", name="head")
 
     @classmethod
     def from_run_config(cls, config, num_genres):

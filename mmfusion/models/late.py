@@ -23,7 +23,7 @@ class Combiner(keras.layers.Layer):
     """
 
     def __init__(self, kind: str, **kwargs):
-        super().__init__(**kwargs, trainable=False)
+        super().__init__(**{"dtype": "float32", **kwargs}, trainable=False)
         self.kind = kind
 
     def build(self, input_shape):
