@@ -64,7 +64,7 @@ def train(
         UserError: the folder exists, the films cannot be read, or the parts do not fit.
     """
     check_free(folder)
-    prepared = _prepare(config, cache)
+    prepared = prepare(config, cache)
     if config.variant == "late":
         _check_parts(part_runs, prepared, config)
         encoders = part_configs or {run.config.variant: run.config for run in part_runs}
@@ -91,7 +91,7 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
         UserError: the films are no longer those of the run's start.
     """
     config, facts = run.config, run.facts
-    prepared = _prepare(config, cache)
+    prepared = prepare(config, cache)
     if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
         raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
     if not run.trained:  # else nothing but the report is missing
@@ -127,7 +127,7 @@ def predict(run: Run, posters: np.ndarray, overviews: Sequence[str]) -> np.ndarr
     tokens = encode_overviews(overviews, run.vocabulary, data.max_tokens)
     labels = np.zeros((len(overviews), len(run.genres)), np.float32)  # not known and not read
     source = Source(posters, tokens, labels, data.batch_size)
-    return _sigmoid(_logits(load_model(run), source, np.arange(len(overviews))))
+    return _sigmoid(logits_of(load_model(run), source, np.arange(len(overviews))))
 
 
 def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
@@ -157,7 +157,12 @@ def _load_weights(model: keras.Model, run: Run) -> None:
         raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
 
 
-def _prepare(config: Config, cache: Path) -> Prepared:
+def prepare(config: Config, cache: Path) -> Prepared:
+    """The films of this configuration, their split, and the vocabulary of the training films.
+
+    Raises:
+        UserError: the films cannot be read, or are too few.
+    """
     films = load_films(config.data, cache)
     split = films.official_split or split_films(
         films.ids, films.labels, films.groups, config.data.split, config.seed
@@ -177,7 +182,7 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> None:
         "split": split_hash(split),
         "films": {name: len(ids) for name, ids in split.items()},
         "genre_counts": {name: films.labels[prepared.rows(name)].sum(0).astype(int).tolist() for name in split},
-        "parameters": _build(config, prepared).count_params(),
+        "parameters": build(config, prepared).count_params(),
         "versions": {
             "mmfusion": mmfusion.__version__,
             "python": platform.python_version(),
@@ -212,7 +217,8 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
                 )
 
 
-def _build(config: Config, prepared: Prepared) -> keras.Model:
+def build(config: Config, prepared: Prepared) -> keras.Model:
+    """The untrained model of this configuration for these films."""
     return build_model(_with_vocabulary(config, prepared.vocabulary), len(prepared.films.genres))
 
 
@@ -229,14 +235,14 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
             if not part.trained:
                 print(f"\nPart of late fusion: {variant}")
                 _fit_and_predict(part, part.config, prepared, tensorboard)
-    keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
-    films = prepared.films
-    tokens = encode_overviews(films.overviews, prepared.vocabulary, config.data.max_tokens)
-    source = Source(films.posters, tokens, films.labels, config.data.batch_size)
-    model = _build(config, prepared)
+    make_deterministic(config.seed)
+    films, source = prepared.films, source_of(config, prepared)
+    model = build(config, prepared)
     if config.variant == "late":
-        _fit_combiner(model, run, source, prepared)
+        for variant, part in zip(PARTS, (model.poster_model, model.overview_model)):
+            _load_weights(part, run.part(variant))
+        fit_combiner(model, source, prepared)
+        save_model(model, run.model_file)
     else:
         _fit(model, run, config, source, prepared, tensorboard)
         _load_weights(model, run)  # those of the best epoch
@@ -244,7 +250,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     for split in ("validation", "test"):
         rows = prepared.rows(split)
         predictions[split] = Predictions(
-            tuple(prepared.split[split]), films.labels[rows], _sigmoid(_logits(model, source, rows))
+            tuple(prepared.split[split]), films.labels[rows], _sigmoid(logits_of(model, source, rows))
         )
     run.write_predictions(predictions)
     test = predictions["test"]
@@ -255,11 +261,23 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     run.state_file.unlink(missing_ok=True)
 
 
-def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, tensorboard: bool) -> None:
-    """Trains by gradients; the best epoch is in the run folder afterwards."""
-    training = config.training
+def make_deterministic(seed: int) -> None:
+    """The same seed on the same machine gives the same bytes from here on."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def source_of(config: Config, prepared: Prepared) -> Source:
+    """The one source of (poster, tokens, labels) for these films."""
+    films = prepared.films
+    tokens = encode_overviews(films.overviews, prepared.vocabulary, config.data.max_tokens)
+    return Source(films.posters, tokens, films.labels, config.data.batch_size)
+
+
+def compile_model(model: keras.Model, config: Config) -> None:
+    """Gives a model its optimizer, loss and metrics."""
     model.compile(
-        optimizer=keras.optimizers.Adam(training.learning_rate),
+        optimizer=keras.optimizers.Adam(config.training.learning_rate),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[
             Precision(name="precision"),
@@ -267,6 +285,12 @@ def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, te
             keras.metrics.AUC(curve="PR", from_logits=True, name="pr_auc"),
         ],
     )
+
+
+def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, tensorboard: bool) -> None:
+    """Trains by gradients; the best epoch is in the run folder afterwards."""
+    training = config.training
+    compile_model(model, config)
     rows = prepared.rows("train")
     steps = source.steps(rows)
     checkpoint = Checkpoint(run, patience=training.patience, steps=steps)
@@ -299,18 +323,14 @@ def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, te
     )
 
 
-def _fit_combiner(model, run: Run, source: Source, prepared: Prepared) -> None:
-    """Gives late fusion its parts' weights and fits the combiner on validation films."""
+def fit_combiner(model: keras.Model, source: Source, prepared: Prepared) -> None:
+    """Fits late fusion's combiner on what its two trained parts say of the validation films."""
     rows = prepared.rows("validation")
-    logits = []
-    for variant, part_model in zip(PARTS, (model.poster_model, model.overview_model)):
-        _load_weights(part_model, run.part(variant))
-        logits.append(_logits(part_model, source, rows))
+    logits = [logits_of(part, source, rows) for part in (model.poster_model, model.overview_model)]
     model.combiner.fit(*logits, prepared.films.labels[rows])
-    save_model(model, run.model_file)
 
 
-def _logits(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
+def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
     """Logits (N, G) of these films, in the order of `rows`."""
     batches, order = source.ordered(rows)
     logits = model.predict(batches.map(as_model_inputs), verbose=0)

@@ -1,0 +1,67 @@
+"""One side of the throughput benchmark from the command to the end of one epoch, in a process of its own."""
+
+import json
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mmfusion.startup import cache_folder, import_tensorflow
+
+
+def _product(variant: str, recipe: str, data: dict, cache: str, step_done) -> None:
+    """`mmfusion.train` itself; it calls back after every step and ends after one epoch."""
+    from mmfusion import checkpoint, train
+
+    checkpoint.Checkpoint.on_train_batch_end = step_done
+    out = tempfile.mkdtemp()
+    shutil.rmtree(out)
+    flags = ["--variant", variant, "--recipe", recipe, "--epochs", "1", "--out", out, "--cache-dir", cache]
+    sys.argv = ["train", *flags]
+    for key, value in data.items():
+        sys.argv += ["--set", f"{key}={value}"]
+    try:
+        train.main()
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def _notebook(variant: str, data: dict, step_done) -> None:
+    import_tensorflow()
+    import keras
+
+    from benchmarks import notebook
+
+    films = notebook.Notebook(Path(data["data.data_dir"]))
+    read = films.posters if variant == "cnn" else films.tokens
+    model = getattr(notebook, variant)(films.labels.shape[1])
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: step_done(None, batch))
+    last, total = films.training, len(films.files)
+    validation = read(last, total)
+    model.fit(
+        notebook.shuffled(read(0, last)), validation_data=validation, callbacks=[callback], shuffle=False, verbose=0
+    )
+
+
+def main() -> None:
+    """Prints when the first step was done (Unix time), and the peak memory in bytes."""
+    side, variant, recipe, data, cache = sys.argv[1:]
+    cache_folder(cache)
+    first = []
+
+    def step_done(callback, batch, logs=None):
+        if not first:
+            first.append(time.time())
+
+    if side == "mmfusion":
+        _product(variant, recipe, json.loads(data), cache, step_done)
+    else:
+        _notebook(variant, json.loads(data), step_done)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"first_step": first[0], "peak": peak}))
+
+
+if __name__ == "__main__":
+    main()

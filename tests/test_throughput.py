@@ -1,0 +1,52 @@
+"""That the two sides of the throughput benchmark do the same work, and that it is counted right."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import notebook
+from benchmarks.flops import training_flops
+from mmfusion.config import resolve
+from mmfusion.models import build_model
+from mmfusion.schema import POSTER, TOKENS
+
+FILMS, GENRES = 8, 25
+
+
+@pytest.mark.parametrize("variant", ["cnn", "bilstm"])
+def test_both_sides_compute_the_same_probabilities(variant):
+    """With the same weights; the notebook pads every overview to 100 tokens, the product to a bucket."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 25, FILMS)
+    tokens = np.where(np.arange(100) < lengths[:, None], rng.integers(1, 10_000, (FILMS, 100)), 0).astype(np.int32)
+    posters = rng.random((FILMS, 64, 64, 3), np.float32)
+    ours = build_model(resolve(variant, recipe="report"), GENRES)
+    theirs = getattr(notebook, variant)(GENRES)
+    theirs.set_weights(ours.get_weights())
+    logits = ours({POSTER: posters, TOKENS: tokens[:, :24]}, training=False)
+    probabilities = theirs(posters if variant == "cnn" else tokens, training=False)
+    np.testing.assert_allclose(keras.ops.sigmoid(logits), probabilities, atol=1e-5)
+
+
+def test_the_work_of_known_layers_is_counted():
+    dense = keras.Sequential([keras.Input((5,)), keras.layers.Dense(7)])
+    assert training_flops(dense, [np.zeros((2, 5), np.float32)] * 3) == 3 * 3 * 2 * (2 * 5 * 7)
+    lstm = keras.Sequential([keras.Input((None, 5)), keras.layers.Bidirectional(keras.layers.LSTM(4))])
+    steps = [training_flops(lstm, [np.zeros((2, t, 5), np.float32)]) for t in (1, 9)]
+    assert steps == [t * 3 * 2 * 2 * 2 * (5 * 16 + 4 * 16) for t in (1, 9)]
+
+
+def test_a_part_that_is_frozen_is_counted_too():
+    inputs = {POSTER: np.zeros((2, 64, 64, 3), np.float32), TOKENS: np.ones((2, 9), np.int32)}
+    count = {v: training_flops(build_model(resolve(v), GENRES), [inputs]) for v in ("cnn", "bilstm", "late")}
+    assert count["late"] == count["cnn"] + count["bilstm"] > 0
+
+
+def test_the_notebook_reads_the_films_of_a_folder(folder):
+    films = notebook.Notebook(folder)
+    batches = [*films.posters(0, 40), *films.tokens(0, 40)]
+    shapes = [tuple(first.shape) for first, _ in batches]
+    assert shapes == [(40, 64, 64, 3), (40, 100)]
+    assert batches[0][0].dtype == tf.float32
+    np.testing.assert_array_equal(batches[0][1], batches[1][1])
