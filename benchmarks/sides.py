@@ -26,9 +26,12 @@ class Product:
         self._experiment, self._recipe, self._data = experiment, recipe, data
         self._config = self._configured("joint")
         self._prepared = experiment.prepare(self._config, cache)
-        experiment.make_deterministic(0)
+        self._settle()
         self._source = experiment.source_of(self._config, self._prepared)
         self._models = {}
+
+    def _settle(self) -> None:
+        self._experiment.make_deterministic(0)
 
     def films(self) -> dict:
         return {split: len(ids) for split, ids in self._prepared.split.items()}
@@ -56,7 +59,7 @@ class Product:
         else:
             config = self._configured(variant)
             self._models[variant] = model = self._experiment.build(config, self._prepared)
-            self._experiment.compile_model(model, config)
+            self._compile(model, config)
             self._fit(model, WARM_UP)
         self.predict(variant)
 
@@ -98,6 +101,9 @@ class Product:
         rows = self._prepared.rows("train")
         augment = self._config.data.augment
         return self._source.training(rows, seed=0, epochs=[epoch], augment=augment)
+
+    def _compile(self, model, config) -> None:
+        self._experiment.compile_model(model, config)
 
     def _late(self):
         """Late fusion of this process' own CNN and BiLSTM."""

@@ -74,13 +74,13 @@ def train(
             overview_encoder=encoders["bilstm"].overview_encoder,
         )
     with Run.create(folder) as new:
-        _decide(new, config, prepared)
+        model = _decide(new, config, prepared)
         for part in part_runs:
             new.copy_part(part)
         for variant, part_config in (part_configs or {}).items():
             _decide(new.part(variant), part_config, prepared)
     run = Run(folder)
-    _fit_and_predict(run, config, prepared, tensorboard)
+    _fit_and_predict(run, config, prepared, tensorboard, model)
     return run
 
 
@@ -174,15 +174,17 @@ def prepare(config: Config, cache: Path) -> Prepared:
     return Prepared(films, split, fit_vocabulary(training, config.data.vocabulary_size))
 
 
-def _decide(run: Run, config: Config, prepared: Prepared) -> None:
-    """Writes all that is decided before training into a new run."""
+def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
+    """Writes all that is decided before training into a new run, and gives the untrained model."""
     films, split = prepared.films, prepared.split
+    make_deterministic(config.seed)
+    model = build(config, prepared)
     facts = {
         "fingerprint": films.fingerprint,
         "split": split_hash(split),
         "films": {name: len(ids) for name, ids in split.items()},
         "genre_counts": {name: films.labels[prepared.rows(name)].sum(0).astype(int).tolist() for name in split},
-        "parameters": build(config, prepared).count_params(),
+        "parameters": model.count_params(),
         "versions": {
             "mmfusion": mmfusion.__version__,
             "python": platform.python_version(),
@@ -194,6 +196,7 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> None:
     }
     run.write_config(config, facts)
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
+    return model
 
 
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
@@ -228,16 +231,18 @@ def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
     return dataclasses.replace(config, data=data)
 
 
-def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: bool) -> None:
+def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: bool, model=None) -> None:
+    """Does all that comes after a run was decided; with `model`, untrained, it is not made again."""
     if config.variant == "late":
         for variant in PARTS:
             part = run.part(variant)
             if not part.trained:
                 print(f"\nPart of late fusion: {variant}")
                 _fit_and_predict(part, part.config, prepared, tensorboard)
-    make_deterministic(config.seed)
+    if model is None:
+        make_deterministic(config.seed)
+        model = build(config, prepared)
     films, source = prepared.films, source_of(config, prepared)
-    model = build(config, prepared)
     if config.variant == "late":
         for variant, part in zip(PARTS, (model.poster_model, model.overview_model)):
             _load_weights(part, run.part(variant))

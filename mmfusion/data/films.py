@@ -143,14 +143,16 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
     with (folder / "posters").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         while window := list(itertools.islice(records, _WINDOW)):
             tasks = [window[i : i + _TASK] for i in range(0, len(window), _TASK)]
-            decoded = itertools.chain.from_iterable(pool.map(partial(_decode, data.poster_size), tasks))
-            for film, (pixels, digest, why) in zip(window, decoded, strict=True):
-                if why:
-                    bad[film.id] = why
-                    continue
+            for task, (pixels, found) in zip(
+                tasks, pool.map(partial(_decode, data.poster_size), tasks), strict=True
+            ):
                 file.write(pixels)
-                films.append(film)
-                keys.append((film.overview.strip(), digest))
+                for film, (digest, why) in zip(task, found, strict=True):
+                    if why:
+                        bad[film.id] = why
+                    else:
+                        films.append(film)
+                        keys.append((film.overview.strip(), digest))
         os.fsync(file.fileno())
     refuse_bad_films(bad, data.skip_bad, len(films) + len(bad))
     labels = np.zeros((len(films), len(column)), np.float32)
@@ -175,13 +177,14 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
     write_atomically(folder / "films.npz", buffer.getbuffer())
 
 
-def _decode(size: int, films: list[FilmRecord]) -> list[tuple[bytes, bytes, str]]:
-    """Of each film the poster's pixels and its file's hash, or why there are none."""
-    decoded = []
+def _decode(size: int, films: list[FilmRecord]) -> tuple[bytes, list[tuple[bytes, str]]]:
+    """The pixels of the good posters among these, and for each film its file's hash or why it is bad."""
+    pixels, found = [], []
     for film in films:
         try:
             encoded = film.read_poster()
-            decoded.append((decode_poster(encoded, size).tobytes(), hashlib.sha256(encoded).digest(), ""))
+            pixels.append(decode_poster(encoded, size).tobytes())
+            found.append((hashlib.sha256(encoded).digest(), ""))
         except BadPoster as error:
-            decoded.append((b"", b"", str(error)))
-    return decoded
+            found.append((b"", str(error)))
+    return b"".join(pixels), found

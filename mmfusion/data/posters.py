@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # Pillow knows others, some of which run programs
+_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 
 
@@ -32,7 +33,9 @@ def open_poster(encoded: bytes, max_size: int | None = None) -> Image.Image:
                 raise BadPoster(_TOO_LARGE)
             if max_size is not None:
                 picture.draft("RGB", (max_size, max_size))
-            picture = ImageOps.exif_transpose(picture)
+            picture.load()
+            if _ORIENTATION in picture.getexif():
+                picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I"):  # 16-bit gray: RGB would clip it to white
                 pixels = np.asarray(picture, np.uint32) >> 8
                 picture = Image.fromarray(pixels.astype(np.uint8))
@@ -40,7 +43,7 @@ def open_poster(encoded: bytes, max_size: int | None = None) -> Image.Image:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
-            return picture.convert("RGB")
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
     except BadPoster:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, further up

@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -95,22 +93,24 @@ def configured(builder: type[FilmsBuilder], config: FilmsConfig, cache: Path) ->
 def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> str:
     """16 hex digits that change when a text or a file's content does; a missing file is a content too."""
 
-    def digest_of(name: str) -> bytes:
-        try:
-            return hashlib.sha256(read_inside(folder, name)).digest()
-        except BadPoster:
-            return b""
-
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part in (*texts, *pool.map(digest_of, files)):
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
+
+    def add(part: bytes) -> None:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+
+    for text in texts:
+        add(text)
+    for name in files:
+        try:
+            add(read_inside(folder, name))
+        except BadPoster:
+            add(b"")
     return digest.hexdigest()[:16]
 
 
 def read_inside(folder: Path, name: str) -> bytes:
-    """Reads a file that lies in this folder itself; a link that leads out of it counts as missing.
+    """Reads a file of this folder; a link that leads out of it counts as missing.
 
     Args:
         folder: resolved.
@@ -121,13 +121,11 @@ def read_inside(folder: Path, name: str) -> bytes:
     """
     path = folder / name
     try:
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
+        if path.is_symlink():
             path = path.resolve()
-            mode = path.lstat().st_mode if path.is_relative_to(folder) else 0
-        if path.name and stat.S_ISREG(mode):
+        if path.parent == folder and stat.S_ISREG(path.lstat().st_mode):
             return path.read_bytes()
-    except (OSError, RuntimeError) as error:  # no permission; links in a circle
+    except (OSError, ValueError, RuntimeError) as error:  # no permission; a NUL; links in a circle
         raise BadPoster("poster missing") from error
     raise BadPoster("poster missing")
 

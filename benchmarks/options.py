@@ -1,0 +1,125 @@
+"""`python -m benchmarks.options`: what else could make training faster, each against training as it is."""
+
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from benchmarks.sides import Product, Worker
+from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.files import write_atomically
+from mmfusion.runs import PARTS
+from mmfusion.startup import cache_folder, import_tensorflow
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing to do otherwise."""
+
+    name: str
+    settings: dict = field(default_factory=dict)  # of the configuration
+    model: dict = field(default_factory=dict)  # attributes that `Model.compile` sets
+    environment: dict = field(default_factory=dict)
+    threads: tuple[int, int] | None = None  # inside an operation, and operations side by side
+    deterministic: bool = True
+    keras_lstm: bool = False
+
+
+OPTIONS = (
+    Option("bfloat16 arithmetic (`training.precision`)", settings={"training.precision": "mixed_bfloat16"}),
+    Option("batches of 256 (`data.batch_size`)", settings={"data.batch_size": 256}),
+    Option("Keras' own `Bidirectional(LSTM)`", keras_lstm=True),
+    Option("without TensorFlow's op determinism", deterministic=False),
+    Option("XLA (`jit_compile`)", model={"jit_compile": True}),
+    Option("8 steps per execution", model={"steps_per_execution": 8}),
+    Option("one thread inside an operation, two operations at once", threads=(1, 2)),
+    Option("two threads inside an operation, one operation at once", threads=(2, 1)),
+    Option("without oneDNN", environment={"TF_ENABLE_ONEDNN_OPTS": "0"}),
+)
+
+
+class Varied(Product):
+    """The product with one option."""
+
+    def __init__(self, option: Option, recipe: str, data: dict, cache: Path):
+        os.environ.update(option.environment)
+        import_tensorflow()
+        import keras
+        import tensorflow as tf
+
+        if option.threads:
+            tf.config.threading.set_intra_op_parallelism_threads(option.threads[0])
+            tf.config.threading.set_inter_op_parallelism_threads(option.threads[1])
+        if option.keras_lstm:
+            mock.patch("mmfusion.models.encoders.BidirectionalLSTM", keras.layers.Bidirectional).start()
+        self._option = option
+        super().__init__(recipe, {**data, **option.settings}, cache)
+
+    def _settle(self) -> None:
+        if self._option.deterministic:
+            super()._settle()
+
+    def _compile(self, model, config) -> None:
+        super()._compile(model, config)
+        for name, value in self._option.model.items():
+            setattr(model, name, value)
+
+
+def parser() -> ArgumentParser:
+    """The command's flags."""
+    p = ArgumentParser(prog="python -m benchmarks.options", description=__doc__.split(": ", 1)[1])
+    p.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="real films")
+    p.add_argument("--recipe", default="report", help="default: report")
+    p.add_argument("--repeats", type=int, default=3, metavar="N", help="epochs of each (default: 3)")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for options.md")
+    p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
+    return p
+
+
+def main() -> None:
+    """Times each option in turn with training as it is, then prints and writes the table."""
+    args = parser().parse_args()
+    if not args.data_dir.is_dir():
+        raise UserError(f"--data-dir {args.data_dir}: there is no such folder")
+    if args.repeats < 1:
+        raise UserError("--repeats must be at least 1")
+    cache = cache_folder(args.cache_dir)
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = {"data.dataset": "multimodal_imdb", "data.data_dir": str(args.data_dir.resolve())}
+    plain = _worker(Option("as it is"), args.recipe, data, cache)
+    lines = [
+        f"Recipe `{args.recipe}`, {os.cpu_count()} cores; an epoch's seconds, median of {args.repeats}, each in "
+        "turn with an epoch as it is.",
+        "",
+        f"| | {' | '.join(f'{variant} | as it is | times faster' for variant in PARTS)} |",
+        f"| --- |{' ---: | ---: | ---: |' * len(PARTS)}",
+    ]
+    for option in OPTIONS:
+        print(f"  {time.strftime('%H:%M:%S')} {option.name}", file=sys.stderr, flush=True)
+        cells = [option.name]
+        try:
+            worker = _worker(option, args.recipe, data, cache)
+            for variant in PARTS:
+                seconds = [(worker.ask("epoch", variant), plain.ask("epoch", variant)) for _ in range(args.repeats)]
+                ours, before = (statistics.median(side) for side in zip(*seconds))
+                cells += [f"{ours:.1f}", f"{before:.1f}", f"{before / ours:.2f}"]
+            worker.close()
+        except UserError as error:
+            cells += [f"failed: {error}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    write_atomically(args.out / "options.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _worker(option: Option, recipe: str, data: dict, cache: Path) -> Worker:
+    worker = Worker(Varied, option, recipe, data, cache)
+    for variant in PARTS:
+        worker.ask("warm_up", variant)
+    return worker
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
