@@ -5,6 +5,7 @@ padded to 100 tokens, the layers are those of the recipe `report`, and `fit` tra
 """
 
 import csv
+import functools
 import random
 from pathlib import Path
 
@@ -29,6 +30,13 @@ class Notebook:
         self.labels = np.array([[float(row[genre]) for genre in genres] for row in rows], np.float32)
         self.training = int(0.8 * len(rows))  # films; the rest is tested on
 
+    @functools.cached_property
+    def vectorize(self) -> layers.TextVectorization:
+        """Overviews -> tokens, with the vocabulary of the training films."""
+        layer = layers.TextVectorization(max_tokens=WORDS, output_sequence_length=TOKENS)
+        layer.adapt(self.overviews[: self.training])
+        return layer
+
     def posters(self, first: int, last: int) -> tf.data.Dataset:
         """Batches of (posters, labels), cached after the first pass."""
 
@@ -41,8 +49,7 @@ class Notebook:
 
     def tokens(self, first: int, last: int) -> tf.data.Dataset:
         """Batches of (tokens, labels), cached after the first pass."""
-        vectorize = layers.TextVectorization(max_tokens=WORDS, output_sequence_length=TOKENS)
-        vectorize.adapt(self.overviews[: self.training])
+        vectorize = self.vectorize
         films = tf.data.Dataset.from_tensor_slices((self.overviews[first:last], self.labels[first:last]))
         return films.batch(BATCH).map(lambda overview, labels: (vectorize(overview), labels)).cache()
 

@@ -9,11 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from mmfusion.config import resolve
 from mmfusion.errors import UserError
 from mmfusion.startup import import_tensorflow
 
-WARM_UP = 4  # steps before a model is timed: tracing is in none of the epochs
+WARM_UP = 256  # films before a model is timed: tracing is in none of the epochs
 
 
 class Product:
@@ -49,7 +51,7 @@ class Product:
 
     def input(self) -> float:
         """Seconds for an epoch's batches when nobody trains on them."""
-        batches = self._batches(0)
+        batches = self._batches(self._prepared.rows("train"))
         return _seconds(lambda: [None for _ in batches])
 
     def warm_up(self, variant: str) -> None:
@@ -60,19 +62,20 @@ class Product:
             config = self._configured(variant)
             self._models[variant] = model = self._experiment.build(config, self._prepared)
             self._compile(model, config)
-            self._fit(model, WARM_UP)
+            self._fit(model, self._prepared.rows("train")[:WARM_UP])
         self.predict(variant)
 
     def epoch(self, variant: str) -> float:
-        """Seconds of training; late fusion's are those of fitting its combiner, its parts being trained."""
+        """Seconds of training; late fusion's are those of fitting a combiner, its parts being trained."""
         model = self._models[variant]
         if variant == "late":
             return _seconds(lambda: self._experiment.fit_combiner(model, self._source, self._prepared))
-        return self._fit(model, None)
+        return self._fit(model, self._prepared.rows("train"))
 
     def predict(self, variant: str) -> float:
-        """Seconds for the logits of the test films."""
-        model, rows = self._models[variant], self._prepared.rows("test")
+        """Seconds for the logits of the films that are not trained on: a fifth, as in the notebook."""
+        model = self._models[variant]
+        rows = np.concatenate([self._prepared.rows(split) for split in ("validation", "test")])
         return _seconds(lambda: self._experiment.logits_of(model, self._source, rows))
 
     def flops(self, variant: str) -> float:
@@ -81,7 +84,7 @@ class Product:
         from mmfusion.schema import as_model_inputs
 
         model = self._models[variant]
-        batches = self._batches(0).map(as_model_inputs).as_numpy_iterator()
+        batches = self._batches(self._prepared.rows("train")).map(as_model_inputs).as_numpy_iterator()
         return training_flops(model, (inputs for inputs, _ in batches))
 
     def matmul_peak(self) -> float:
@@ -95,12 +98,11 @@ class Product:
         return 2 * side**3 / min(_seconds(lambda: product().numpy()) for _ in range(5))
 
     def _configured(self, variant: str):
-        return resolve(variant, recipe=self._recipe, overrides=self._data)
+        # Stacking is the combiner with the most to fit.
+        return resolve(variant, recipe=self._recipe, overrides={"late.combiner": "stacked", **self._data})
 
-    def _batches(self, epoch: int):
-        rows = self._prepared.rows("train")
-        augment = self._config.data.augment
-        return self._source.training(rows, seed=0, epochs=[epoch], augment=augment)
+    def _batches(self, rows: np.ndarray):
+        return self._source.training(rows, seed=0, epochs=[0], augment=self._config.data.augment)
 
     def _compile(self, model, config) -> None:
         self._experiment.compile_model(model, config)
@@ -112,12 +114,10 @@ class Product:
             part.set_weights(self._models[variant].get_weights())
         return model
 
-    def _fit(self, model, steps: int | None) -> float:
+    def _fit(self, model, rows: np.ndarray) -> float:
         from mmfusion.schema import as_model_inputs
 
-        batches = self._batches(1).map(as_model_inputs)
-        if steps:
-            batches = batches.take(steps)
+        batches = self._batches(rows).map(as_model_inputs)
         return _seconds(lambda: model.fit(batches, shuffle=False, verbose=0))
 
 
@@ -159,39 +159,23 @@ class PlainNotebook:
         return _seconds(read)
 
     def warm_up(self, variant: str) -> None:
-        if variant == "joint":  # its two models are warm by then
-            return
         model = getattr(self._notebook, variant)(self._films.labels.shape[1])
-        model.fit(self._batches[variant].take(WARM_UP), shuffle=False, verbose=0)
+        model.fit(self._batches[variant].take(WARM_UP // self._notebook.BATCH), shuffle=False, verbose=0)
         model.predict(self._test[variant], verbose=0)
         self._models[variant] = model
 
     def epoch(self, variant: str) -> float:
-        """For `joint` the CNN and the BiLSTM one after the other: a notebook has no fusion."""
-        seconds = 0.0
-        for part in _parts(variant):
-            model, batches = self._models[part], self._notebook.shuffled(self._batches[part])
-            seconds += _seconds(lambda model=model, batches=batches: model.fit(batches, shuffle=False, verbose=0))
-        return seconds
+        model, batches = self._models[variant], self._notebook.shuffled(self._batches[variant])
+        return _seconds(lambda: model.fit(batches, shuffle=False, verbose=0))
 
     def predict(self, variant: str) -> float:
-        def work():
-            for part in _parts(variant):
-                self._models[part].predict(self._test[part], verbose=0)
-
-        return _seconds(work)
+        return _seconds(lambda: self._models[variant].predict(self._test[variant], verbose=0))
 
     def flops(self, variant: str) -> float:
         from benchmarks.flops import training_flops
 
-        return sum(
-            training_flops(self._models[part], (inputs for inputs, _ in self._batches[part].as_numpy_iterator()))
-            for part in _parts(variant)
-        )
-
-
-def _parts(variant: str) -> tuple[str, ...]:
-    return ("cnn", "bilstm") if variant == "joint" else (variant,)
+        batches = self._batches[variant].as_numpy_iterator()
+        return training_flops(self._models[variant], (inputs for inputs, _ in batches))
 
 
 class Worker:
@@ -232,10 +216,13 @@ def _serve(pipe, side: type, args) -> None:
             pipe.send((answer, None))
             question, args = pipe.recv()
             answer = getattr(served, question)(*args)
-    except UserError as error:
-        pipe.send((None, str(error)))
     except (EOFError, KeyboardInterrupt):  # the benchmark is done, or was stopped
         return
+    except UserError as error:
+        pipe.send((None, str(error)))
+    except Exception as error:  # whatever it is, the one who waits should read it
+        first_line = (str(error).splitlines() or [""])[0]
+        pipe.send((None, f"{type(error).__name__}: {first_line}"))
 
 
 def _seconds(work) -> float:

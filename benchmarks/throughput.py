@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.sides import PlainNotebook, Product, Worker
+from mmfusion.config import recipe_names
 from mmfusion.errors import ArgumentParser, UserError, run_command
-from mmfusion.files import write_atomically
+from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS
 from mmfusion.startup import cache_folder
 
 NAMES = ("mmfusion", "notebook")
-COMPARED = {*PARTS, "joint"}  # what a notebook has: two models; for `joint` both, one after the other
 
 
 @dataclass
@@ -38,6 +38,10 @@ class Row:
 
     def median(self, side: str) -> float | None:
         return statistics.median(self.answers[side]) if self.answers[side] else None
+
+    def share_of_peak(self, side: str, peak: float) -> float | None:
+        """Of the matrix product's floating-point operations a second, how much this work reaches."""
+        return self.flops[side] / self.median(side) / peak if side in self.flops else None
 
     @property
     def ratio(self) -> float | None:
@@ -54,7 +58,7 @@ def parser() -> ArgumentParser:
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--data-dir", type=Path, metavar="DIR", help="real films, and the notebook beside")
     which.add_argument("--films", type=int, nargs="+", metavar="N", help="so many synthetic films")
-    p.add_argument("--recipe", default="report", help="the product's (default: report, the notebook's layers)")
+    p.add_argument("--recipe", choices=recipe_names(), help="with --films, the product's (default: report)")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="answers to each question (default: 3)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for throughput.csv and throughput.md")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
@@ -66,21 +70,28 @@ def main() -> None:
     args = parser().parse_args()
     if args.repeats < 1:
         raise UserError("--repeats must be at least 1")
+    if args.data_dir and args.recipe:
+        raise UserError("--recipe goes with --films; beside the notebook it is report, which has its layers")
+    args.recipe = args.recipe or "report"
     cache = cache_folder(args.cache_dir)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     tables, lines = [], []
     for data in _data(args):
         rows, about = _time(args, data, cache)
         tables.append(_markdown(rows, about))
         lines += _lines(rows, about)
         print(f"\n{tables[-1]}", flush=True)
-    write_atomically(args.out / "throughput.md", "\n\n".join(tables) + "\n")
+        _write(args.out, tables, lines)  # now, so that a size that is too large costs only itself
+    print(f"\nThe tables are in {args.out / 'throughput.md'} and throughput.csv there")
+
+
+def _write(folder: Path, tables: list[str], lines: list[dict]) -> None:
+    write_atomically(folder / "throughput.md", "\n\n".join(tables) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    write_atomically(args.out / "throughput.csv", text.getvalue())
-    print(f"\nThe tables are in {args.out / 'throughput.md'}, all answers in throughput.csv there")
+    write_atomically(folder / "throughput.csv", text.getvalue())
 
 
 def _data(args: argparse.Namespace) -> list[dict]:
@@ -109,8 +120,8 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
         for _ in range(args.repeats):
             for side in who:
                 if side in sides:
-                    _say(f"{name}: {side}")
                     row.answers[side].append(sides[side].ask(question, *of))
+                    _say(f"{name}: {side} {row.answers[side][-1]:.2f} s")
         rows.append(row)
         return row
 
@@ -118,22 +129,21 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
     cold.unit = "films/s"
     cold.answers = {side: [films / seconds for seconds in answers] for side, answers in cold.answers.items()}
     timed("an epoch's input alone, prepared", "input")
+    by_variant = {}
     for variant in VARIANTS:
-        who = NAMES if variant in COMPARED else NAMES[:1]
+        who = NAMES if variant in PARTS else NAMES[:1]  # a notebook has the report's two models
         for side in who:
             if side in sides:
                 sides[side].ask("warm_up", variant)
-        name = "late: fitting the combiner" if variant == "late" else f"{variant}: training epoch"
-        row = timed(name, "epoch", variant, who=who)
+        name = "late: fitting a stacked combiner" if variant == "late" else f"{variant}: training epoch"
+        by_variant[variant] = row = timed(name, "epoch", variant, who=who)
         if variant != "late":
             row.flops = {side: sides[side].ask("flops", variant) for side in who if side in sides}
+    if folder:
+        _one_after_the_other(by_variant)
     for variant in VARIANTS:
-        timed(
-            f"{variant}: predicting the test films",
-            "predict",
-            variant,
-            who=NAMES if variant in COMPARED else NAMES[:1],
-        )
+        who = NAMES if variant in PARTS else NAMES[:1]
+        timed(f"{variant}: predicting {films - split['train']:,} films", "predict", variant, who=who)
     memory = Row("posters, ready for training", "MB")
     memory.answers |= {side: [worker.ask("poster_bytes") / 1e6] for side, worker in sides.items()}
     rows.append(memory)
@@ -142,25 +152,26 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
     return [*rows, *_fresh(args, data, cache)], about
 
 
+def _one_after_the_other(rows: dict[str, Row]) -> None:
+    """For joint fusion the notebook's two models: it has no fusion, and fusing them takes both."""
+    parts = [rows[part] for part in PARTS]
+    rows["joint"].answers["notebook"] = [sum(pair) for pair in zip(*[row.answers["notebook"] for row in parts])]
+    rows["joint"].flops["notebook"] = sum(row.flops["notebook"] for row in parts)
+
+
 def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
     """What only a process of its own tells: the way to the first step, and the most memory it took."""
     rows = []
     sides = NAMES if args.data_dir else NAMES[:1]
-    for variant in PARTS:
-        first, memory = Row(f"{variant}: command to first training step"), Row(f"{variant}: peak memory", "MB")
+    for variant in (*PARTS, "joint"):
+        first, memory = Row(f"{variant}: command to first training step"), Row(f"{variant}: memory", "MB")
         for _ in range(args.repeats):
-            for name in sides:
-                _say(f"{first.name}: {name}")
+            for name in sides if variant in PARTS else NAMES[:1]:
                 start = time.time()
-                flags = [name, variant, args.recipe, json.dumps(data), str(cache)]
-                done = subprocess.run(
-                    [sys.executable, "-m", "benchmarks.fresh", *flags], capture_output=True, text=True
-                )
-                if done.returncode:
-                    raise UserError(f"the {name} side ended with: {done.stderr.strip().splitlines()[-1]}")
-                answer = json.loads(done.stdout.strip().splitlines()[-1])
+                answer = _ask_fresh(name, variant, args.recipe, json.dumps(data), str(cache))
                 first.answers[name].append(answer["first_step"] - start)
-                memory.answers[name].append(answer["peak"] / 1e6)
+                memory.answers[name].append(answer["memory"] / 1e6)
+                _say(f"{first.name}: {name} {first.answers[name][-1]:.2f} s")
         rows += [first, memory]
     helped = Row("python -m mmfusion.train --help")
     for _ in range(args.repeats):
@@ -170,30 +181,42 @@ def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
     return [*rows, helped]
 
 
+def _ask_fresh(*flags: str) -> dict:
+    done = subprocess.run([sys.executable, "-m", "benchmarks.fresh", *flags], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(f"a process of its own for {flags[0]} {flags[1]} ended with: {last}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def _say(what: str) -> None:
     """Where it stands, for whoever waits."""
     print(f"  {time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def _lines(rows: list[Row], about: dict) -> list[dict]:
-    """The CSV: an answer a line."""
+    """The CSV: a side of a row a line."""
     lines = []
     for row in rows:
         for side, answers in row.answers.items():
-            for repeat, answer in enumerate(answers, 1):
-                share = row.flops[side] / answer / about["peak"] if side in row.flops else None
-                lines.append(
-                    {
-                        "films": about["films"],
-                        "recipe": about["recipe"],
-                        "row": row.name,
-                        "unit": row.unit,
-                        "side": side,
-                        "repeat": repeat,
-                        "answer": f"{answer:.4f}",
-                        "share_of_peak": "" if share is None else f"{share:.3f}",
-                    }
-                )
+            if not answers:
+                continue
+            share, ratio = row.share_of_peak(side, about["peak"]), row.ratio
+            lines.append(
+                {
+                    "films": about["films"],
+                    "recipe": about["recipe"],
+                    "row": row.name,
+                    "side": side,
+                    "unit": row.unit,
+                    "median": f"{row.median(side):.4f}",
+                    "lowest": f"{min(answers):.4f}",
+                    "highest": f"{max(answers):.4f}",
+                    "answers": len(answers),
+                    "times_better": f"{ratio:.2f}" if ratio and side == "mmfusion" else "",
+                    "share_of_peak": "" if share is None else f"{share:.3f}",
+                }
+            )
     return lines
 
 
@@ -213,9 +236,7 @@ def _markdown(rows: list[Row], about: dict) -> str:
         cells = [row.name, _shown(row, "mmfusion")]
         if both:
             cells += [_shown(row, "notebook"), f"{row.ratio:.1f}" if row.ratio else "–"]
-        shares = [
-            f"{row.flops[side] / row.median(side) / about['peak']:.0%}" for side in NAMES if side in row.flops
-        ]
+        shares = [f"{row.share_of_peak(side, about['peak']):.0%}" for side in NAMES if side in row.flops]
         cells.append(" / ".join(shares) or "–")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion.errors import UserError
-from mmfusion.files import write_atomically
+from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, metrics, panels, tables
 from mmfusion.runs import Predictions, Run
 
@@ -125,10 +125,7 @@ def write_comparison(scored: Sequence[Scored], folder: Path, kept: dict | None =
     """
     if Run(folder).config_file.exists():
         raise UserError(f"--out {folder} is a run's own folder; name another")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror}") from error
+    make_folder(folder)
     _write(scored, folder, kept)
 
 

@@ -121,6 +121,8 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
 def _shown(films, ids) -> dict:
     """Poster and overview of some films, by id."""
     posters = films.encoded_posters(ids)
+    if gone := [film for film in ids if film not in posters]:
+        raise UserError(f"the posters of {', '.join(gone)} cannot be read any more")
     return {film: (io.BytesIO(posters[film]), films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
 
 

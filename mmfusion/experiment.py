@@ -212,6 +212,7 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
             ("vocabulary", prepared.vocabulary, part.vocabulary),
             ("poster size", config.data.poster_size, part.config.data.poster_size),
             ("number of tokens", config.data.max_tokens, part.config.data.max_tokens),
+            ("training.precision", config.training.precision, part.config.training.precision),
         ):
             if ours != theirs:
                 raise UserError(
@@ -261,8 +262,9 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     test = predictions["test"]
     well, badly = choose_films(test.ids, test.y_true, test.y_prob)
     shown = [*well, *badly]
-    overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown))}
-    run.write_films(films.encoded_posters(shown), overviews)
+    posters = films.encoded_posters(shown)
+    overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown)) if film in posters}
+    run.write_films(posters, overviews)
     run.state_file.unlink(missing_ok=True)
 
 

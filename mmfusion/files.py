@@ -21,6 +21,18 @@ def check_id(film: str, where: str) -> str:
     return film
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, unless it is there.
+
+    Raises:
+        UserError: it cannot be made, or a file has its name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
 def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     """Writes beside the place and renames into it: a reader sees the old file or the new, never half.
 

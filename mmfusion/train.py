@@ -90,7 +90,8 @@ def main() -> None:
     from mmfusion import assessment
 
     for part in run.parts:
-        assessment.write_report(part)
+        if not part.finished:  # one that was trained apart has its report already
+            assessment.write_report(part)
     scored = assessment.write_report(run)
     print(f"\n{assessment.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
 

@@ -184,13 +184,13 @@ class TestLateFusion:
 
     def test_its_combiner_never_sees_a_test_film(self, runs, tmp_path, cache, monkeypatch):
         seen = []
-        real = experiment._logits
+        real = experiment.logits_of
 
         def watched(model, source, rows):
             seen.append(set(rows.tolist()))
             return real(model, source, rows)
 
-        monkeypatch.setattr(experiment, "_logits", watched)
+        monkeypatch.setattr(experiment, "logits_of", watched)
         config = tiny_config("late", late__combiner="stacked")
         parts = [runs["cnn"], runs["bilstm"]]
         run = experiment.train(config, tmp_path / "late", cache, part_runs=parts)

@@ -1,13 +1,16 @@
 """Films, prepared once and kept in the cache: from a source's records to arrays."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -62,10 +65,20 @@ class Films:
         return np.array([row_of[film] for film in ids], np.int64)
 
     def encoded_posters(self, ids) -> dict[str, bytes]:
-        """The posters of some films as they came: the bytes of their files, by id."""
-        wanted = set(ids)
-        films = self.builder.films(_downloads(self.builder, self.cache))
-        return {film.id: film.read_poster() for film in films if film.id in wanted}
+        """The posters of some films as they came: the bytes of their files, by id.
+
+        A film whose poster cannot be read any more is left out.
+        """
+        wanted, found = set(ids), {}
+        with contextlib.suppress(UserError, OSError, *_DOWNLOAD_ERRORS):  # the source went away
+            for film in self.builder.films(_downloads(self.builder, self.cache)):
+                if film.id in wanted:
+                    wanted.remove(film.id)
+                    with contextlib.suppress(BadPoster):
+                        found[film.id] = film.read_poster()
+                if not wanted:
+                    break
+        return found
 
 
 def load_films(data: DataConfig, cache: Path) -> Films:
@@ -79,8 +92,8 @@ def load_films(data: DataConfig, cache: Path) -> Films:
     if data.data_dir and not Path(data.data_dir).is_dir():
         raise UserError(f"--data-dir {data.data_dir}: there is no such folder")
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
-    fingerprint = builder.builder_config.name
-    key = f"{fingerprint}-{builder.version}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
+    fingerprint = f"{builder.builder_config.name}-{builder.version}"
+    key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
     folder = cache / "films" / builder.name / key
     if not folder.is_dir():
         print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
@@ -89,9 +102,10 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         records = json.loads(arrays["records"].tobytes())
         labels, groups = arrays["labels"], arrays["groups"]
     shape = (len(labels), data.poster_size, data.poster_size, CHANNELS)
-    posters = np.memmap(folder / "posters", np.uint8, "r", shape=shape)
-    if posters.nbytes <= POSTERS_IN_MEMORY:
-        posters = np.array(posters)
+    if math.prod(shape) <= POSTERS_IN_MEMORY:
+        posters = np.fromfile(folder / "posters", np.uint8).reshape(shape)
+    else:
+        posters = np.memmap(folder / "posters", np.uint8, "r", shape=shape)
     return Films(
         dataset=builder.name,
         fingerprint=fingerprint,
@@ -109,6 +123,8 @@ def load_films(data: DataConfig, cache: Path) -> Films:
 
 
 def _downloads(builder: FilmsBuilder, cache: Path) -> tfds.download.DownloadManager:
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     return tfds.download.DownloadManager(
         download_dir=cache / "downloads", url_infos=builder.url_infos, dataset_name=builder.name
     )
@@ -116,12 +132,16 @@ def _downloads(builder: FilmsBuilder, cache: Path) -> tfds.download.DownloadMana
 
 def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
     """Reads the source once and writes what training reads; the folder takes its place whole, at the end."""
-    beside = folder.with_name(f".{os.getpid()}-{folder.name}")
+    beside = None
     try:
-        beside.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         _write(builder, data, beside, cache)
-        with contextlib.suppress(FileExistsError):  # another process was faster, with the same content
+        try:
             beside.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, with the same content
+                raise
     except _DOWNLOAD_ERRORS as error:
         reason = textwrap.shorten(str(error), 160)
         raise UserError(
@@ -133,7 +153,8 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
             f"cannot prepare {data.dataset} in {cache}: {error}; another folder can be named with --cache-dir"
         ) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if beside:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
@@ -151,10 +172,13 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
                     if why:
                         bad[film.id] = why
                     else:
-                        films.append(film)
+                        # Without its reader, which may hold the whole file.
+                        films.append(dataclasses.replace(film, read_poster=None))
                         keys.append((film.overview.strip(), digest))
         os.fsync(file.fileno())
     refuse_bad_films(bad, data.skip_bad, len(films) + len(bad))
+    if not films:
+        raise UserError(f"{data.data_dir or data.dataset} holds no film")
     labels = np.zeros((len(films), len(column)), np.float32)
     for row, film in enumerate(films):
         labels[row, [column[genre] for genre in film.genres]] = 1

@@ -22,7 +22,7 @@ class FilmRecord:
     id: str
     overview: str
     genres: tuple[str, ...]
-    read_poster: Callable[[], bytes]  # raises BadPoster when there is none
+    read_poster: Callable[[], bytes] | None  # raises BadPoster when there is none; None once it was read
     split: str = "films"
 
 
@@ -36,7 +36,7 @@ class FilmsConfig(tfds.core.BuilderConfig):
     seed: int = 0  # synthetic only
 
 
-class FilmsBuilder(tfds.core.GeneratorBasedBuilder):
+class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A tensorflow-datasets builder that also gives its films one by one.
 
     `mmfusion.data.films` reads `films` directly into arrays; `tfds.load` writes its own records of them.
@@ -53,7 +53,7 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder):
         raise NotImplementedError(f"{type(self).__name__} does not say which films it has")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
+        info = self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
                     "id": tfds.features.Text(),
@@ -65,6 +65,9 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
         )
+        # Nothing of ours is in tensorflow-datasets' bucket, and looking there leaves an empty folder in /tmp.
+        info.initialize_from_bucket = lambda: None
+        return info
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         return {split: self._generate_examples(dl_manager, split) for split in self.SPLITS}
@@ -123,7 +126,7 @@ def read_inside(folder: Path, name: str) -> bytes:
     try:
         if path.is_symlink():
             path = path.resolve()
-        if path.parent == folder and stat.S_ISREG(path.lstat().st_mode):
+        if path.is_relative_to(folder) and stat.S_ISREG(path.lstat().st_mode):
             return path.read_bytes()
     except (OSError, ValueError, RuntimeError) as error:  # no permission; a NUL; links in a circle
         raise BadPoster("poster missing") from error

@@ -19,6 +19,11 @@ class BidirectionalLSTM(layers.Bidirectional):
         layer: a `keras.layers.LSTM` with Keras' standard activations, biases, and no initial state.
     """
 
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **kwargs)
+        if self.merge_mode != "concat" or self.return_state or self.stateful:
+            raise ValueError("BidirectionalLSTM concatenates its directions and keeps no state between batches")
+
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """
         Args:

@@ -47,6 +47,8 @@ class Builder(FilmsBuilder):
 
         found = set()
         for film, poster in _read_posters(folder, set(overviews)):
+            if film in found:  # an archive can hold a file twice
+                continue
             found.add(film)
             yield record(film, lambda poster=poster: poster)
         for film in sorted(split_of.keys() - found):
@@ -73,7 +75,10 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     else:
         files = [path.name for path in _unpacked(folder)]
-        split = (folder / "split.json").read_bytes()
+        try:
+            split = read_inside(folder, "split.json")
+        except BadPoster:
+            raise UserError(f"{folder / 'split.json'} cannot be read") from None
         name = fingerprint([split, *map(str.encode, files)], (folder / "dataset").resolve(), files)
     return configured(Builder, FilmsConfig(name=name, genres=GENRES, folder=str(folder)), cache)
 

@@ -19,8 +19,11 @@ def synthetic_config(films: int, seed: int) -> FilmsConfig:
 class Builder(FilmsBuilder):
     """Films whose genres can be read from the poster, the overview, either, or only both together."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "Posters and overviews are drawn independently of each other.",
+        "1.0.0": "First version.",
+    }
     BUILDER_CONFIGS = [synthetic_config(films=2000, seed=0)]
 
     def films(self, dl_manager):
