@@ -57,6 +57,9 @@ class Product:
     def warm_up(self, variant: str) -> None:
         """Makes, traces and runs a model for a few steps, so that no epoch is timed with that."""
         if variant == "late":
+            for part in ("cnn", "bilstm"):
+                if part not in self._models:
+                    self.warm_up(part)
             self._models["late"] = self._late()
         else:
             config = self._configured(variant)

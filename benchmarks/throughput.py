@@ -59,6 +59,7 @@ def parser() -> ArgumentParser:
     which.add_argument("--data-dir", type=Path, metavar="DIR", help="real films, and the notebook beside")
     which.add_argument("--films", type=int, nargs="+", metavar="N", help="so many synthetic films")
     p.add_argument("--recipe", choices=recipe_names(), help="with --films, the product's (default: report)")
+    p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="answers to each question (default: 3)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for throughput.csv and throughput.md")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
@@ -129,8 +130,9 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
     cold.unit = "films/s"
     cold.answers = {side: [films / seconds for seconds in answers] for side, answers in cold.answers.items()}
     timed("an epoch's input alone, prepared", "input")
+    variants = [variant for variant in VARIANTS if variant in args.variants]
     by_variant = {}
-    for variant in VARIANTS:
+    for variant in variants:
         who = NAMES if variant in PARTS else NAMES[:1]  # a notebook has the report's two models
         for side in who:
             if side in sides:
@@ -139,9 +141,9 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
         by_variant[variant] = row = timed(name, "epoch", variant, who=who)
         if variant != "late":
             row.flops = {side: sides[side].ask("flops", variant) for side in who if side in sides}
-    if folder:
+    if folder and {*PARTS, "joint"} <= set(variants):
         _one_after_the_other(by_variant)
-    for variant in VARIANTS:
+    for variant in variants:
         who = NAMES if variant in PARTS else NAMES[:1]
         timed(f"{variant}: predicting {films - split['train']:,} films", "predict", variant, who=who)
     memory = Row("posters, ready for training", "MB")
@@ -163,7 +165,7 @@ def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
     """What only a process of its own tells: the way to the first step, and the most memory it took."""
     rows = []
     sides = NAMES if args.data_dir else NAMES[:1]
-    for variant in (*PARTS, "joint"):
+    for variant in [variant for variant in (*PARTS, "joint") if variant in args.variants]:
         first, memory = Row(f"{variant}: command to first training step"), Row(f"{variant}: memory", "MB")
         for _ in range(args.repeats):
             for name in sides if variant in PARTS else NAMES[:1]:

@@ -120,6 +120,7 @@ class TestPosters:
         whole = np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
         reduced = decode_poster(encoded(picture, "JPEG", quality=95), 64)
         assert np.abs(whole - reduced).mean() < 3
+        assert np.abs(whole - reduced).max() < 30
 
 
 class TestText:
@@ -221,6 +222,15 @@ class TestSource:
         for different in (second, other_seed):
             assert any(not np.array_equal(a[2], b[2]) for a, b in zip(first, different))
 
+    def test_posters_on_disk_give_the_same_batches(self, tmp_path):
+        self.posters.tofile(tmp_path / "posters")
+        on_disk = np.memmap(tmp_path / "posters", np.uint8, "r", shape=self.posters.shape)
+        source = Source(on_disk, self.tokens, self.labels, 8)
+        batches = source.training(self.films, seed=0, epochs=range(1), augment=True).as_numpy_iterator()
+        for ours, theirs in zip(batches, self.training(range(1), augment=True), strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+
     def test_augmentation_keeps_the_range_and_moves_the_picture_a_little(self):
         plain, moved = self.training(range(1)), self.training(range(1), augment=True)
         for a, b in zip(plain, moved, strict=True):
@@ -305,6 +315,32 @@ class TestFilms:
         films = load_films(imdb(folder, data__skip_bad=True), cache)
         assert len(films) == 37
         assert set(films.skipped) == {"tt0001", "tt0002", "tt0003"}
+        assert films.overviews[:2] == ("A film about thing0 and war0", "A film about thing4 and war1")
+        for row, film in enumerate(films.ids):
+            poster = (folder / "Images" / f"{film}.jpg").read_bytes()
+            np.testing.assert_array_equal(films.posters[row], decode_poster(poster, 16))
+
+    def test_two_processes_may_prepare_the_same_films(self, folder, cache, monkeypatch):
+        """Both read the whole source; the one that ends second finds the other's films in its place."""
+        from mmfusion.data import films as module
+
+        real = module._write
+
+        def slow(builder, data, beside, cache):
+            monkeypatch.setattr(module, "_write", real)
+            load_films(data, cache)  # the other process, from its start to its end
+            real(builder, data, beside, cache)
+
+        monkeypatch.setattr(module, "_write", slow)
+        assert len(load_films(imdb(folder), cache)) == 40
+        assert not [path for path in (cache / "films" / "multimodal_imdb").iterdir() if path.name.startswith(".")]
+
+    def test_a_film_whose_poster_went_away_is_left_out_of_the_pictures(self, folder, cache):
+        films = load_films(imdb(folder), cache)
+        (folder / "Images" / "tt0001.jpg").unlink()
+        assert list(films.encoded_posters(["tt0001", "tt0002"])) == ["tt0002"]
+        (folder / "IMDB_overview_genres.csv").unlink()
+        assert films.encoded_posters(["tt0002"]) == {}
 
     @pytest.mark.parametrize(
         ("dataset", "data_dir", "said"),

@@ -159,6 +159,31 @@ def test_joint_loss_reaches_both_encoders():
         assert any(np.abs(g).max() > 0 for g in parts)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_bidirectional_lstm_trains_in_a_graph_without_a_mask(dtype):
+    """As `fit` runs it, with lengths not known beforehand; in bfloat16 the gradients are nearly the same."""
+    sequences = tf.constant(np.random.default_rng(0).normal(size=(3, 6, 4)), tf.float32)
+    found, start = [], None
+    for kind, policy in ((keras.layers.Bidirectional, "float32"), (BidirectionalLSTM, dtype)):
+        layer = kind(keras.layers.LSTM(5, dtype=policy), dtype=policy)
+        layer.build(sequences.shape)
+        start = start or layer.get_weights()
+        layer.set_weights(start)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, 4))])
+        def gradients_of(x, layer=layer):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.cast(layer(x, training=True), tf.float32))
+            return tape.gradient(loss, [w.value for w in layer.trainable_weights])
+
+        found.append(gradients_of(sequences))
+    for theirs, ours in zip(*found, strict=True):
+        assert ours.dtype == tf.float32
+        np.testing.assert_allclose(
+            ours, theirs, **({"atol": 1e-5} if dtype == "float32" else {"rtol": 0.1, "atol": 0.05})
+        )
+
+
 def test_early_has_one_encoder_that_reads_both():
     """Before the shared encoder a poster meets one linear map and a word one table, and nothing else."""
     model = make("early")

@@ -7,7 +7,10 @@ import tensorflow as tf
 
 from benchmarks import notebook
 from benchmarks.flops import training_flops
+from benchmarks.sides import Worker
+from benchmarks.throughput import Row
 from mmfusion.config import resolve
+from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.schema import POSTER, TOKENS
 
@@ -50,3 +53,27 @@ def test_the_notebook_reads_the_films_of_a_folder(folder):
     assert shapes == [(40, 64, 64, 3), (40, 100)]
     assert batches[0][0].dtype == tf.float32
     np.testing.assert_array_equal(batches[0][1], batches[1][1])
+
+
+def test_better_is_more_films_or_fewer_seconds():
+    assert Row("a", "films/s", {"mmfusion": [90.0, 100.0, 110.0], "notebook": [50.0]}).ratio == 2
+    assert Row("a", "s", {"mmfusion": [90.0, 100.0, 110.0], "notebook": [50.0]}).ratio == 0.5
+    assert Row("a", "s", {"mmfusion": [1.0], "notebook": []}).ratio is None
+
+
+class Side:
+    """Stands in for a side of the benchmark in a worker's process."""
+
+    def double(self, number):
+        return 2 * number
+
+    def fail(self):
+        raise MemoryError("no room\nfor more")
+
+
+def test_a_worker_answers_and_its_errors_come_back_as_one_line():
+    worker = Worker(Side)
+    assert worker.ask("double", 21) == 42
+    with pytest.raises(UserError, match=r"^MemoryError: no room$"):
+        worker.ask("fail")
+    worker.close()

@@ -49,6 +49,7 @@ def test_the_archive_gives_the_same_films_and_nothing_is_unpacked(tmp_path, cach
     packed_dir.mkdir()
     with tarfile.open(packed_dir / builder.ARCHIVE, "w:gz") as archive:
         archive.add(DUMMY, "mmimdb")
+        archive.add(DUMMY / "dataset" / "0000001.jpeg", "mmimdb/dataset/0000001.jpeg")  # a file twice
     packed, plain = films(packed_dir, cache_dir), films(DUMMY, cache_dir)
     assert [p.name for p in packed_dir.iterdir()] == [builder.ARCHIVE]
     assert (packed.ids, packed.overviews) == (plain.ids, plain.overviews)
@@ -63,6 +64,9 @@ def test_faults_are_named(tmp_path, cache_dir):
     with pytest.raises(UserError, match=r"2 of 6 films .*0000003 \(its JSON is missing\)"):
         films(folder, cache_dir)
     assert set(films(folder, cache_dir, **{"data.skip_bad": True}).skipped) == {"0000002", "0000003"}
+    (folder / "split.json").write_text(json.dumps({"train": [], "dev": [], "test": []}))
+    with pytest.raises(UserError, match="holds no film"):
+        films(folder, cache_dir)
     (folder / "split.json").write_text(json.dumps({"train": []}))
     with pytest.raises(UserError, match=r"split\.json must hold train, dev, test, not train"):
         films(folder, cache_dir)
