@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmfusion.startup import cache_folder, import_tensorflow
 
-STEPS = 50  # after so many a training takes no more memory than before
+STEPS = 20  # after so many a training takes no more memory than before
 
 
 class _EnoughError(Exception):
