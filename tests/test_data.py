@@ -222,6 +222,12 @@ class TestSource:
         for different in (second, other_seed):
             assert any(not np.array_equal(a[2], b[2]) for a, b in zip(first, different))
 
+    def test_the_end_of_a_pass_does_not_wait_for_a_tuner(self):
+        source = self.source()
+        training = source.training(self.films, seed=0, epochs=range(1), augment=True)
+        for dataset in (training, source.ordered(self.films)[0]):
+            assert dataset.map(lambda *batch: batch).options().autotune.enabled is False
+
     def test_posters_on_disk_give_the_same_batches(self, tmp_path):
         self.posters.tofile(tmp_path / "posters")
         on_disk = np.memmap(tmp_path / "posters", np.uint8, "r", shape=self.posters.shape)

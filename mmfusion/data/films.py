@@ -30,7 +30,7 @@ from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError
-from mmfusion.files import write_atomically
+from mmfusion.files import make_folder, write_atomically
 from mmfusion.schema import CHANNELS
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
@@ -91,6 +91,7 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         raise UserError(f"unknown data set {data.dataset!r}; there are: {', '.join(DATASETS)}")
     if data.data_dir and not Path(data.data_dir).is_dir():
         raise UserError(f"--data-dir {data.data_dir}: there is no such folder")
+    make_folder(cache)
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
     fingerprint = f"{builder.builder_config.name}-{builder.version}"
     key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
