@@ -292,6 +292,8 @@ def compile_model(model: keras.Model, config: Config) -> None:
             keras.metrics.AUC(curve="PR", from_logits=True, name="pr_auc"),
         ],
     )
+    # Made in the first training step, its variables would have TensorFlow trace that step a second time.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, tensorboard: bool) -> None:

@@ -366,12 +366,6 @@ class TestTrainCommand:
         assert "is finished" in capsys.readouterr().err
         assert {path: path.stat().st_mtime_ns for path in runs["cnn"].folder.rglob("*")} == before
 
-    def test_help_does_not_wait_for_tensorflow(self):
-        code = "import sys; from mmfusion.train import parser; parser(); print(sorted(sys.modules))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert "tensorflow" not in done.stdout
-        assert "keras" not in done.stdout
-
     def test_skipped_films_are_written_down(self, tmp_path, cache):
         folder = write_folder(tmp_path / "films", seed=5)
         (folder / "Images" / "tt0001.jpg").write_bytes(b"")

@@ -1,0 +1,33 @@
+"""What a user waits for before the first training step."""
+
+import subprocess
+import sys
+
+import numpy as np
+from conftest import tiny_config
+
+from mmfusion import experiment
+from mmfusion.models import build_model
+from mmfusion.schema import POSTER, TOKENS
+
+GENRES = 3
+
+
+def test_help_does_not_wait_for_tensorflow():
+    code = "import sys; from mmfusion.train import parser; parser(); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "tensorflow" not in done.stdout
+    assert "keras" not in done.stdout
+
+
+def test_the_training_step_is_traced_once(monkeypatch):
+    """A second tracing takes as long as the first, seconds with the recipes' layers."""
+    config = tiny_config("joint")
+    model = build_model(config, GENRES)
+    experiment.compile_model(model, config)
+    tracings = []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: tracings.append(1) or step(data))
+    inputs = {POSTER: np.zeros((16, 16, 16, 3), np.float32), TOKENS: np.ones((16, 20), np.int32)}
+    model.fit(inputs, np.zeros((16, GENRES), np.float32), batch_size=8, epochs=2, verbose=0)
+    assert len(tracings) == 1
