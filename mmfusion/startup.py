@@ -28,6 +28,8 @@ def import_tensorflow() -> None:
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow leaves oneDNN's kernels off on processors with AVX2 alone, where they are faster as well.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # Some notices come before that level is read; only a closed stderr keeps them back.
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
