@@ -46,7 +46,7 @@ OPTIONS = (
 class Varied(Product):
     """The product with one option."""
 
-    def __init__(self, option: Option, recipe: str, data: dict, cache: Path):
+    def __init__(self, option: Option, data: dict, cache: Path):
         os.environ.update(option.environment)
         import_tensorflow()
         import keras
@@ -58,7 +58,7 @@ class Varied(Product):
         if option.keras_lstm:
             mock.patch("mmfusion.models.encoders.BidirectionalLSTM", keras.layers.Bidirectional).start()
         self._option = option
-        super().__init__(recipe, {**data, **option.settings}, cache)
+        super().__init__("report", {**data, **option.settings}, cache)
 
     def _settle(self) -> None:
         if self._option.deterministic:
@@ -81,7 +81,6 @@ def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m benchmarks.options", description=__doc__.split(": ", 1)[1])
     p.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="real films")
-    p.add_argument("--recipe", default="report", help="default: report")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for options.md")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
@@ -91,16 +90,14 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Times each option in turn with training as it is, then prints and writes the table."""
     args = parser().parse_args()
-    if not args.data_dir.is_dir():
-        raise UserError(f"--data-dir {args.data_dir}: there is no such folder")
     if args.repeats < 1:
         raise UserError("--repeats must be at least 1")
     cache = cache_folder(args.cache_dir)
     make_folder(args.out)
     data = {"data.dataset": "multimodal_imdb", "data.data_dir": str(args.data_dir.resolve())}
-    plain = _worker(Option("as it is"), args.recipe, data, cache)
+    plain = _worker(Option("as it is"), data, cache)
     lines = [
-        f"Recipe `{args.recipe}`, {os.cpu_count()} cores; milliseconds a film in training, median of "
+        f"Recipe `report`, {os.cpu_count()} cores; milliseconds a film in training, median of "
         f"{args.repeats}, each in turn with training as it is.",
         "",
         f"| | {' | '.join(f'{variant} | as it is | times faster' for variant in PARTS)} |",
@@ -110,7 +107,7 @@ def main() -> None:
         print(f"  {time.strftime('%H:%M:%S')} {option.name}", file=sys.stderr, flush=True)
         cells = [option.name]
         try:
-            worker = _worker(option, args.recipe, data, cache)
+            worker = _worker(option, data, cache)
             for variant in PARTS:
                 seconds = [(worker.ask("steps", variant), plain.ask("steps", variant)) for _ in range(args.repeats)]
                 ours, before = (statistics.median(side) for side in zip(*seconds))
@@ -123,8 +120,8 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def _worker(option: Option, recipe: str, data: dict, cache: Path) -> Worker:
-    worker = Worker(Varied, option, recipe, data, cache)
+def _worker(option: Option, data: dict, cache: Path) -> Worker:
+    worker = Worker(Varied, option, data, cache)
     for variant in PARTS:
         worker.ask("warm_up", variant)
     return worker

@@ -99,8 +99,6 @@ def _data(args: argparse.Namespace) -> list[dict]:
     """What to time on, as overrides of the recipe."""
     if args.films:
         return [{"data.dataset": "synthetic", "data.films": films} for films in args.films]
-    if not args.data_dir.is_dir():
-        raise UserError(f"--data-dir {args.data_dir}: there is no such folder")
     return [{"data.dataset": "multimodal_imdb", "data.data_dir": str(args.data_dir.resolve())}]
 
 
