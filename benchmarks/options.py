@@ -73,7 +73,7 @@ class Varied(Product):
 
     def steps(self, variant: str) -> float:
         """Seconds a film of a few training steps."""
-        rows = self._prepared.rows("train")[:FILMS]
+        rows = self._prepared.rows["train"][:FILMS]
         return self._fit(self._models[variant], rows) / len(rows)
 
 

@@ -23,9 +23,10 @@ class Product:
 
     def __init__(self, recipe: str, data: dict, cache: Path):
         import_tensorflow()
-        from mmfusion import experiment
+        from mmfusion import experiment, fitting
 
-        self._experiment, self._recipe, self._data = experiment, recipe, data
+        self._experiment, self._fitting = experiment, fitting
+        self._recipe, self._data = recipe, data
         self._config = self._configured("joint")
         self._prepared = experiment.prepare(self._config, cache)
         self._settle()
@@ -33,7 +34,7 @@ class Product:
         self._models = {}
 
     def _settle(self) -> None:
-        self._experiment.make_deterministic(0)
+        self._fitting.make_deterministic(0)
 
     def films(self) -> dict:
         return {split: len(ids) for split, ids in self._prepared.split.items()}
@@ -51,7 +52,7 @@ class Product:
 
     def input(self) -> float:
         """Seconds for an epoch's batches when nobody trains on them."""
-        return _pass_seconds([self._batches(self._prepared.rows("train"))])
+        return _pass_seconds([self._batches(self._prepared.rows["train"])])
 
     def warm_up(self, variant: str) -> None:
         """Makes, traces and runs a model for a few steps, so that no epoch is timed with that."""
@@ -64,21 +65,22 @@ class Product:
             config = self._configured(variant)
             self._models[variant] = model = self._experiment.build(config, self._prepared)
             self._compile(model, config)
-            self._fit(model, self._prepared.rows("train")[:WARM_UP])
+            self._fit(model, self._prepared.rows["train"][:WARM_UP])
         self.predict(variant)
 
     def epoch(self, variant: str) -> float:
         """Seconds of training; late fusion's are those of fitting a combiner, its parts being trained."""
         model = self._models[variant]
         if variant == "late":
-            return _seconds(lambda: self._experiment.fit_combiner(model, self._source, self._prepared))
-        return self._fit(model, self._prepared.rows("train"))
+            labels = self._prepared.films.labels
+            return _seconds(lambda: self._fitting.fit_combiner(model, self._source, self._prepared.rows, labels))
+        return self._fit(model, self._prepared.rows["train"])
 
     def predict(self, variant: str) -> float:
         """Seconds for the logits of the films that are not trained on: a fifth, as in the notebook."""
         model = self._models[variant]
-        rows = np.concatenate([self._prepared.rows(split) for split in ("validation", "test")])
-        return _seconds(lambda: self._experiment.logits_of(model, self._source, rows))
+        rows = np.concatenate([self._prepared.rows[split] for split in ("validation", "test")])
+        return _seconds(lambda: self._fitting.logits_of(model, self._source, rows))
 
     def flops(self, variant: str) -> float:
         """Floating-point operations of an epoch; see `benchmarks.flops`."""
@@ -86,7 +88,7 @@ class Product:
         from mmfusion.schema import as_model_inputs
 
         model = self._models[variant]
-        batches = self._batches(self._prepared.rows("train")).map(as_model_inputs).as_numpy_iterator()
+        batches = self._batches(self._prepared.rows["train"]).map(as_model_inputs).as_numpy_iterator()
         return training_flops(model, (inputs for inputs, _ in batches))
 
     def matmul_peak(self) -> float:
@@ -107,7 +109,7 @@ class Product:
         return self._source.training(rows, seed=0, epochs=[0], augment=self._config.data.augment)
 
     def _compile(self, model, config) -> None:
-        self._experiment.compile_model(model, config)
+        self._fitting.compile_model(model, config)
 
     def _late(self):
         """Late fusion of this process' own CNN and BiLSTM."""

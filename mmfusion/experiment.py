@@ -1,10 +1,9 @@
 """The only place where data meets models: a Config in, a run folder with a trained model out."""
 
 import dataclasses
-import math
+import functools
 import os
 import platform
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 import mmfusion
-from mmfusion.checkpoint import Checkpoint, EpochSeeds, save_model
+from mmfusion import fitting
+from mmfusion.checkpoint import save_model
 from mmfusion.config import Config
 from mmfusion.data.films import Films, load_films
 from mmfusion.data.source import Source
@@ -22,10 +22,8 @@ from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
-from mmfusion.models.base import Precision, Recall
 from mmfusion.reports.panels import choose_films
 from mmfusion.runs import PARTS, Predictions, Run, check_free
-from mmfusion.schema import as_model_inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +34,10 @@ class Prepared:
     split: dict[str, list[str]]
     vocabulary: list[str]
 
-    def rows(self, split: str) -> np.ndarray:
-        """Row numbers of a split's films."""
-        return self.films.rows(self.split[split])
+    @functools.cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """Row numbers of each split's films."""
+        return {name: self.films.rows(ids) for name, ids in self.split.items()}
 
 
 def train(
@@ -127,7 +126,7 @@ def predict(run: Run, posters: np.ndarray, overviews: Sequence[str]) -> np.ndarr
     tokens = encode_overviews(overviews, run.vocabulary, data.max_tokens)
     labels = np.zeros((len(overviews), len(run.genres)), np.float32)  # not known and not read
     source = Source(posters, tokens, labels, data.batch_size)
-    return _sigmoid(logits_of(load_model(run), source, np.arange(len(overviews))))
+    return _sigmoid(fitting.logits_of(load_model(run), source, np.arange(len(overviews))))
 
 
 def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
@@ -176,15 +175,28 @@ def prepare(config: Config, cache: Path) -> Prepared:
 
 def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
     """Writes all that is decided before training into a new run, and gives the untrained model."""
-    films, split = prepared.films, prepared.split
-    make_deterministic(config.seed)
+    fitting.make_deterministic(config.seed)
     model = build(config, prepared)
+    write_decisions(run, config, prepared, {"parameters": model.count_params()})
+    return model
+
+
+def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: dict) -> None:
+    """Writes all that is decided before training into a new run.
+
+    Args:
+        run: new.
+        config: the run's.
+        prepared: its films.
+        more_facts: what else `config.json` shall say of this run.
+    """
+    films, split = prepared.films, prepared.split
     facts = {
         "fingerprint": films.fingerprint,
         "split": split_hash(split),
         "films": {name: len(ids) for name, ids in split.items()},
-        "genre_counts": {name: films.labels[prepared.rows(name)].sum(0).astype(int).tolist() for name in split},
-        "parameters": model.count_params(),
+        "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
+        **more_facts,
         "versions": {
             "mmfusion": mmfusion.__version__,
             "python": platform.python_version(),
@@ -196,7 +208,6 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
     }
     run.write_config(config, facts)
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
-    return model
 
 
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
@@ -241,23 +252,37 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
                 print(f"\nPart of late fusion: {variant}")
                 _fit_and_predict(part, part.config, prepared, tensorboard)
     if model is None:
-        make_deterministic(config.seed)
+        fitting.make_deterministic(config.seed)
         model = build(config, prepared)
     films, source = prepared.films, source_of(config, prepared)
     if config.variant == "late":
         for variant, part in zip(PARTS, (model.poster_model, model.overview_model)):
             _load_weights(part, run.part(variant))
-        fit_combiner(model, source, prepared)
+        fitting.fit_combiner(model, source, prepared.rows, films.labels)
         save_model(model, run.model_file)
     else:
-        _fit(model, run, config, source, prepared, tensorboard)
+        fitting.fit(model, run, config, source, prepared.rows, tensorboard)
         _load_weights(model, run)  # those of the best epoch
-    predictions = {}
+    probabilities = {}
     for split in ("validation", "test"):
-        rows = prepared.rows(split)
-        predictions[split] = Predictions(
-            tuple(prepared.split[split]), films.labels[rows], _sigmoid(logits_of(model, source, rows))
-        )
+        probabilities[split] = _sigmoid(fitting.logits_of(model, source, prepared.rows[split]))
+    write_predictions(run, prepared, probabilities)
+    run.state_file.unlink(missing_ok=True)
+
+
+def write_predictions(run: Run, prepared: Prepared, probabilities: Mapping[str, np.ndarray]) -> None:
+    """Writes what a model said, and keeps the films that are shown in its report.
+
+    Args:
+        run: trained.
+        prepared: its films.
+        probabilities: (N, G) of the validation and the test films.
+    """
+    films = prepared.films
+    predictions = {
+        split: Predictions(tuple(prepared.split[split]), films.labels[prepared.rows[split]], y_prob)
+        for split, y_prob in probabilities.items()
+    }
     run.write_predictions(predictions)
     test = predictions["test"]
     well, badly = choose_films(test.ids, test.y_true, test.y_prob)
@@ -265,13 +290,6 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     posters = films.encoded_posters(shown)
     overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown)) if film in posters}
     run.write_films(posters, overviews)
-    run.state_file.unlink(missing_ok=True)
-
-
-def make_deterministic(seed: int) -> None:
-    """The same seed on the same machine gives the same bytes from here on."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
 
 
 def source_of(config: Config, prepared: Prepared) -> Source:
@@ -279,72 +297,6 @@ def source_of(config: Config, prepared: Prepared) -> Source:
     films = prepared.films
     tokens = encode_overviews(films.overviews, prepared.vocabulary, config.data.max_tokens)
     return Source(films.posters, tokens, films.labels, config.data.batch_size)
-
-
-def compile_model(model: keras.Model, config: Config) -> None:
-    """Gives a model its optimizer, loss and metrics."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(config.training.learning_rate),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=[
-            Precision(name="precision"),
-            Recall(name="recall"),
-            keras.metrics.AUC(curve="PR", from_logits=True, name="pr_auc"),
-        ],
-    )
-    # Made in the first training step, its variables would have TensorFlow trace that step a second time.
-    model.optimizer.build(model.trainable_variables)
-
-
-def _fit(model, run: Run, config: Config, source: Source, prepared: Prepared, tensorboard: bool) -> None:
-    """Trains by gradients; the best epoch is in the run folder afterwards."""
-    training = config.training
-    compile_model(model, config)
-    rows = prepared.rows("train")
-    steps = source.steps(rows)
-    checkpoint = Checkpoint(run, patience=training.patience, steps=steps)
-    first = checkpoint.restore(model)
-    if first >= training.epochs or checkpoint.stopped_early:
-        return
-    callbacks = [
-        EpochSeeds(config.seed),
-        keras.callbacks.LearningRateScheduler(
-            lambda epoch: (
-                training.learning_rate * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
-            )
-        ),
-        checkpoint,
-    ]
-    if tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
-    epochs = range(first, training.epochs)
-    batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.data.augment)
-    validation, _ = source.ordered(prepared.rows("validation"))
-    model.fit(
-        batches.map(as_model_inputs),
-        validation_data=validation.map(as_model_inputs),
-        initial_epoch=first,
-        epochs=training.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,  # the source has done it
-        callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,  # a bar for a person, a line an epoch for a file
-    )
-
-
-def fit_combiner(model: keras.Model, source: Source, prepared: Prepared) -> None:
-    """Fits late fusion's combiner on what its two trained parts say of the validation films."""
-    rows = prepared.rows("validation")
-    logits = [logits_of(part, source, rows) for part in (model.poster_model, model.overview_model)]
-    model.combiner.fit(*logits, prepared.films.labels[rows])
-
-
-def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
-    """Logits (N, G) of these films, in the order of `rows`."""
-    batches, order = source.ordered(rows)
-    logits = model.predict(batches.map(as_model_inputs), verbose=0)
-    place = {row: i for i, row in enumerate(order)}
-    return logits[[place[row] for row in rows]]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from conftest import tiny_config, write_folder
 
 from benchmarks import run as benchmark
-from mmfusion import assessment, evaluate, experiment, predict, train
+from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
 from mmfusion.errors import UserError, run_command
 from mmfusion.models import VARIANTS
@@ -104,7 +104,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
             super().on_epoch_end(epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "Checkpoint", Interrupted)
+        patch.setattr(fitting, "Checkpoint", Interrupted)
         if moment == "at the end":
             patch.setattr(assessment, "write_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -117,7 +117,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
 
 
 def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_path, cache, monkeypatch):
-    real, trained = experiment._fit, []
+    real, trained = fitting.fit, []
 
     def interrupted(model, run, *args):
         trained.append(run.name)
@@ -125,7 +125,7 @@ def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_pat
             raise KeyboardInterrupt
         real(model, run, *args)
 
-    monkeypatch.setattr(experiment, "_fit", interrupted)
+    monkeypatch.setattr(fitting, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_variant("late", tmp_path / "run", cache)
     assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
@@ -184,13 +184,13 @@ class TestLateFusion:
 
     def test_its_combiner_never_sees_a_test_film(self, runs, tmp_path, cache, monkeypatch):
         seen = []
-        real = experiment.logits_of
+        real = fitting.logits_of
 
         def watched(model, source, rows):
             seen.append(set(rows.tolist()))
             return real(model, source, rows)
 
-        monkeypatch.setattr(experiment, "logits_of", watched)
+        monkeypatch.setattr(fitting, "logits_of", watched)
         config = tiny_config("late", late__combiner="stacked")
         parts = [runs["cnn"], runs["bilstm"]]
         run = experiment.train(config, tmp_path / "late", cache, part_runs=parts)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from conftest import tiny_config
 
-from mmfusion import experiment
+from mmfusion import fitting
 from mmfusion.models import build_model
 from mmfusion.schema import POSTER, TOKENS
 
@@ -24,7 +24,7 @@ def test_the_training_step_is_traced_once(monkeypatch):
     """A second tracing takes as long as the first, seconds with the recipes' layers."""
     config = tiny_config("joint")
     model = build_model(config, GENRES)
-    experiment.compile_model(model, config)
+    fitting.compile_model(model, config)
     tracings = []
     step = model.train_step
     monkeypatch.setattr(model, "train_step", lambda data: tracings.append(1) or step(data))

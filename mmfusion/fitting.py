@@ -1,0 +1,106 @@
+"""Models are fitted here, and asked: a compiled step, epochs, late fusion's combiner, logits."""
+
+import math
+import sys
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmfusion.checkpoint import Checkpoint, EpochSeeds
+from mmfusion.config import Config
+from mmfusion.data.source import Source
+from mmfusion.models.base import Precision, Recall
+from mmfusion.runs import Run
+from mmfusion.schema import as_model_inputs
+
+Split = Mapping[str, np.ndarray]  # row numbers of each split's films
+
+
+def make_deterministic(seed: int) -> None:
+    """The same seed on the same machine gives the same bytes from here on."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def compile_model(model: keras.Model, config: Config) -> None:
+    """Gives a model its optimizer, loss and metrics."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(config.training.learning_rate),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[
+            Precision(name="precision"),
+            Recall(name="recall"),
+            keras.metrics.AUC(curve="PR", from_logits=True, name="pr_auc"),
+        ],
+    )
+    # Made in the first training step, its variables would have TensorFlow trace that step a second time.
+    model.optimizer.build(model.trainable_variables)
+
+
+def fit(model: keras.Model, run: Run, config: Config, source: Source, split: Split, tensorboard: bool) -> None:
+    """Trains by gradients; the best epoch is in the run folder afterwards.
+
+    Args:
+        model: untrained.
+        run: where to write, and to go on from when it was interrupted.
+        config: the run's.
+        source: of all films.
+        split: row numbers of each split's films; those of the test films are not read.
+        tensorboard: also write TensorBoard logs, into the run folder.
+    """
+    training = config.training
+    compile_model(model, config)
+    rows = split["train"]
+    steps = source.steps(rows)
+    checkpoint = Checkpoint(run, patience=training.patience, steps=steps)
+    first = checkpoint.restore(model)
+    if first >= training.epochs or checkpoint.stopped_early:
+        return
+    callbacks = [
+        EpochSeeds(config.seed),
+        keras.callbacks.LearningRateScheduler(
+            lambda epoch: (
+                training.learning_rate * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
+            )
+        ),
+        checkpoint,
+    ]
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
+    epochs = range(first, training.epochs)
+    batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.data.augment)
+    validation, _ = source.ordered(split["validation"])
+    model.fit(
+        batches.map(as_model_inputs),
+        validation_data=validation.map(as_model_inputs),
+        initial_epoch=first,
+        epochs=training.epochs,
+        steps_per_epoch=steps,
+        shuffle=False,  # the source has done it
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 2,  # a bar for a person, a line an epoch for a file
+    )
+
+
+def fit_combiner(model: keras.Model, source: Source, split: Split, labels: np.ndarray) -> None:
+    """Fits late fusion's combiner on what its two trained parts say of the validation films.
+
+    Args:
+        model: late fusion, its parts trained.
+        source: of all films.
+        split: as above.
+        labels: (N, G) multi-hot of all films.
+    """
+    rows = split["validation"]
+    logits = [logits_of(part, source, rows) for part in (model.poster_model, model.overview_model)]
+    model.combiner.fit(*logits, labels[rows])
+
+
+def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
+    """Logits (N, G) of these films, in the order of `rows`."""
+    batches, order = source.ordered(rows)
+    logits = model.predict(batches.map(as_model_inputs), verbose=0)
+    place = {row: i for i, row in enumerate(order)}
+    return logits[[place[row] for row in rows]]
