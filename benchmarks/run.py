@@ -1,7 +1,8 @@
-"""`python -m benchmarks.run`: trains all variants on the same films and compares them."""
+"""`python -m benchmarks.run`: trains all variants over several seeds on the same films and compares them."""
 
 import argparse
 import dataclasses
+import statistics
 import sys
 from pathlib import Path
 
@@ -17,33 +18,46 @@ def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split(": ", 1)[1])
     p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
+    p.add_argument("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 to N-1 (default: 1)")
     add_config_flags(p)
-    p.add_argument("--out", type=Path, required=True, metavar="RESULTS_DIR", help="a run folder a variant")
+    p.add_argument("--out", type=Path, required=True, metavar="RESULTS_DIR", help="for seed-S/VARIANT, a run each")
     return p
 
 
 def main() -> None:
-    """Trains what is not finished yet, then prints and writes the comparison."""
+    """Trains what is not finished yet, then prints and writes each seed's comparison."""
     args = parser().parse_args()
+    if args.seeds < 1:
+        raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
-    configs = {variant: configure(args, variant) for variant in VARIANTS if variant in args.variants}
-    runs = {variant: Run(args.out / variant) for variant in configs}
-    for variant, run in runs.items():
-        if run.config_file.is_file():
-            _check_same(run, configs[variant])
-    say_which_films(next(iter(configs.values())), args)
-    for variant, run in runs.items():
+    variants = [variant for variant in VARIANTS if variant in args.variants]
+    sweep = [(seed, variant, configure(args, variant, seed)) for seed in range(args.seeds) for variant in variants]
+    for seed, variant, config in sweep:
+        if (run := _run(args.out, seed, variant)).config_file.is_file():
+            _check_same(run, config)
+    say_which_films(sweep[0][2], args)
+    for number, (seed, variant, config) in enumerate(sweep):
+        run = _run(args.out, seed, variant)
         if run.finished:
-            print(f"\n{variant}: finished already, in {run.folder}", flush=True)
+            print(f"\nseed {seed}, {variant}: finished already, in {run.folder}", flush=True)
         else:
-            print(f"\n{variant}: training into {run.folder}", flush=True)
-            _train(run, configs[variant], runs, args, cache)
+            left = _time_left(args.out, sweep[number:])
+            print(
+                f"\nseed {seed}, {variant}: run {number + 1} of {len(sweep)}{left}, into {run.folder}", flush=True
+            )
+            _train(run, config, args, cache)
     from mmfusion import assessment
 
-    scored = [assessment.score(run, "test") for run in runs.values()]
-    assessment.check_comparable(scored)
-    assessment.write_comparison(scored, args.out)
-    print(f"\n{assessment.summary(scored)}\n\nThe runs are in {args.out}, the comparison in report.md there")
+    for seed in range(args.seeds):
+        scored = [assessment.score(_run(args.out, seed, variant), "test") for variant in variants]
+        assessment.check_comparable(scored)
+        assessment.write_comparison(scored, args.out / f"seed-{seed}")
+        print(f"\nSeed {seed}: {assessment.summary(scored)}")
+    print(f"\nThe runs are in {args.out}, the comparison of each seed in its report.md there")
+
+
+def _run(out: Path, seed: int, variant: str) -> Run:
+    return Run(out / f"seed-{seed}" / variant)
 
 
 def _check_same(run: Run, wanted: Config) -> None:
@@ -57,17 +71,32 @@ def _check_same(run: Run, wanted: Config) -> None:
         raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
 
 
-def _train(run: Run, config: Config, runs: dict[str, Run], args: argparse.Namespace, cache: Path) -> None:
+def _time_left(out: Path, todo: list[tuple[int, str, Config]]) -> str:
+    """What is still to be trained, at the pace of this sweep's finished runs; "" before the first."""
+    took = {}
+    for file in out.glob("seed-*/*/report.json"):
+        report = Run(file.parent).report
+        # Late fusion's parts were counted as runs of their own.
+        took.setdefault(report["variant"], []).append(0 if report["variant"] == "late" else report["train_seconds"])
+    if not took:
+        return ""
+    typical = statistics.mean(statistics.mean(seconds) for seconds in took.values())
+    left = [statistics.mean(took[v]) if v in took else typical for s, v, _ in todo if not _run(out, s, v).finished]
+    return f", about {max(1, round(sum(left) / 60))} min left"
+
+
+def _train(run: Run, config: Config, args: argparse.Namespace, cache: Path) -> None:
     import_tensorflow()
     from mmfusion import assessment, experiment
 
+    # In the order of VARIANTS late fusion comes after its parts, which are this seed's unimodal runs.
+    parts = [_run(args.out, config.seed, part) for part in PARTS]
     if run.config_file.is_file():
         experiment.resume(run, cache)
-    elif config.variant == "late" and set(PARTS) <= set(runs):
-        # This comparison's unimodal runs are its parts; they are trained before, in VARIANTS' order.
-        experiment.train(config, run.folder, cache, part_runs=[runs[part] for part in PARTS])
+    elif config.variant == "late" and set(PARTS) <= set(args.variants):
+        experiment.train(config, run.folder, cache, part_runs=parts)
     elif config.variant == "late":
-        part_configs = {part: configure(args, part) for part in PARTS}
+        part_configs = {part: configure(args, part, config.seed) for part in PARTS}
         experiment.train(config, run.folder, cache, part_configs=part_configs)
     else:
         experiment.train(config, run.folder, cache)

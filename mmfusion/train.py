@@ -19,6 +19,7 @@ def parser() -> ArgumentParser:
     p = ArgumentParser(prog="python -m mmfusion.train", description=__doc__.split(": ", 1)[1])
     p.add_argument("--variant", choices=list(VARIANTS), help="what to train (needed unless --resume)")
     add_config_flags(p)
+    p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation, dropout")
     p.add_argument(
         "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of a finished cnn and bilstm run"
     )
@@ -46,21 +47,20 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
         help="one setting by its name in config.json, such as data.poster_size=96 or data.augment=false",
     )
     p.add_argument("--epochs", type=int, metavar="N", help="the most epochs to train")
-    p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation, dropout")
     p.add_argument("--skip-bad", action="store_true", help="drop films that cannot be read, and list them")
     p.add_argument("--combiner", choices=COMBINERS, help="late fusion's")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
 
 
-def configure(args: argparse.Namespace, variant: str) -> Config:
-    """The configuration that the flags ask for, for one variant.
+def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Config:
+    """The configuration that the flags ask for, for one variant and seed (None: the recipe's).
 
     Raises:
         UserError: see `mmfusion.config.resolve`.
     """
     overrides = dict(_setting(text) for text in args.set)
     named = {
-        "seed": args.seed,
+        "seed": seed,
         "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
         "data.data_dir": str(args.data_dir) if args.data_dir else None,
         "data.skip_bad": args.skip_bad or None,
@@ -102,14 +102,14 @@ def _train(args: argparse.Namespace, cache: Path) -> Run:
     for flag in ("parts", "combiner"):
         if getattr(args, flag) and args.variant != "late":
             raise UserError(f"--{flag} goes with --variant late")
-    config = configure(args, args.variant)
+    config = configure(args, args.variant, args.seed)
     name = f"{config.variant}-{config.data.dataset}-{config.recipe}-{config.seed}"
     folder = args.out or Path("runs") / name
     check_free(folder)
     part_runs = [Run.open(part) for part in args.parts or ()]
     part_configs = None
     if args.variant == "late" and not part_runs:
-        part_configs = {variant: configure(args, variant) for variant in PARTS}
+        part_configs = {variant: configure(args, variant, args.seed) for variant in PARTS}
     say_which_films(config, args)
 
     import_tensorflow()

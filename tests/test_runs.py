@@ -290,18 +290,22 @@ class TestEvaluate:
 
 
 class TestBenchmark:
-    def test_trains_once_reuses_parts_and_refuses_other_settings(self, tmp_path, monkeypatch, capsys):
+    def test_trains_each_seed_once_and_refuses_other_settings(self, tmp_path, monkeypatch, capsys):
         tiny = [f"--set={key}={json.dumps(value)}" for key, value in _flat(tiny_config("late").to_dict())]
-        args = ["--variants", "late", "bilstm", "cnn", "--out", tmp_path / "out"]
-        assert command(benchmark.main, monkeypatch, *args, *tiny) == 0
+        out = tmp_path / "out"
+        args = ["--variants", "late", "bilstm", "cnn", "--out", out, *tiny]
+        assert command(benchmark.main, monkeypatch, *args) == 0
         said = capsys.readouterr().out
         assert "Part of late fusion" not in said
         assert "AP by genre" in said
-        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")}
-        assert command(benchmark.main, monkeypatch, *args, *tiny) == 0
-        assert "cnn: finished already" in capsys.readouterr().out
-        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")} == before
-        assert command(benchmark.main, monkeypatch, *args, *tiny, "--epochs", "2") == 2
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+        assert command(benchmark.main, monkeypatch, *args, "--seeds", "2") == 0
+        said = capsys.readouterr().out
+        assert "seed 0, cnn: finished already" in said
+        assert "seed 1, late: run 6 of 6, about 1 min left" in said
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        assert Run(out / "seed-0" / "cnn").split["test"] != Run(out / "seed-1" / "cnn").split["test"]
+        assert command(benchmark.main, monkeypatch, *args, "--epochs", "2") == 2
         assert "was trained with other settings" in capsys.readouterr().err
 
 
