@@ -39,7 +39,7 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
     config, facts = run.config, run.facts
     frequencies = np.array(facts["genre_counts"]["train"]) / facts["films"]["train"]
     guess, guess_validation = (np.tile(frequencies, (len(y), 1)) for y in (found.y_true, validation.y_true))
-    parts = run.parts
+    epochs = [epoch for one in (run, *run.parts) for epoch in one.history]
     report = {
         "name": run.name,
         "variant": config.variant,
@@ -50,8 +50,9 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         "seed": config.seed,
         "films": len(found.ids),
         "parameters": facts["parameters"],
-        "epochs": sum(len(r.history) for r in [run, *parts]),
-        "train_seconds": round(sum(e["seconds"] for r in [run, *parts] for e in r.history), 1),
+        "epochs": len(epochs),
+        # A baseline has no epochs, and says itself how long it took.
+        "train_seconds": facts.get("train_seconds", round(sum(epoch["seconds"] for epoch in epochs), 1)),
         "metrics": metrics.overall(found.y_true, found.y_prob, thresholds),
         "frequencies": metrics.overall(
             found.y_true, guess, metrics.tune_thresholds(validation.y_true, guess_validation)

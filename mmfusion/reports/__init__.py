@@ -3,3 +3,4 @@
 import matplotlib
 
 matplotlib.use("Agg")  # pictures go to files; there may be no screen
+matplotlib.rcParams["svg.hashsalt"] = "mmfusion"  # the same numbers give the same file

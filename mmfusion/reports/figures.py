@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours can be told apart by the colour-blind; markers tell them apart in print.
@@ -39,8 +40,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
                 axis.set_ylim(0, 1)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         row[0].legend(fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_genres(
@@ -79,5 +79,12 @@ def draw_genres(
     axis.set_xlabel("average precision")
     axis.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(7, len(scores) + 1), fontsize=9, frameon=False)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
+
+
+def save(figure: Figure, *paths: Path) -> None:
+    """Writes a figure, in the format that each file's ending names, and closes it; the same one, the same bytes."""
+    for path in paths:
+        dates = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(path, dpi=150, metadata=dates)
     plt.close(figure)

@@ -46,15 +46,14 @@ def overall(y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> d
     y_prob = np.asarray(y_prob, np.float64)
     defined = np.flatnonzero(y_true.any(axis=0))
     two_sided = [genre for genre in defined if not y_true[:, genre].all()]
-    micro = sk.average_precision_score(y_true.ravel(), y_prob.ravel()) if defined.size else None
     return {
         "bce": float(np.mean(film_losses(y_true, y_prob))),
-        "ap_micro": None if micro is None else float(micro),
-        "ap_macro": _mean(_average_precision(y_true, y_prob, genre) for genre in defined),
+        "ap_micro": average_precision(y_true, y_prob) if defined.size else None,
+        "ap_macro": _mean(average_precision(y_true[:, genre], y_prob[:, genre]) for genre in defined),
         "lrap": float(sk.label_ranking_average_precision_score(y_true, y_prob)),
         "roc_auc_macro": _mean(sk.roc_auc_score(y_true[:, g], y_prob[:, g]) for g in two_sided),
         "at_0.5": _averages(y_true, (y_prob > 0.5).astype(int)),
-        "tuned": _averages(y_true, _predicted(y_prob, thresholds)),
+        "tuned": _averages(y_true, predicted(y_prob, thresholds)),
     }
 
 
@@ -65,13 +64,13 @@ def by_genre(genres: Sequence[str], y_true: np.ndarray, y_prob: np.ndarray, thre
     validation film has None for its threshold and is scored at 0.5.
     """
     y_true, y_prob = np.asarray(y_true).astype(int), np.asarray(y_prob, np.float64)
-    tuned, at_half = _predicted(y_prob, thresholds), (y_prob > 0.5).astype(int)
+    tuned, at_half = predicted(y_prob, thresholds), (y_prob > 0.5).astype(int)
     rows = []
     for g, genre in enumerate(genres):
         support = int(y_true[:, g].sum())
         scores = {
             **_binary(y_true[:, g], tuned[:, g]),
-            "ap": _average_precision(y_true, y_prob, g) if support else None,
+            "ap": average_precision(y_true[:, g], y_prob[:, g]) if support else None,
             "at_0.5": _binary(y_true[:, g], at_half[:, g]),
         }
         if not support:
@@ -82,13 +81,25 @@ def by_genre(genres: Sequence[str], y_true: np.ndarray, y_prob: np.ndarray, thre
     return rows
 
 
+def average_precision(y_true: np.ndarray, y_prob: np.ndarray) -> float:
+    """Of all these predictions in one order, whatever their film and genre; NaN where nothing is true.
+
+    Of all genres' columns it is the micro average; of one genre's, that genre's.
+    """
+    truth = np.asarray(y_true).ravel() > 0
+    if not truth.any():
+        return float("nan")
+    return float(sk.average_precision_score(truth, np.asarray(y_prob, np.float64).ravel()))
+
+
 def film_losses(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
     """Binary cross-entropy of each film, in nats, averaged over genres: (N, G) -> (N,)."""
     p = np.clip(np.asarray(y_prob, np.float64), _CLIP, 1 - _CLIP)
     return -np.mean(np.where(np.asarray(y_true) > 0, np.log(p), np.log1p(-p)), axis=1)
 
 
-def _predicted(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def predicted(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """1 where a genre's probability is at or above its threshold, or 0.5 where it has none (NaN); (N, G) int."""
     return (y_prob >= np.where(np.isnan(thresholds), 0.5, thresholds)).astype(int)
 
 
@@ -117,10 +128,6 @@ def _by_film(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, np.ndarray]:
     right, said, there = (y_true & y_pred).sum(axis=1), y_pred.sum(axis=1), y_true.sum(axis=1)
     ratios = {"precision": (right, said), "recall": (right, there), "f1": (2 * right, said + there)}
     return {name: a / np.maximum(b, 1) for name, (a, b) in ratios.items()}
-
-
-def _average_precision(y_true, y_prob, genre: int) -> float:
-    return float(sk.average_precision_score(y_true[:, genre], y_prob[:, genre]))
 
 
 def _mean(values, weights=None) -> float | None:

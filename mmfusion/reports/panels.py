@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from mmfusion.reports.figures import save
 from mmfusion.reports.metrics import film_losses
 
 _COLUMNS = 2
@@ -54,8 +55,14 @@ def top_genres(genres: Sequence[str], y_prob: np.ndarray, number: int = 3) -> li
     return [(genres[i], float(y_prob[i])) for i in order]
 
 
-def draw_panel(title: str, films: Sequence[Film], path: Path) -> None:
-    """Writes one picture of these films, two side by side; a right genre has a tick."""
+def draw_panel(title: str, films: Sequence[Film], *paths: Path) -> None:
+    """Writes one picture of these films, two side by side; a right genre has a tick.
+
+    Args:
+        title: above them.
+        films: as they shall be shown.
+        paths: the files to write, each in the format that its ending names.
+    """
     lines = max(len(_describe(film).splitlines()) for film in films)
     height = max(_POSTER_HEIGHT, 0.165 * lines) + 0.2  # inches a film
     rows = -(-len(films) // _COLUMNS)
@@ -73,8 +80,7 @@ def draw_panel(title: str, films: Sequence[Film], path: Path) -> None:
             axis.imshow(np.asarray(poster.convert("RGB")))
         x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
         page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25, parse_math=False)
-    page.savefig(path, dpi=150)
-    plt.close(page)
+    save(page, *paths)
 
 
 def _describe(film: Film) -> str:

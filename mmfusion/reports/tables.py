@@ -23,7 +23,7 @@ def overall_table(reports: Sequence[dict]) -> str:
     """A row a model, and first what the genres' frequencies alone would give."""
     rows = [["genre frequencies", *_numbers(reports[0]["frequencies"], _OVERALL.values())]]
     rows += [[r["name"], *_numbers(r["metrics"], _OVERALL.values())] for r in reports]
-    return _markdown(["model", *_OVERALL], rows)
+    return markdown(["model", *_OVERALL], rows)
 
 
 def average_table(report: dict) -> str:
@@ -33,7 +33,7 @@ def average_table(report: dict) -> str:
     for average in _AVERAGES:
         keys = [(at, f"{key}_{average}") for at in ("at_0.5", "tuned") for key in _SCORES.values()]
         rows.append([average, *_numbers(report["metrics"], keys)])
-    return _markdown(["average", *heads], rows)
+    return markdown(["average", *heads], rows)
 
 
 def genre_table(report: dict) -> str:
@@ -42,7 +42,7 @@ def genre_table(report: dict) -> str:
     keys = [("ap",), *(("at_0.5", key) for key in _SCORES.values())]
     keys += [("threshold",), *((key,) for key in _SCORES.values())]
     rows = [[row["genre"], str(row["support"]), *_numbers(row, keys)] for row in by_frequency(report["genres"])]
-    return _markdown(["genre", "films", *heads], rows)
+    return markdown(["genre", "films", *heads], rows)
 
 
 def comparison_table(reports: Sequence[dict]) -> str:
@@ -54,7 +54,7 @@ def comparison_table(reports: Sequence[dict]) -> str:
         chance = row["support"] / films if row["support"] else None
         scores = [column[row["genre"]] for column in columns]
         rows.append([row["genre"], str(row["support"]), _format(chance), *map(_format, scores)])
-    return _markdown(["AP by genre", "films", "random", *(report["name"] for report in reports)], rows)
+    return markdown(["AP by genre", "films", "random", *(report["name"] for report in reports)], rows)
 
 
 def undefined_sentence(report: dict) -> str:
@@ -84,8 +84,9 @@ def _format(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Names to the left, numbers to the right, columns in line."""
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: names to the left, numbers to the right, columns in line."""
+    header, *rows = ([cell.replace("|", "\\|") for cell in line] for line in (header, *rows))
     widths = [max(map(len, column)) for column in zip(header, *rows)]
 
     def line(cells):
