@@ -1,23 +1,34 @@
-"""`python -m benchmarks.run`: trains all variants over several seeds on the same films and compares them."""
+"""`python -m benchmarks.run`: trains all variants and baselines over several seeds, on the same films."""
 
 import argparse
 import dataclasses
+import shlex
 import statistics
 import sys
+import time
 from pathlib import Path
 
+from benchmarks.baselines import AVERAGED, BASELINES
+from benchmarks.probe import is_probed
 from mmfusion.config import Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS, Run
 from mmfusion.startup import cache_folder, import_tensorflow
 from mmfusion.train import add_config_flags, configure, say_which_films
 
+NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
+MADE_OF = {**AVERAGED, "late": PARTS}
+COMMANDS = "commands.txt"  # in the results' folder, what was called
+
 
 def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split(": ", 1)[1])
-    p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
+    p.add_argument(
+        "--variants", nargs="+", choices=list(NAMES), default=list(NAMES), help="default: all; baselines are some"
+    )
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 to N-1 (default: 1)")
     add_config_flags(p)
     p.add_argument("--out", type=Path, required=True, metavar="RESULTS_DIR", help="for seed-S/VARIANT, a run each")
@@ -25,82 +36,121 @@ def parser() -> ArgumentParser:
 
 
 def main() -> None:
-    """Trains what is not finished yet, then prints and writes each seed's comparison."""
+    """Trains what is not finished yet."""
     args = parser().parse_args()
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
-    variants = [variant for variant in VARIANTS if variant in args.variants]
-    sweep = [(seed, variant, configure(args, variant, seed)) for seed in range(args.seeds) for variant in variants]
-    for seed, variant, config in sweep:
-        if (run := _run(args.out, seed, variant)).config_file.is_file():
-            _check_same(run, config)
-    say_which_films(sweep[0][2], args)
-    for number, (seed, variant, config) in enumerate(sweep):
-        run = _run(args.out, seed, variant)
-        if run.finished:
-            print(f"\nseed {seed}, {variant}: finished already, in {run.folder}", flush=True)
-        else:
-            left = _time_left(args.out, sweep[number:])
-            print(
-                f"\nseed {seed}, {variant}: run {number + 1} of {len(sweep)}{left}, into {run.folder}", flush=True
-            )
-            _train(run, config, args, cache)
-    from mmfusion import assessment
+    names = [name for name in NAMES if name in args.variants]
+    _check_complete(names)
+    sweep = {(seed, name): configure(args, name, seed) for seed in range(args.seeds) for name in names}
+    runs = {key: Run(args.out / f"seed-{key[0]}" / key[1]) for key in sweep}
+    for key, run in runs.items():
+        if run.config_file.is_file():
+            _check_same(run, sweep[key], args)
+    say_which_films(sweep[0, names[0]], args)
+    todo = [key for key, run in runs.items() if not (run.finished and (key[1] in BASELINES or is_probed(run)))]
+    took = {}  # by name, the seconds of each run of this sweep
+    for (seed, name), run in runs.items():
+        if (seed, name) not in todo:
+            print(f"seed {seed}, {name}: finished already, in {run.folder}", flush=True)
+            # Late fusion's parts were counted as runs of their own.
+            took.setdefault(name, []).append(0 if name in MADE_OF else run.report["train_seconds"])
+    if todo:
+        _say_command(args, args.out)
+    done = len(runs) - len(todo)
+    for number, (seed, name) in enumerate(todo):
+        run = runs[seed, name]
+        left = _time_left(took, [name for _, name in todo[number:]])
+        print(f"\nseed {seed}, {name}: run {done + number + 1} of {len(runs)}{left}, into {run.folder}", flush=True)
+        start = time.perf_counter()
+        if not run.finished:
+            parts = {part: runs[seed, part] for part in MADE_OF.get(name, ()) if part in names}
+            _train(run, sweep[seed, name], parts, args, cache)
+        if name not in BASELINES:
+            _probe(run, cache)
+        took.setdefault(name, []).append(time.perf_counter() - start)
+    from benchmarks.galleries import keep_films
 
-    for seed in range(args.seeds):
-        scored = [assessment.score(_run(args.out, seed, variant), "test") for variant in variants]
-        assessment.check_comparable(scored)
-        assessment.write_comparison(scored, args.out / f"seed-{seed}")
-        print(f"\nSeed {seed}: {assessment.summary(scored)}")
-    print(f"\nThe runs are in {args.out}, the comparison of each seed in its report.md there")
+    keep_films(args.out, cache)
+    if args.seeds == 1:
+        from mmfusion import assessment
+
+        print(f"\n{assessment.summary([assessment.score(run, 'test') for run in runs.values()])}")
+    print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
-def _run(out: Path, seed: int, variant: str) -> Run:
-    return Run(out / f"seed-{seed}" / variant)
+def _check_complete(names: list[str]) -> None:
+    """A baseline that averages others needs them; late fusion can train its own parts."""
+    for name, parts in AVERAGED.items():
+        if name in names and (missing := [part for part in parts if part not in names]):
+            raise UserError(f"--variants: {name} averages {' and '.join(parts)}; add {' and '.join(missing)}")
 
 
-def _check_same(run: Run, wanted: Config) -> None:
-    """A run that is there already counts only if it is the one that would be trained now."""
+def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
+    """A run that is there already counts only if it is the one that would be trained now, with its parts."""
     found = run.config
     if wanted.variant == "late":  # it takes its encoders over from its parts
         found = dataclasses.replace(
             found, poster_encoder=wanted.poster_encoder, overview_encoder=wanted.overview_encoder
         )
-    if found != wanted:
+    same = found == wanted and all(
+        part.config == configure(args, part.config.variant, wanted.seed) for part in run.parts
+    )
+    if not same:
         raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
 
 
-def _time_left(out: Path, todo: list[tuple[int, str, Config]]) -> str:
-    """What is still to be trained, at the pace of this sweep's finished runs; "" before the first."""
-    took = {}
-    for file in out.glob("seed-*/*/report.json"):
-        report = Run(file.parent).report
-        # Late fusion's parts were counted as runs of their own.
-        took.setdefault(report["variant"], []).append(0 if report["variant"] == "late" else report["train_seconds"])
-    if not took:
+def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
+    """What is still to be done, at the pace of this sweep's runs; "" before the first network is through."""
+    networks = [statistics.mean(seconds) for name, seconds in took.items() if name in VARIANTS]
+    if not networks:
         return ""
-    typical = statistics.mean(statistics.mean(seconds) for seconds in took.values())
-    left = [statistics.mean(took[v]) if v in took else typical for s, v, _ in todo if not _run(out, s, v).finished]
+    typical = statistics.mean(networks)
+    left = [statistics.mean(took[name]) if name in took else typical for name in todo]
     return f", about {max(1, round(sum(left) / 60))} min left"
 
 
-def _train(run: Run, config: Config, args: argparse.Namespace, cache: Path) -> None:
+def _say_command(args: argparse.Namespace, out: Path) -> None:
+    """Keeps this command, without the names of this machine's folders, for the report of what it gave."""
+    given = shlex.join(sys.argv[1:])
+    names = {args.data_dir: "DIR", args.out: "RESULTS_DIR", args.cache_dir: "CACHE_DIR"}
+    names[args.config] = args.config and args.config.name
+    for path, word in names.items():
+        if path is not None:
+            given = given.replace(shlex.quote(str(path)), word)
+    command = f"python -m benchmarks.run {given}"
+    file = out / COMMANDS
+    before = file.read_text("utf-8").splitlines() if file.is_file() else []
+    if command not in before:
+        make_folder(out)
+        write_atomically(file, "\n".join([*before, command]) + "\n")
+
+
+def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Namespace, cache: Path) -> None:
     import_tensorflow()
+    from benchmarks.baselines import train_baseline
     from mmfusion import assessment, experiment
 
-    # In the order of VARIANTS late fusion comes after its parts, which are this seed's unimodal runs.
-    parts = [_run(args.out, config.seed, part) for part in PARTS]
     if run.config_file.is_file():
         experiment.resume(run, cache)
-    elif config.variant == "late" and set(PARTS) <= set(args.variants):
-        experiment.train(config, run.folder, cache, part_runs=parts)
+    elif config.variant in BASELINES:
+        train_baseline(config, run.folder, cache, parts)
+    elif config.variant == "late" and len(parts) == len(PARTS):
+        experiment.train(config, run.folder, cache, part_runs=list(parts.values()))
     elif config.variant == "late":
         part_configs = {part: configure(args, part, config.seed) for part in PARTS}
         experiment.train(config, run.folder, cache, part_configs=part_configs)
     else:
         experiment.train(config, run.folder, cache)
     assessment.write_report(run)
+
+
+def _probe(run: Run, cache: Path) -> None:
+    import_tensorflow()
+    from benchmarks.probe import probe
+
+    probe(run, cache)
 
 
 if __name__ == "__main__":

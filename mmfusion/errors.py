@@ -27,7 +27,10 @@ def run_command(main: Callable[[], None]) -> int:
         print(f"mmfusion: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nmmfusion: interrupted; a training run goes on with --resume", file=sys.stderr)
+        print(
+            "\nmmfusion: interrupted; train goes on with --resume, benchmarks.run with the same command",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except BrokenPipeError:  # `... | head` closed our output; there is nobody left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,8 @@
 """The only place where data meets models: a Config in, a run folder with a trained model out."""
 
+import contextlib
 import dataclasses
+import datetime
 import functools
 import os
 import platform
@@ -177,7 +179,7 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
     """Writes all that is decided before training into a new run, and gives the untrained model."""
     fitting.make_deterministic(config.seed)
     model = build(config, prepared)
-    write_decisions(run, config, prepared, {"parameters": model.count_params()})
+    write_decisions(run, config, prepared, {"parameters": model.count_params(), "reads": list(model.reads)})
     return model
 
 
@@ -205,9 +207,20 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
             "numpy": np.__version__,
         },
         "cores": os.cpu_count(),
+        "processor": _processor(),
+        "started": datetime.date.today().isoformat(),
     }
     run.write_config(config, facts)
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
+
+
+def _processor() -> str:
+    """The processor's name, as well as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:

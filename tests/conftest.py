@@ -1,6 +1,7 @@
 """Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmfusion.startup import import_tensorflow
 import_tensorflow()
 
 from mmfusion.config import Config, resolve  # noqa: E402
+from mmfusion.errors import run_command  # noqa: E402
 
 # Every dimension as small as it can be while every layer still has work.
 TINY = {
@@ -37,6 +39,12 @@ def tiny_config(variant: str, **overrides) -> Config:
     """A configuration that trains in seconds; overrides by dotted key with `__` for the dot."""
     named = {key.replace("__", "."): value for key, value in overrides.items()}
     return resolve(variant, overrides={**TINY, **named})
+
+
+def command(main, monkeypatch, *args) -> int:
+    """Runs a command's `main` with these arguments, and gives its exit code."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
+    return run_command(main)
 
 
 @pytest.fixture(autouse=True)

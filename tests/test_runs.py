@@ -7,12 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import tiny_config, write_folder
+from conftest import command, tiny_config, write_folder
 
-from benchmarks import run as benchmark
 from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
-from mmfusion.errors import UserError, run_command
+from mmfusion.errors import UserError
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS, Predictions, Run
 from mmfusion.schema import SPLITS
@@ -34,11 +33,6 @@ def runs(tmp_path_factory):
     """One finished run of every variant, on the same synthetic films; tests do not change them."""
     folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
     return {variant: run_variant(variant, folder / variant, cache) for variant in VARIANTS}
-
-
-def command(main, monkeypatch, *args) -> int:
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
-    return run_command(main)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -287,26 +281,6 @@ class TestEvaluate:
         run.write_predictions({"test": Predictions(("a",), np.zeros((1, 2)), np.zeros((1, 2)))})
         with pytest.raises(UserError, match=r"does not fit genres\.json"):
             run.predictions("test")
-
-
-class TestBenchmark:
-    def test_trains_each_seed_once_and_refuses_other_settings(self, tmp_path, monkeypatch, capsys):
-        tiny = [f"--set={key}={json.dumps(value)}" for key, value in _flat(tiny_config("late").to_dict())]
-        out = tmp_path / "out"
-        args = ["--variants", "late", "bilstm", "cnn", "--out", out, *tiny]
-        assert command(benchmark.main, monkeypatch, *args) == 0
-        said = capsys.readouterr().out
-        assert "Part of late fusion" not in said
-        assert "AP by genre" in said
-        before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
-        assert command(benchmark.main, monkeypatch, *args, "--seeds", "2") == 0
-        said = capsys.readouterr().out
-        assert "seed 0, cnn: finished already" in said
-        assert "seed 1, late: run 6 of 6, about 1 min left" in said
-        assert {path: path.stat().st_mtime_ns for path in before} == before
-        assert Run(out / "seed-0" / "cnn").split["test"] != Run(out / "seed-1" / "cnn").split["test"]
-        assert command(benchmark.main, monkeypatch, *args, "--epochs", "2") == 2
-        assert "was trained with other settings" in capsys.readouterr().err
 
 
 class TestPredict:

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from mmfusion.errors import UserError
+
 # Every variant: its name on the command line and of its file -> its class. A line here and a file
 # with such a class make a new one. Plain names, so that `--help` can list them without TensorFlow.
 VARIANTS = {
@@ -14,7 +16,13 @@ VARIANTS = {
 
 
 def model_class(variant: str):
-    """The class of a variant."""
+    """The class of a variant.
+
+    Raises:
+        UserError: there is none of this name; a benchmark's baselines have no model, for one.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"{variant!r} is no variant with a model; there are: {', '.join(VARIANTS)}")
     return getattr(import_module(f"mmfusion.models.{variant}"), VARIANTS[variant])
 
 

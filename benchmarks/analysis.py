@@ -1,0 +1,277 @@
+"""From the runs' predictions to every number of the report: scores, gains, modalities' shares, cost."""
+
+import dataclasses
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from benchmarks.collect import Result, Results
+from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
+from mmfusion.reports import calibration, metrics, resampling
+from mmfusion.reports.contributions import Contribution, Exchanged, contribution
+from mmfusion.runs import Predictions
+from mmfusion.schema import SPLITS
+
+SEED = 0  # of draws and permutations
+
+
+def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
+    """Scores everything.
+
+    Args:
+        results: as `collect` gives them.
+        left_out: what it left out.
+    """
+    first = _first(next(iter(results.values())))
+    by_seed = {result.seed: result for of_seed in results.values() for result in of_seed.values()}
+    support = np.array([result.test.y_true.sum(axis=0) for result in by_seed.values()])  # (seeds, G)
+    order = sorted(range(len(first.genres)), key=lambda g: -support[:, g].mean())
+    predicted = _predicted(results)
+    draws = _draw(predicted)
+    fusions = _pairs(results, lambda one: one.modalities == 2, better_unimodal)
+    networks = _pairs(results, lambda one: not one.is_baseline, _best_baseline)
+    tasks = []
+    for pair in (*fusions, *networks):
+        both = [(results[name], predicted[name], draws[name]) for name in pair]
+        tasks.append(delayed(_compare)(pair, *both, by_genre=pair in fusions))
+    tasks += [delayed(_model)(name, of_seed, draws[name]) for name, of_seed in results.items()]
+    tasks += [delayed(_brought)(name, of_seed) for name, of_seed in results.items()]
+    found = Parallel(n_jobs=os.cpu_count())(tasks)
+    count = len(fusions) + len(networks)
+    compared, models, brought = found[:count], found[count : -len(results)], found[-len(results) :]
+    sizes = {split: [r.facts["films"][split] for r in by_seed.values()] for split in SPLITS}
+    return Analysis(
+        dataset=first.run.config.data.dataset,
+        films={split: (min(counts), max(counts)) for split, counts in sizes.items()},
+        genres=tuple(first.genres[g] for g in order),
+        support={first.genres[g]: float(support[:, g].mean()) for g in order},
+        sometimes=[first.genres[g] for g in order if support[:, g].any() and not support[:, g].all()],
+        models=dict(zip(results, models, strict=True)),
+        fusion=compared[: len(fusions)],
+        baseline=compared[len(fusions) :],
+        brought=[one for one in brought if one],
+        left_out=list(left_out),
+    )
+
+
+def better_unimodal(results: Results, name: str) -> str | None:
+    """The model of one modality that a fusion has to beat: networks for networks, baselines for baselines."""
+    own = _first(results[name])
+    return _best(
+        results,
+        name,
+        [
+            n
+            for n, of in results.items()
+            if _first(of).modalities == 1 and _first(of).is_baseline == own.is_baseline
+        ],
+    )
+
+
+def _best_baseline(results: Results, name: str) -> str | None:
+    return _best(results, name, [n for n, of in results.items() if _first(of).is_baseline])
+
+
+def _best(results: Results, name: str, rivals: list[str]) -> str | None:
+    """The rival with the best micro-AP on validation films, of the seeds that it shares with all the others."""
+    rivals = [rival for rival in rivals if set(results[rival]) & set(results[name])]
+    seeds = set(results[name]).intersection(*(results[rival] for rival in rivals))
+    # Where runs are missing there may be no seed that all have.
+    return max(rivals, key=lambda rival: _validation(results[rival], seeds or set(results[rival])), default=None)
+
+
+def _validation(of_seed: dict[int, Result], seeds: set[int]) -> float:
+    chosen = [of_seed[seed].validation for seed in sorted(seeds)]
+    return statistics.fmean(metrics.average_precision(one.y_true, one.y_prob) for one in chosen)
+
+
+def _first(of_seed: dict[int, Result]) -> Result:
+    return next(iter(of_seed.values()))
+
+
+def _pairs(results: Results, which: Callable, rival: Callable) -> list[tuple[str, str]]:
+    """Models and what they should beat."""
+    pairs = [(name, rival(results, name)) for name, of_seed in results.items() if which(_first(of_seed))]
+    return [(name, over) for name, over in pairs if over]
+
+
+def _predicted(results: Results) -> dict[str, dict[int, resampling.Predicted]]:
+    """All test predictions; a film has one number in all seeds."""
+    ids = sorted({film for of_seed in results.values() for r in of_seed.values() for film in r.test.ids})
+    number = {film: i for i, film in enumerate(ids)}
+    return {
+        name: {
+            seed: resampling.Predicted(
+                np.array([number[film] for film in r.test.ids]), r.test.y_true, r.test.y_prob, r.thresholds
+            )
+            for seed, r in of_seed.items()
+        }
+        for name, of_seed in results.items()
+    }
+
+
+class _Draws:
+    """Every score of one model's runs under draws of the films that are the same for all models."""
+
+    def __init__(self, scored: dict[int, tuple]):
+        self._scored = scored  # by seed, as `resampling.weighted_scores` gives them
+
+    def score(self, seeds: Iterable[int], path: tuple[str, ...]) -> np.ndarray:
+        """(D,) means over seeds."""
+        return resampling.mean_over_seeds([self._scored[seed][0][path] for seed in seeds])
+
+    def genres(self, seeds: Iterable[int]) -> np.ndarray:
+        """(D, G) average precision, means over seeds."""
+        return resampling.mean_over_seeds([self._scored[seed][1] for seed in seeds])
+
+    def paths(self) -> Sequence[tuple[str, ...]]:
+        return list(next(iter(self._scored.values()))[0])
+
+
+def _draw(predicted: dict[str, dict[int, resampling.Predicted]]) -> dict[str, _Draws]:
+    films = 1 + max(int(p.films.max()) for of_seed in predicted.values() for p in of_seed.values())
+    weights = resampling.draw_films(films, DRAWS, SEED)
+    keys = [(name, seed) for name, of_seed in predicted.items() for seed in of_seed]
+    # Threads: almost all of this is NumPy on large arrays.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda key: resampling.weighted_scores(predicted[key[0]][key[1]], weights), keys)
+    scored = dict(zip(keys, found, strict=True))
+    return {name: _Draws({seed: scored[name, seed] for seed in of_seed}) for name, of_seed in predicted.items()}
+
+
+def _model(name: str, of_seed: dict[int, Result], draws: _Draws) -> Model:
+    overall, genres, bins = {}, {}, {}
+    for seed, r in of_seed.items():
+        scored = (r.test.y_true, r.test.y_prob)
+        overall[seed] = _by_path(metrics.overall(*scored, r.thresholds))
+        genres[seed] = {row["genre"]: row for row in metrics.by_genre(r.genres, *scored, r.thresholds)}
+        bins[seed] = calibration.reliability(*scored)
+    scores = {}
+    for path in next(iter(overall.values())):
+        score = Score({seed: found[path] for seed, found in overall.items()})
+        if path in draws.paths():
+            score = _interval(draws.score(of_seed, path), score)
+        scores[".".join(path)] = score
+    scores |= {
+        "ece": Score({s: calibration.expected_calibration_error(found) for s, found in bins.items()}),
+        "brier": Score({s: calibration.brier_score(r.test.y_true, r.test.y_prob) for s, r in of_seed.items()}),
+        "parameters": Score({s: r.facts["parameters"] for s, r in of_seed.items()}),
+        "train_seconds": Score({s: r.train_seconds for s, r in of_seed.items()}),
+        "ms_per_film": Score({s: r.ms_per_film for s, r in of_seed.items()}),
+    }
+    first, drawn = _first(of_seed), draws.genres(of_seed)
+    films = np.mean([r.test.y_true.sum(axis=0) for r in of_seed.values()], axis=0)  # (G,)
+    return Model(
+        name=name,
+        is_baseline=first.is_baseline,
+        modalities=first.modalities,
+        seeds=tuple(of_seed),
+        scores=scores,
+        genres={
+            genre: _interval(drawn[:, g], Score({s: found[genre]["ap"] for s, found in genres.items()}), films[g])
+            for g, genre in enumerate(first.genres)
+        },
+        f1={genre: Score({s: found[genre]["f1"] for s, found in genres.items()}) for genre in first.genres},
+        reliability=calibration.reliability(
+            np.concatenate([r.test.y_true for r in of_seed.values()]),
+            np.concatenate([r.test.y_prob for r in of_seed.values()]),
+        ),
+    )
+
+
+def _by_path(scores: dict) -> dict[tuple[str, ...], float | None]:
+    """The scores of `metrics.overall` by where they are in it."""
+    found = {}
+    for key, value in scores.items():
+        found |= {(key, k): v for k, v in value.items()} if isinstance(value, dict) else {(key,): value}
+    return found
+
+
+def _interval(draws: np.ndarray, score: Score, films: float = math.inf) -> Score:
+    """The score with its interval; without one where it has too few positive films for it."""
+    if score.mean is None or films < resampling.FEWEST:
+        return score
+    low, high = resampling.interval(draws, score.mean)
+    return dataclasses.replace(score, low=low, high=high)
+
+
+def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: bool) -> Comparison:
+    """The first against the second; of each its results, predictions and draws."""
+    (ours, our_predictions, our_draws), (theirs, their_predictions, their_draws) = first, second
+    seeds = tuple(seed for seed in ours if seed in theirs)
+    pairs = [(ours[seed].test, theirs[seed].test) for seed in seeds]
+    p_micro, p_genres = resampling.paired_p_values(
+        [our_predictions[seed] for seed in seeds],
+        [their_predictions[seed] for seed in seeds],
+        PERMUTATIONS,
+        SEED,
+        by_genre=by_genre,
+    )
+    corrected = resampling.holm(p_genres)
+
+    def gain(columns: slice, drawn: np.ndarray, p: float, p_holm: float | None = None) -> Gain | None:
+        """In these genres; None where they have no positive film."""
+        truths = [first.y_true[:, columns] for first, _ in pairs]
+        found = [
+            metrics.average_precision(truth, first.y_prob[:, columns])
+            - metrics.average_precision(truth, second.y_prob[:, columns])
+            for truth, (first, second) in zip(truths, pairs, strict=True)
+            if truth.any()
+        ]
+        if not found:
+            return None
+        mean, films = statistics.fmean(found), np.mean([truth.sum() for truth in truths])
+        enough = films >= resampling.FEWEST
+        low, high = resampling.interval(drawn, mean) if enough else (math.nan, math.nan)
+        return Gain(mean, low, high, float(p), None if p_holm is None else float(p_holm))
+
+    drawn = our_draws.score(seeds, (MICRO,)) - their_draws.score(seeds, (MICRO,))
+    micro = gain(slice(None), drawn, p_micro)
+    genres = {}
+    if by_genre:
+        drawn = our_draws.genres(seeds) - their_draws.genres(seeds)
+        for g, genre in enumerate(_first(ours).genres):
+            if found := gain(slice(g, g + 1), drawn[:, g], p_genres[g], corrected[g]):
+                genres[genre] = found
+    return Comparison(*names, seeds, micro, genres)
+
+
+def _brought(name: str, of_seed: dict[int, Result]) -> Brought | None:
+    """None for a model of one modality."""
+    asked = [(r.test, r.exchanged) for r in of_seed.values() if r.exchanged]
+    if not asked:
+        return None
+
+    def mean(columns: slice) -> Contribution:
+        found = [
+            contribution(test.y_true[:, columns], test.y_prob[:, columns], answers.of_genres(columns))
+            for test, answers in asked
+        ]
+        values = np.array([list(vars(one).values()) for one in found])
+        return Contribution(*resampling.mean_over_seeds(list(values)).tolist())
+
+    genres = {
+        genre: mean(slice(g, g + 1))
+        for g, genre in enumerate(_first(of_seed).genres)
+        if any(test.y_true[:, g].any() for test, _ in asked)
+    }
+    micro, paired = mean(slice(None)), len(asked[0][1].paired)
+    drawn = [_interaction_draws(test, answers) for test, answers in asked]
+    interval = resampling.interval(resampling.mean_over_seeds(drawn), micro.whole - micro.additive)
+    return Brought(name, micro, genres, paired, interval)
+
+
+def _interaction_draws(test: Predictions, answers: Exchanged) -> np.ndarray:
+    """(D,) micro-AP of a model less that of its additive approximation, on draws of the films of EMAP."""
+    films = np.arange(len(answers.paired))
+    weights = resampling.draw_films(len(films), DRAWS, SEED)
+    truth = test.y_true[answers.paired]
+    whole, additive = (
+        resampling.weighted_average_precision(truth, said, weights) for said in (answers.whole, answers.additive)
+    )
+    return whole - additive

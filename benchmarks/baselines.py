@@ -1,0 +1,124 @@
+"""What a fusion of networks has to beat: baselines by scikit-learn, as runs in the networks' own format.
+
+scikit-learn and TensorFlow are imported when there is something to fit, so that `--help` can list the names.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mmfusion.config import Config
+from mmfusion.runs import Run
+from mmfusion.schema import MODALITIES, POSTER, TOKENS
+
+COLOURS = 6  # steps of red, of green and of blue: a histogram has 216 bins
+PENALTIES = {"tfidf": (1, 2, 5, 10, 20), "colours": (0.0003, 0.001, 0.003, 0.01, 0.03)}  # scikit-learn's C
+
+
+def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str, Run]) -> Run:
+    """Fits one baseline into a new run folder; everything but the report is in it afterwards.
+
+    Args:
+        config: `config.variant` is a name from `BASELINES`.
+        folder: the run folder; it must not exist yet.
+        cache: where prepared films are kept.
+        parts: finished runs of the same seed, by name; `tfidf_colours` averages two of them.
+    """
+    from mmfusion import experiment
+
+    prepared = experiment.prepare(config, cache)
+    start = time.perf_counter()
+    predict, parameters = BASELINES[config.variant](prepared, parts)
+    fitted = time.perf_counter()
+    probabilities = {split: predict(split) for split in ("validation", "test")}
+    milliseconds = (time.perf_counter() - fitted) / sum(map(len, probabilities.values())) * 1000
+    averaged = [parts[name].facts for name in AVERAGED.get(config.variant, ())]
+    facts = {
+        "parameters": parameters,
+        "reads": list(READS[config.variant]),
+        "train_seconds": round(fitted - start + sum(part["train_seconds"] for part in averaged), 1),
+        "ms_per_film": milliseconds + sum(part["ms_per_film"] for part in averaged),
+    }
+    with Run.create(folder) as run:
+        experiment.write_decisions(run, config, prepared, facts)
+        experiment.write_predictions(run, prepared, probabilities)
+    return Run(folder)
+
+
+def _frequencies(prepared, parts):
+    """Every film gets the shares of the training films."""
+    shares = prepared.films.labels[prepared.rows["train"]].mean(axis=0)  # (G,)
+    return lambda split: np.tile(shares, (len(prepared.rows[split]), 1)), shares.size
+
+
+def _tfidf(prepared, parts):
+    """Logistic regression on the overviews' words and pairs of words, each seen in at least two films."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    overviews = np.array(prepared.films.overviews, object)
+    try:
+        vectorizer.fit(overviews[prepared.rows["train"]])
+    except ValueError:  # no word is in two films: nothing can be learned from them
+        return _frequencies(prepared, parts)
+    return _logistic(prepared, lambda split: vectorizer.transform(overviews[prepared.rows[split]]), "tfidf")
+
+
+def _colours(prepared, parts):
+    """Logistic regression on how much of the poster has which colour."""
+    from sklearn.preprocessing import StandardScaler
+
+    def histograms(split):
+        steps = prepared.films.posters[prepared.rows[split]].astype(np.int64) * COLOURS // 256  # (N, H, W, 3)
+        bins = steps @ [COLOURS**2, COLOURS, 1]  # (N, H, W)
+        return np.sqrt([np.bincount(one.ravel(), minlength=COLOURS**3) / one.size for one in bins])
+
+    scaler = StandardScaler().fit(histograms("train"))
+    return _logistic(prepared, lambda split: scaler.transform(histograms(split)), "colours")
+
+
+def _average(prepared, parts):
+    """Late fusion of the two above, with no network in it."""
+    both = [parts["tfidf"], parts["colours"]]
+    parameters = sum(run.facts["parameters"] for run in both)
+    return lambda split: np.mean([run.predictions(split).y_prob for run in both], axis=0), parameters
+
+
+# Every baseline: its name on the command line -> what fits it, and gives what predicts a split's films (N, G)
+# and the number of parameters.
+BASELINES = {"frequencies": _frequencies, "colours": _colours, "tfidf": _tfidf, "tfidf_colours": _average}
+AVERAGED = {"tfidf_colours": ("tfidf", "colours")}  # a baseline -> those that it averages
+READS = {"frequencies": (), "colours": (POSTER,), "tfidf": (TOKENS,), "tfidf_colours": MODALITIES}
+
+
+def _logistic(prepared, features, name: str):
+    """One logistic regression a genre; a genre that all training films have, or none, keeps that share.
+
+    Of `PENALTIES` the one is taken that has the least cross-entropy on this seed's validation films.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    from mmfusion.reports.metrics import film_losses
+
+    training, validation = features("train"), features("validation")
+    labels, truth = (prepared.films.labels[prepared.rows[split]] for split in ("train", "validation"))
+    learned = np.flatnonzero(labels.min(axis=0) != labels.max(axis=0))
+
+    def fitted(penalty: float) -> dict:
+        return {
+            genre: LogisticRegression(C=penalty, max_iter=1000).fit(training, labels[:, genre]) for genre in learned
+        }
+
+    def probabilities(models: dict, of) -> np.ndarray:
+        found = np.tile(labels.mean(axis=0), (of.shape[0], 1))
+        for genre, model in models.items():
+            found[:, genre] = model.predict_proba(of)[:, 1]
+        return found
+
+    candidates = [fitted(penalty) for penalty in PENALTIES[name]]
+    losses = [film_losses(truth, probabilities(models, validation)).mean() for models in candidates]
+    best = candidates[int(np.argmin(losses))]
+    parameters = sum(model.coef_.size + 1 for model in best.values())
+    return lambda split: probabilities(best, features(split)), parameters

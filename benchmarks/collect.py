@@ -1,0 +1,142 @@
+"""The runs of one benchmark, read from their folders; what cannot be compared with the rest is refused by name."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.baselines import BASELINES
+from benchmarks.probe import read_probe
+from mmfusion.errors import UserError
+from mmfusion.models import VARIANTS
+from mmfusion.reports.contributions import Exchanged
+from mmfusion.reports.metrics import tune_thresholds
+from mmfusion.runs import Predictions, Run
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model of one seed."""
+
+    run: Run
+    name: str
+    seed: int
+    facts: dict
+    genres: tuple[str, ...]
+    validation: Predictions
+    test: Predictions
+    thresholds: np.ndarray  # (G,) tuned on validation films; NaN where undefined
+    train_seconds: float | None
+    ms_per_film: float | None
+    exchanged: Exchanged | None  # what it says of exchanged modalities, where it reads both
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.name in BASELINES
+
+    @property
+    def modalities(self) -> int:
+        """How many the model reads."""
+        return len(self.facts["reads"])
+
+
+Results = dict[str, dict[int, Result]]  # by name, then by seed
+
+
+def collect(folder: Path, *, keep_going: bool = False) -> tuple[Results, list[str]]:
+    """All runs in `folder/seed-*/`.
+
+    Args:
+        folder: as `benchmarks.run` leaves it.
+        keep_going: leave out what cannot be compared instead of stopping.
+
+    Returns:
+        The runs, baselines first, then the variants in their own order; and what was left out and why.
+
+    Raises:
+        UserError: no run is there, or it names one that is incomplete, or is of other films, another split,
+            other genres or other settings than the rest.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; python -m benchmarks.run makes one")
+    found, problems = [], {}
+    for path in sorted(path for path in folder.glob("seed-*/[!.]*") if path.is_dir()):
+        try:
+            found.append(_read(path))
+        except UserError as error:
+            problems[path] = str(error)
+    for what, value, scope in _MUST_AGREE:
+        good = [result for result in found if result.run.folder not in problems]
+        problems |= _odd_ones(good, what, value, scope)
+    if problems and not keep_going:
+        path, problem = next(iter(problems.items()))
+        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise UserError(
+            f"{problem}{more}; finish it with the same benchmarks.run, remove {path}, or leave such runs out with "
+            "--keep-going"
+        )
+    good = [result for result in found if result.run.folder not in problems]
+    if not good:
+        raise UserError(f"{folder} holds no finished run in seed-*/; python -m benchmarks.run makes some")
+    order = [*BASELINES, *VARIANTS]
+    names = sorted(
+        {result.name for result in good}, key=lambda n: (order.index(n) if n in order else len(order), n)
+    )
+    results = {name: {r.seed: r for r in sorted(good, key=lambda r: r.seed) if r.name == name} for name in names}
+    return results, list(problems.values())
+
+
+def _read(path: Path) -> Result:
+    run = Run(path)
+    if not run.finished:
+        raise UserError(f"the run {path} is not finished")
+    config, facts, genres = run.config, run.facts, run.genres
+    missing = [key for key in ("fingerprint", "split", "films", "parameters", "reads") if key not in facts]
+    missing += [key for key in ("cores", "processor", "started", "versions") if key not in facts]
+    if missing:
+        raise UserError(f"{run.config_file} does not say {', '.join(missing)}; train it again")
+    if path.parts[-2:] != (f"seed-{config.seed}", config.variant):
+        raise UserError(f"{path} holds a run of {config.variant} with seed {config.seed}")
+    validation, test = run.predictions("validation"), run.predictions("test")
+    milliseconds, exchanged = (facts.get("ms_per_film"), None) if config.variant in BASELINES else read_probe(run)
+    return Result(
+        run=run,
+        name=config.variant,
+        seed=config.seed,
+        facts=facts,
+        genres=genres,
+        validation=validation,
+        test=test,
+        thresholds=tune_thresholds(validation.y_true, validation.y_prob),
+        train_seconds=run.report.get("train_seconds"),
+        ms_per_film=milliseconds,
+        exchanged=exchanged,
+    )
+
+
+# What runs have in common, how it is read off one, and which runs must agree.
+_MUST_AGREE: tuple[tuple[str, Callable, Callable], ...] = (
+    ("other films", lambda r: r.facts["fingerprint"], lambda r: None),
+    ("other genres", lambda r: r.genres, lambda r: None),
+    ("another split", lambda r: r.facts["split"], lambda r: r.seed),
+    ("other test films", lambda r: (r.test.ids, r.test.y_true.tobytes()), lambda r: r.seed),
+    ("other validation films", lambda r: (r.validation.ids, r.validation.y_true.tobytes()), lambda r: r.seed),
+    ("other settings", lambda r: dataclasses.replace(r.run.config, seed=0), lambda r: r.name),
+)
+
+
+def _odd_ones(results: list[Result], what: str, value: Callable, scope: Callable) -> dict[Path, str]:
+    """Those that disagree with most of their scope."""
+    problems = {}
+    for group in {scope(result) for result in results}:
+        members = [result for result in results if scope(result) == group]
+        values = [value(result) for result in members]
+        usual = Counter(values).most_common(1)[0][0]
+        for result, own in zip(members, values, strict=True):
+            if own != usual:
+                example = members[values.index(usual)].run.folder
+                problems[result.run.folder] = f"{result.run.folder} has {what} than {example}"
+    return problems

@@ -1,0 +1,116 @@
+"""Every number of the benchmark's report, as plain data: `benchmarks.analysis` fills it."""
+
+import statistics
+from dataclasses import dataclass
+
+from mmfusion.reports.calibration import Reliability
+from mmfusion.reports.contributions import Contribution
+
+DRAWS = 1000  # bootstrap draws of the films
+PERMUTATIONS = 1999
+LEAST_P = 2 / (PERMUTATIONS + 1)  # of a two-sided test
+MICRO = "ap_micro"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of one model over its seeds; None where it is undefined."""
+
+    by_seed: dict[int, float | None]
+    low: float | None = None  # 95% bootstrap interval of the mean, over films
+    high: float | None = None
+
+    @property
+    def defined(self) -> list[float]:
+        """Its values in the seeds that have one."""
+        return [value for value in self.by_seed.values() if value is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Of the seeds in which it is defined."""
+        return statistics.fmean(self.defined) if self.defined else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over seeds; None for fewer than two."""
+        return statistics.stdev(self.defined) if len(self.defined) > 1 else None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One variant or baseline with all its scores."""
+
+    name: str
+    is_baseline: bool
+    modalities: int  # how many it reads
+    seeds: tuple[int, ...]
+    scores: dict[str, Score]  # by dotted name, such as "tuned.f1_macro"
+    genres: dict[str, Score]  # average precision
+    f1: dict[str, Score]  # of each genre, at its tuned threshold
+    reliability: Reliability  # of all seeds together
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Average precision of one model less another's, on the same films."""
+
+    gain: float
+    low: float
+    high: float
+    p: float
+    p_holm: float | None = None  # corrected for the number of genres
+
+    @property
+    def verdict(self) -> str:
+        """What these films can show: "better", "worse" or "" (nothing)."""
+        p = self.p if self.p_holm is None else self.p_holm
+        if p < 0.05 and min(self.gain, self.low) > 0:
+            return "better"
+        return "worse" if p < 0.05 and max(self.gain, self.high) < 0 else ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against the one that it should beat."""
+
+    name: str
+    over: str
+    seeds: tuple[int, ...]  # that both have
+    micro: Gain
+    genres: dict[str, Gain]  # empty where only the whole is compared
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What each modality brings to a model that reads both, means over seeds."""
+
+    name: str
+    micro: Contribution
+    genres: dict[str, Contribution]
+    paired: int  # films of a seed that EMAP was computed for
+    interaction: tuple[float, float]  # 95% interval, over these films, of micro-AP less the approximation's
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All numbers of one benchmark."""
+
+    dataset: str
+    films: dict[str, tuple[int, int]]  # by split, the fewest and the most of a seed
+    genres: tuple[str, ...]  # most frequent first
+    support: dict[str, float]  # test films of each genre, the mean over seeds
+    sometimes: list[str]  # genres that some seeds have test films of, and others have not
+    models: dict[str, Model]
+    fusion: list[Comparison]  # each fusion over the better model of one modality
+    baseline: list[Comparison]  # each network over the best baseline
+    brought: list[Brought]
+    left_out: list[str]  # runs that could not be compared, and why
+
+    @property
+    def undefined(self) -> list[str]:
+        """Genres without a single test film."""
+        return [genre for genre in self.genres if not self.support[genre]]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({seed for model in self.models.values() for seed in model.seeds}))

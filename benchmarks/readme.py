@@ -1,0 +1,66 @@
+"""The README's table, from the CSV files of a report, between two markers."""
+
+import csv
+import io
+from pathlib import Path
+
+from mmfusion.errors import UserError
+from mmfusion.files import write_atomically
+
+BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
+COLUMNS = {  # heading -> score in summary.csv
+    "BCE": "bce",
+    "micro-AP": "ap_micro",
+    "macro-AP": "ap_macro",
+    "LRAP": "lrap",
+    "ROC-AUC": "roc_auc_macro",
+    "F1 micro": "tuned.f1_micro",
+    "F1 macro": "tuned.f1_macro",
+}
+
+
+def table(folder: Path) -> str:
+    """The README's table, from `summary.csv` and `gains.csv` in `folder`."""
+    from mmfusion.reports.tables import UNDEFINED, markdown
+
+    summary, gains = _read_csv(folder / "summary.csv"), _read_csv(folder / "gains.csv")
+    cells = {(row["variant"], row["metric"]): row for row in summary}
+    over_all = {row["variant"]: row for row in reversed(gains) if not row["genre"]}  # fusion's rows come first
+
+    def cell(name, metric):
+        row = cells[name, metric]
+        deviation = f" ± {float(row['deviation']):.3f}" if row["deviation"] else ""
+        return (f"{float(row['mean']):.3f}" if row["mean"] else UNDEFINED) + deviation
+
+    rows = []
+    for name in dict.fromkeys(row["variant"] for row in summary):
+        gain = over_all.get(name)
+        said = UNDEFINED
+        if gain:
+            interval = "[{:+.3f}, {:+.3f}] ".format(float(gain["low"]), float(gain["high"])) if gain["low"] else ""
+            said = f"{float(gain['gain']):+.3f} {interval}over {gain['over']}"
+        rows.append([name, *(cell(name, metric) for metric in COLUMNS.values()), said])
+    return markdown(["model", *COLUMNS, "gain in micro-AP"], rows)
+
+
+def _read_csv(file: Path) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+
+
+def write_table(readme: Path, folder: Path) -> None:
+    """Puts the table between the two markers of a README.
+
+    Raises:
+        UserError: the README cannot be read, or has no such markers.
+    """
+    try:
+        text = readme.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {readme}: {error.strerror}") from error
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UserError(f"{readme} must hold one line {BEGIN} and, further down, one line {END}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    write_atomically(readme, f"{before}{BEGIN}\n\n{table(folder)}\n\n{END}{after}")

@@ -1,0 +1,236 @@
+"""RESULTS.md: the whole report in words and tables."""
+
+from collections.abc import Sequence
+
+from benchmarks.findings import DRAWS, LEAST_P, PERMUTATIONS, Analysis, Comparison, Gain, Model
+from benchmarks.sheets import AT_HALF, CALIBRATION, COST, OVERALL, TUNED, is_undefined
+from mmfusion.reports.contributions import Contribution
+from mmfusion.reports.resampling import FEWEST
+from mmfusion.reports.tables import UNDEFINED, markdown
+
+
+def results_markdown(analysis: Analysis, pictures: dict[str, str], *, commands: list[str], machine: str) -> str:
+    """RESULTS.md.
+
+    Args:
+        analysis: all numbers.
+        pictures: captions by file name.
+        commands: what trained the runs.
+        machine: where and when.
+    """
+    seeds, models = len(analysis.seeds), list(analysis.models.values())
+    lines = [
+        f"# {analysis.dataset}: {len(models)} models, {seeds} seed{'s' * (seeds > 1)}",
+        "Written by `python -m benchmarks.table`, not by hand, after",
+        "\n".join(f"    {command}" for command in commands),
+        f"{machine}.",
+        *notes(analysis),
+        "## What these films can show",
+        "\n".join(f"- {sentence}" for sentence in sentences(analysis)),
+        "## Scores",
+        _score_table(models, {**OVERALL, **TUNED}),
+        "F1 above is at one threshold a genre, tuned on validation films. At 0.5 for every genre:",
+        _score_table(models, AT_HALF),
+        "Intervals over films:",
+        _interval_table(models, {**OVERALL, **TUNED}),
+        "## Gains in micro-AP",
+        _gain_table(analysis),
+        "## By genre",
+        *_genre_section(analysis),
+        "## What each modality brings",
+        *_modality_section(analysis),
+        "## Calibration",
+        "ECE: expected calibration error, 15 bins of equal width (Guo et al. 2017), over all predictions of a film "
+        "and a genre. Brier: their mean squared error.",
+        _score_table(models, CALIBRATION),
+        "## Cost",
+        COST_NOTE,
+        _cost_table(models),
+        "## Figures",
+    ]
+    for file, caption in pictures.items():
+        lines += [f"![{caption}](figures/{file})", caption]
+    return "\n\n".join(lines) + "\n"
+
+
+COST_NOTE = (
+    "Training seconds of late fusion and of `tfidf_colours` include those of their parts, and of the other "
+    "baselines the choice of their penalty. Milliseconds of networks are of prepared films, without reading "
+    "posters and words; of baselines, with their features. One repetition each."
+)
+
+
+def notes(analysis: Analysis) -> list[str]:
+    """What one must know to read the numbers, a paragraph each."""
+    films = ", ".join(
+        f"{fewest:,}{f' to {most:,}' * (most > fewest)} {split}" for split, (fewest, most) in analysis.films.items()
+    )
+    said = [
+        f"Seeds {', '.join(map(str, analysis.seeds))}, each with a split of its own of the same films: {films}. "
+        "Scores are of the test films. A film that tests in one seed may train in another, and may have been among "
+        "the validation films that a recipe was once chosen on.",
+        f"*a ± b*: mean and standard deviation over seeds. *[a, b]*: 95% interval of {DRAWS:,} bootstrap draws of"
+        " the films (Efron 1979), without the draws' own bias; it tells what other films, as many as these, "
+        "could have given, not what another training could have. There is none for genres with fewer than "
+        f"{FEWEST} positive test films a seed, where it would not hold what it promises.",
+        "Differences are paired: the same films, and the same draws of them, for both models. p: two-sided "
+        f"permutation test, {PERMUTATIONS:,} times with the two models' rankings swapped film by film; among "
+        "genres corrected by Holm's method, but not for the number of models. A gain or loss counts as shown "
+        "where the interval and p (below 0.05) both say so. Which model of one modality is the better one, or "
+        "which baseline the best, was decided by micro-AP on validation films.",
+    ]
+    if gone := ", ".join(analysis.undefined):
+        said.append(f"No test film of these genres: {gone}. They are undefined and in no average.")
+    if some := ", ".join(analysis.sometimes):
+        said.append(f"Only some seeds have test films of these genres: {some}. Their means are of those seeds.")
+    if any(model.seeds != analysis.seeds for model in analysis.models.values()):
+        seeds = [f"{model.name} ({', '.join(map(str, model.seeds))})" for model in analysis.models.values()]
+        said.append(
+            "Not every model has every seed, so means are not all of the same films; comparisons are of the seeds "
+            f"that both have. Seeds: {', '.join(seeds)}."
+        )
+    if analysis.left_out:
+        said.append(f"Left out: {'; '.join(analysis.left_out)}.")
+    if len(analysis.genres) * LEAST_P >= 0.05:
+        said.append(
+            f"With {len(analysis.genres)} genres, {PERMUTATIONS:,} permutations are too few for Holm's method to "
+            "show anything genre by genre."
+        )
+    return said
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """What follows, in plain words."""
+    said = []
+    for comparison in analysis.fusion:
+        said.append(_sentence(comparison) + _genre_sentence(comparison))
+    said += [_sentence(comparison) + "." for comparison in analysis.baseline]
+    return said
+
+
+def _sentence(comparison: Comparison) -> str:
+    gain = comparison.micro
+    numbers = f"{_signed(gain)}, p {'' if gain.p <= LEAST_P else '= '}{_p(gain.p)}"
+    if gain.verdict:
+        return f"**{comparison.name}** is {gain.verdict} than {comparison.over}: micro-AP {numbers}"
+    return (
+        f"**{comparison.name}** has no gain over {comparison.over} that these films can show, nor a loss: "
+        f"micro-AP {numbers}"
+    )
+
+
+def _genre_sentence(comparison: Comparison) -> str:
+    if not comparison.genres:
+        return "."
+    found = {
+        word: [g for g, one in comparison.genres.items() if one.verdict == word] for word in ("better", "worse")
+    }
+    parts = [f"{verdict} in {', '.join(genres)}" for verdict, genres in found.items() if genres]
+    return f". By genre: {'; '.join(parts) or 'no gain or loss that these films can show'}."
+
+
+def _signed(gain: Gain) -> str:
+    return f"{gain.gain:+.3f}" + ("" if is_undefined(gain.low) else f" [{gain.low:+.3f}, {gain.high:+.3f}]")
+
+
+def _p(p: float) -> str:
+    return f"≤ {LEAST_P}" if p <= LEAST_P else f"{p:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return UNDEFINED if is_undefined(value) else f"{value:.3f}"
+
+
+def _score_table(models: Sequence[Model], columns: dict[str, str]) -> str:
+    rows = [[model.name, *(_spread(model, name) for name in columns.values())] for model in models]
+    return markdown(["model", *columns], rows)
+
+
+def _spread(model: Model, name: str) -> str:
+    score = model.scores[name]
+    if score.deviation is None:
+        return _number(score.mean)
+    return f"{_number(score.mean)} ± {score.deviation:.3f}"
+
+
+def _interval_table(models: Sequence[Model], columns: dict[str, str]) -> str:
+    def cell(score):
+        return UNDEFINED if score.low is None else f"[{score.low:.3f}, {score.high:.3f}]"
+
+    return markdown(
+        ["model", *columns], [[m.name, *(cell(m.scores[name]) for name in columns.values())] for m in models]
+    )
+
+
+def _cost_table(models: Sequence[Model]) -> str:
+    rows = []
+    for model in models:
+        parameters, seconds, milliseconds = (model.scores[name].mean for name in COST.values())
+        shown = UNDEFINED if milliseconds is None else f"{milliseconds:.2f}"
+        rows.append([model.name, f"{parameters:,.0f}", f"{seconds:,.0f}", shown])
+    return markdown(["model", *COST], rows)
+
+
+def _gain_table(analysis: Analysis) -> str:
+    rows = []
+    for one in (*analysis.fusion, *analysis.baseline):
+        gain = one.micro
+        interval = UNDEFINED if is_undefined(gain.low) else f"[{gain.low:+.3f}, {gain.high:+.3f}]"
+        rows.append([one.name, one.over, f"{gain.gain:+.3f}", interval, _p(gain.p)])
+    return markdown(["model", "over", "gain", "95% interval", "p"], rows)
+
+
+def _genre_section(analysis: Analysis) -> list[str]:
+    networks = sorted((m for m in analysis.models.values() if not m.is_baseline), key=lambda m: m.modalities)
+    fusion = [one for one in analysis.fusion if not analysis.models[one.name].is_baseline]
+    precision, f1 = [], []
+    for genre in analysis.genres:
+        head = [genre, f"{analysis.support[genre]:.0f}"]
+        gains = [one.genres.get(genre) for one in fusion]
+        shown = [UNDEFINED if gain is None else _signed(gain) + " *" * bool(gain.verdict) for gain in gains]
+        precision.append([*head, *(_number(m.genres[genre].mean) for m in networks), *shown])
+        f1.append([*head, *(_number(m.f1[genre].mean) for m in analysis.models.values())])
+    heads = [*(m.name for m in networks), *(f"{one.name} over {one.over}" for one in fusion)]
+    return [
+        "Average precision. *: shown by these films (see above).",
+        markdown(["genre", "films", *heads], precision),
+        "F1 at the genre's tuned threshold:",
+        markdown(["genre", "films", *analysis.models], f1),
+    ]
+
+
+def _modality_section(analysis: Analysis) -> list[str]:
+    if not analysis.brought:
+        return ["No model here reads both modalities."]
+    rows = []
+    for one in analysis.brought:
+        c, (low, high) = one.micro, one.interaction
+        lost = [f"{c.poster_perceptual:.0%}", f"{c.overview_perceptual:.0%}"]
+        shares = [f"{c.poster_shapley:.3f}", f"{c.overview_shapley:.3f}"]
+        interaction = f"{c.whole - c.additive:+.3f} [{low:+.3f}, {high:+.3f}]"
+        rows.append([one.name, *lost, *shares, _number(c.whole), _number(c.additive), interaction])
+    heads = ["model", "posters exchanged", "overviews exchanged", "Shapley poster", "Shapley overview"]
+    heads += [f"micro-AP, {analysis.brought[0].paired} films", "additive", "interaction"]
+    by_genre = [
+        [genre, f"{analysis.support[genre]:.0f}", *(_shapley(one.genres.get(genre)) for one in analysis.brought)]
+        for genre in analysis.genres
+    ]
+    return [
+        MODALITY_NOTE,
+        markdown(heads, rows),
+        "Shapley values by genre, in average precision:",
+        markdown(["poster : overview", "films", *(one.name for one in analysis.brought)], by_genre),
+    ]
+
+
+MODALITY_NOTE = (
+    "*Exchanged*: how much of the micro-AP is lost when one modality is exchanged among the test films "
+    "(perceptual score, Gat et al. 2021). *Shapley*: each modality's exact share, in micro-AP, of what the model"
+    " gains over itself with both exchanged. *Additive*: the model's best approximation by a function of the "
+    "poster plus one of the overview (EMAP, Hessel and Lee 2020), computed for some films of each seed; the "
+    "difference to the model is what interactions of the two bring."
+)
+
+
+def _shapley(one: Contribution | None) -> str:
+    return UNDEFINED if one is None else f"{one.poster_shapley:.2f} : {one.overview_shapley:.2f}"
