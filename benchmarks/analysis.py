@@ -13,8 +13,7 @@ from joblib import Parallel, delayed
 from benchmarks.collect import Result, Results
 from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
 from mmfusion.reports import calibration, metrics, resampling
-from mmfusion.reports.contributions import Contribution, Exchanged, contribution
-from mmfusion.runs import Predictions
+from mmfusion.reports.contributions import Contribution, contribution
 from mmfusion.schema import SPLITS
 
 SEED = 0  # of draws and permutations
@@ -40,14 +39,15 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         both = [(results[name], predicted[name], draws[name]) for name in pair]
         tasks.append(delayed(_compare)(pair, *both, by_genre=pair in fusions))
     tasks += [delayed(_model)(name, of_seed, draws[name]) for name, of_seed in results.items()]
-    tasks += [delayed(_brought)(name, of_seed) for name, of_seed in results.items()]
+    tasks += [delayed(_brought)(of_seed, predicted[name]) for name, of_seed in results.items()]
     found = Parallel(n_jobs=os.cpu_count())(tasks)
     count = len(fusions) + len(networks)
     compared, models, brought = found[:count], found[count : -len(results)], found[-len(results) :]
     sizes = {split: [r.facts["films"][split] for r in by_seed.values()] for split in SPLITS}
     return Analysis(
         dataset=first.run.config.data.dataset,
-        films={split: (min(counts), max(counts)) for split, counts in sizes.items()},
+        films=sizes,
+        splits=len({result.facts["split"] for result in by_seed.values()}),
         genres=tuple(first.genres[g] for g in order),
         support={first.genres[g]: float(support[:, g].mean()) for g in order},
         sometimes=[first.genres[g] for g in order if support[:, g].any() and not support[:, g].all()],
@@ -214,8 +214,8 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
     )
     corrected = resampling.holm(p_genres)
 
-    def gain(columns: slice, drawn: np.ndarray, p: float, p_holm: float | None = None) -> Gain | None:
-        """In these genres; None where they have no positive film."""
+    def gain(columns: slice, drawn: np.ndarray, p: float, p_holm: float | None = None) -> Gain:
+        """In these genres; NaN where they have no positive film."""
         truths = [first.y_true[:, columns] for first, _ in pairs]
         found = [
             metrics.average_precision(truth, first.y_prob[:, columns])
@@ -223,9 +223,7 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
             for truth, (first, second) in zip(truths, pairs, strict=True)
             if truth.any()
         ]
-        if not found:
-            return None
-        mean, films = statistics.fmean(found), np.mean([truth.sum() for truth in truths])
+        mean, films = statistics.fmean(found or [math.nan]), np.mean([truth.sum() for truth in truths])
         enough = films >= resampling.FEWEST
         low, high = resampling.interval(drawn, mean) if enough else (math.nan, math.nan)
         return Gain(mean, low, high, float(p), None if p_holm is None else float(p_holm))
@@ -236,42 +234,41 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
     if by_genre:
         drawn = our_draws.genres(seeds) - their_draws.genres(seeds)
         for g, genre in enumerate(_first(ours).genres):
-            if found := gain(slice(g, g + 1), drawn[:, g], p_genres[g], corrected[g]):
+            found = gain(slice(g, g + 1), drawn[:, g], p_genres[g], corrected[g])
+            if not math.isnan(found.gain):
                 genres[genre] = found
     return Comparison(*names, seeds, micro, genres)
 
 
-def _brought(name: str, of_seed: dict[int, Result]) -> Brought | None:
+def _brought(of_seed: dict[int, Result], predicted: dict[int, resampling.Predicted]) -> Brought | None:
     """None for a model of one modality."""
-    asked = [(r.test, r.exchanged) for r in of_seed.values() if r.exchanged]
+    asked = {seed: (r.test, r.exchanged) for seed, r in of_seed.items() if r.exchanged}
     if not asked:
         return None
 
     def mean(columns: slice) -> Contribution:
         found = [
             contribution(test.y_true[:, columns], test.y_prob[:, columns], answers.of_genres(columns))
-            for test, answers in asked
+            for test, answers in asked.values()
         ]
         values = np.array([list(vars(one).values()) for one in found])
         return Contribution(*resampling.mean_over_seeds(list(values)).tolist())
 
+    films = np.mean([test.y_true.sum(axis=0) for test, _ in asked.values()], axis=0)  # (G,)
     genres = {
         genre: mean(slice(g, g + 1))
         for g, genre in enumerate(_first(of_seed).genres)
-        if any(test.y_true[:, g].any() for test, _ in asked)
+        if films[g] >= resampling.FEWEST
     }
-    micro, paired = mean(slice(None)), len(asked[0][1].paired)
-    drawn = [_interaction_draws(test, answers) for test, answers in asked]
+    micro = mean(slice(None))
+    weights = resampling.draw_films(1 + max(int(one.films.max()) for one in predicted.values()), DRAWS, SEED)
+    drawn = []
+    for seed, (test, answers) in asked.items():
+        of_films = weights[:, predicted[seed].films[answers.paired]]
+        whole, additive = (
+            resampling.weighted_average_precision(test.y_true[answers.paired], said, of_films)
+            for said in (answers.whole, answers.additive)
+        )
+        drawn.append(whole - additive)
     interval = resampling.interval(resampling.mean_over_seeds(drawn), micro.whole - micro.additive)
-    return Brought(name, micro, genres, paired, interval)
-
-
-def _interaction_draws(test: Predictions, answers: Exchanged) -> np.ndarray:
-    """(D,) micro-AP of a model less that of its additive approximation, on draws of the films of EMAP."""
-    films = np.arange(len(answers.paired))
-    weights = resampling.draw_films(len(films), DRAWS, SEED)
-    truth = test.y_true[answers.paired]
-    whole, additive = (
-        resampling.weighted_average_precision(truth, said, weights) for said in (answers.whole, answers.additive)
-    )
-    return whole - additive
+    return Brought(_first(of_seed).name, micro, genres, len(next(iter(asked.values()))[1].paired), interval)

@@ -80,13 +80,14 @@ def collect(folder: Path, *, keep_going: bool = False) -> tuple[Results, list[st
         )
     good = [result for result in found if result.run.folder not in problems]
     if not good:
-        raise UserError(f"{folder} holds no finished run in seed-*/; python -m benchmarks.run makes some")
+        why = f"; of {len(problems)} runs the first: {next(iter(problems.values()))}" if problems else ""
+        raise UserError(f"{folder} holds no run in seed-*/ to report on; benchmarks.run makes some{why}")
     order = [*BASELINES, *VARIANTS]
     names = sorted(
         {result.name for result in good}, key=lambda n: (order.index(n) if n in order else len(order), n)
     )
     results = {name: {r.seed: r for r in sorted(good, key=lambda r: r.seed) if r.name == name} for name in names}
-    return results, list(problems.values())
+    return results, [problem.replace(f"{folder}/", "") for problem in problems.values()]
 
 
 def _read(path: Path) -> Result:

@@ -64,9 +64,9 @@ class Gain:
     def verdict(self) -> str:
         """What these films can show: "better", "worse" or "" (nothing)."""
         p = self.p if self.p_holm is None else self.p_holm
-        if p < 0.05 and min(self.gain, self.low) > 0:
+        if p < 0.05 and self.gain > 0 and self.low > 0:  # an undefined interval is never beyond 0
             return "better"
-        return "worse" if p < 0.05 and max(self.gain, self.high) < 0 else ""
+        return "worse" if p < 0.05 and self.gain < 0 and self.high < 0 else ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Analysis:
     """All numbers of one benchmark."""
 
     dataset: str
-    films: dict[str, tuple[int, int]]  # by split, the fewest and the most of a seed
+    films: dict[str, list[int]]  # by split, of each seed
+    splits: int  # how many different ones the seeds have
     genres: tuple[str, ...]  # most frequent first
     support: dict[str, float]  # test films of each genre, the mean over seeds
     sometimes: list[str]  # genres that some seeds have test films of, and others have not

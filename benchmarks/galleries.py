@@ -1,4 +1,4 @@
-"""Films that fusion repaired and films that it broke, of the benchmark's first seed."""
+"""Films that fusion repaired and films that it broke, of the first seed that both models have."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,10 +30,11 @@ class Gallery:
 def galleries(results: Results) -> Iterator[Gallery]:
     """For each fusion of networks the films whose cross-entropy it lowers most, and those it raises most."""
     for name, of_seed in results.items():
-        fusion = of_seed[min(of_seed)]
-        over = better_unimodal(results, name)
-        if fusion.modalities < 2 or fusion.is_baseline or over is None or fusion.seed not in results[over]:
+        first = of_seed[min(of_seed)]
+        over = better_unimodal(results, name) if first.modalities == 2 and not first.is_baseline else None
+        if over is None:
             continue
+        fusion = of_seed[min(set(of_seed) & set(results[over]))]
         before = results[over][fusion.seed].test
         change = film_losses(fusion.test.y_true, fusion.test.y_prob) - film_losses(before.y_true, before.y_prob)
         order = np.argsort(change, kind="stable")

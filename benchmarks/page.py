@@ -159,8 +159,9 @@ def _modalities(analysis: Analysis) -> str:
     rows = []
     for one in analysis.brought:
         for genre, c in {"all (micro)": one.micro, **one.genres}.items():
-            numbers = [_number(value) for value in (*vars(c).values(), c.whole - c.additive)]
-            rows.append([_name(one.name), _name(genre), *numbers])
+            lost = [_number(value, ".0%") for value in (c.poster_perceptual, c.overview_perceptual)]
+            rest = (c.poster_shapley, c.overview_shapley, c.whole, c.additive, c.whole - c.additive)
+            rows.append([_name(one.name), _name(genre), *lost, *(_number(value, "z.3f") for value in rest)])
     heads = ["posters exchanged", "overviews exchanged", "Shapley poster", "Shapley overview"]
     heads += [f"AP, {analysis.brought[0].paired} films a seed", "additive", "interaction"]
     return _table(["model", "genre", *heads], rows)

@@ -42,9 +42,8 @@ def main() -> None:
         raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
     names = [name for name in NAMES if name in args.variants]
-    _check_complete(names)
     sweep = {(seed, name): configure(args, name, seed) for seed in range(args.seeds) for name in names}
-    runs = {key: Run(args.out / f"seed-{key[0]}" / key[1]) for key in sweep}
+    runs = {(seed, name): _run(args, seed, name) for seed, name in sweep}
     for key, run in runs.items():
         if run.config_file.is_file():
             _check_same(run, sweep[key], args)
@@ -57,7 +56,7 @@ def main() -> None:
             # Late fusion's parts were counted as runs of their own.
             took.setdefault(name, []).append(0 if name in MADE_OF else run.report["train_seconds"])
     if todo:
-        _say_command(args, args.out)
+        _keep_command(args.out)
     done = len(runs) - len(todo)
     for number, (seed, name) in enumerate(todo):
         run = runs[seed, name]
@@ -65,8 +64,7 @@ def main() -> None:
         print(f"\nseed {seed}, {name}: run {done + number + 1} of {len(runs)}{left}, into {run.folder}", flush=True)
         start = time.perf_counter()
         if not run.finished:
-            parts = {part: runs[seed, part] for part in MADE_OF.get(name, ()) if part in names}
-            _train(run, sweep[seed, name], parts, args, cache)
+            _train(run, sweep[seed, name], _parts(args, name, seed), args, cache)
         if name not in BASELINES:
             _probe(run, cache)
         took.setdefault(name, []).append(time.perf_counter() - start)
@@ -80,11 +78,21 @@ def main() -> None:
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
-def _check_complete(names: list[str]) -> None:
-    """A baseline that averages others needs them; late fusion can train its own parts."""
-    for name, parts in AVERAGED.items():
-        if name in names and (missing := [part for part in parts if part not in names]):
-            raise UserError(f"--variants: {name} averages {' and '.join(parts)}; add {' and '.join(missing)}")
+def _run(args: argparse.Namespace, seed: int, name: str) -> Run:
+    return Run(args.out / f"seed-{seed}" / name)
+
+
+def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
+    """The finished runs that a model is made of, of this call or an earlier one; {}: it trains its own."""
+    parts = {part: _run(args, seed, part) for part in MADE_OF.get(name, ())}
+    missing = [part for part, run in parts.items() if not run.finished]
+    if missing and name in AVERAGED:
+        raise UserError(f"{name} averages {' and '.join(parts)}; add {' and '.join(missing)} to --variants")
+    if missing:
+        return {}
+    for part, run in parts.items():
+        _check_same(run, configure(args, part, seed), args)
+    return parts
 
 
 def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
@@ -111,15 +119,28 @@ def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
     return f", about {max(1, round(sum(left) / 60))} min left"
 
 
-def _say_command(args: argparse.Namespace, out: Path) -> None:
-    """Keeps this command, without the names of this machine's folders, for the report of what it gave."""
-    given = shlex.join(sys.argv[1:])
-    names = {args.data_dir: "DIR", args.out: "RESULTS_DIR", args.cache_dir: "CACHE_DIR"}
-    names[args.config] = args.config and args.config.name
-    for path, word in names.items():
-        if path is not None:
-            given = given.replace(shlex.quote(str(path)), word)
-    command = f"python -m benchmarks.run {given}"
+_PLACES = {"--data-dir": "DIR", "--out": "RESULTS_DIR", "--cache-dir": "CACHE_DIR", "--config": "FILE"}
+
+
+def anonymous(words: list[str]) -> str:
+    """A command's flags without the names of this machine's folders and files."""
+    said = []
+    for before, word in zip(["", *words], words):
+        flag, equals, _ = word.partition("=")
+        if before in _PLACES:
+            said.append(_PLACES[before])
+        elif equals and (flag in _PLACES or (before == "--set" and flag == "data.data_dir")):
+            said.append(f"{flag}={_PLACES.get(flag, 'DIR')}")
+        elif word.startswith("--set=data.data_dir="):
+            said.append("--set=data.data_dir=DIR")
+        else:
+            said.append(word)
+    return shlex.join(said)
+
+
+def _keep_command(out: Path) -> None:
+    """Keeps this command for the report of what it gave."""
+    command = f"python -m benchmarks.run {anonymous(sys.argv[1:])}"
     file = out / COMMANDS
     before = file.read_text("utf-8").splitlines() if file.is_file() else []
     if command not in before:
@@ -136,7 +157,7 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
         experiment.resume(run, cache)
     elif config.variant in BASELINES:
         train_baseline(config, run.folder, cache, parts)
-    elif config.variant == "late" and len(parts) == len(PARTS):
+    elif config.variant == "late" and parts:
         experiment.train(config, run.folder, cache, part_runs=list(parts.values()))
     elif config.variant == "late":
         part_configs = {part: configure(args, part, config.seed) for part in PARTS}

@@ -56,19 +56,25 @@ def results_markdown(analysis: Analysis, pictures: dict[str, str], *, commands: 
 COST_NOTE = (
     "Training seconds of late fusion and of `tfidf_colours` include those of their parts, and of the other "
     "baselines the choice of their penalty. Milliseconds of networks are of prepared films, without reading "
-    "posters and words; of baselines, with their features. One repetition each."
+    "posters and words; of baselines, with their features. One repetition each, by the clock, on a machine that "
+    "may have had other work: where seeds differ much, it had."
 )
 
 
 def notes(analysis: Analysis) -> list[str]:
     """What one must know to read the numbers, a paragraph each."""
     films = ", ".join(
-        f"{fewest:,}{f' to {most:,}' * (most > fewest)} {split}" for split, (fewest, most) in analysis.films.items()
+        f"{min(counts):,}{f' to {max(counts):,}' * (max(counts) > min(counts))} {split}"
+        for split, counts in analysis.films.items()
     )
-    said = [
-        f"Seeds {', '.join(map(str, analysis.seeds))}, each with a split of its own of the same films: {films}. "
-        "Scores are of the test films. A film that tests in one seed may train in another, and may have been among "
-        "the validation films that a recipe was once chosen on.",
+    seeds = ", ".join(map(str, analysis.seeds))
+    said = [f"Seed{'s' * (len(analysis.seeds) > 1)} {seeds}: {films} films. Scores are of the test films."]
+    if analysis.splits > 1:
+        said.append(
+            "Each seed has a split of its own of the same films. A film that tests in one seed may train in "
+            "another, or be one of the validation films that a recipe was chosen on."
+        )
+    said += [
         f"*a ± b*: mean and standard deviation over seeds. *[a, b]*: 95% interval of {DRAWS:,} bootstrap draws of"
         " the films (Efron 1979), without the draws' own bias; it tells what other films, as many as these, "
         "could have given, not what another training could have. There is none for genres with fewer than "
@@ -91,9 +97,10 @@ def notes(analysis: Analysis) -> list[str]:
         )
     if analysis.left_out:
         said.append(f"Left out: {'; '.join(analysis.left_out)}.")
-    if len(analysis.genres) * LEAST_P >= 0.05:
+    tested = max((sum(g.p_holm == g.p_holm for g in one.genres.values()) for one in analysis.fusion), default=0)
+    if tested * LEAST_P >= 0.05:
         said.append(
-            f"With {len(analysis.genres)} genres, {PERMUTATIONS:,} permutations are too few for Holm's method to "
+            f"With {tested} genres, {PERMUTATIONS:,} permutations are too few for Holm's method to "
             "show anything genre by genre."
         )
     return said
@@ -130,15 +137,15 @@ def _genre_sentence(comparison: Comparison) -> str:
 
 
 def _signed(gain: Gain) -> str:
-    return f"{gain.gain:+.3f}" + ("" if is_undefined(gain.low) else f" [{gain.low:+.3f}, {gain.high:+.3f}]")
+    return _number(gain.gain, "+.3f") + ("" if is_undefined(gain.low) else f" [{gain.low:+.3f}, {gain.high:+.3f}]")
 
 
 def _p(p: float) -> str:
-    return f"≤ {LEAST_P}" if p <= LEAST_P else f"{p:.3f}"
+    return f"≤ {LEAST_P}" if p <= LEAST_P else _number(p)
 
 
-def _number(value: float | None) -> str:
-    return UNDEFINED if is_undefined(value) else f"{value:.3f}"
+def _number(value: float | None, form: str = ".3f") -> str:
+    return UNDEFINED if is_undefined(value) else format(value, form)
 
 
 def _score_table(models: Sequence[Model], columns: dict[str, str]) -> str:
@@ -146,11 +153,10 @@ def _score_table(models: Sequence[Model], columns: dict[str, str]) -> str:
     return markdown(["model", *columns], rows)
 
 
-def _spread(model: Model, name: str) -> str:
+def _spread(model: Model, name: str, form: str = ".3f") -> str:
     score = model.scores[name]
-    if score.deviation is None:
-        return _number(score.mean)
-    return f"{_number(score.mean)} ± {score.deviation:.3f}"
+    spread = f" ± {score.deviation:{form}}" if score.deviation is not None else ""
+    return _number(score.mean, form) + spread
 
 
 def _interval_table(models: Sequence[Model], columns: dict[str, str]) -> str:
@@ -165,9 +171,8 @@ def _interval_table(models: Sequence[Model], columns: dict[str, str]) -> str:
 def _cost_table(models: Sequence[Model]) -> str:
     rows = []
     for model in models:
-        parameters, seconds, milliseconds = (model.scores[name].mean for name in COST.values())
-        shown = UNDEFINED if milliseconds is None else f"{milliseconds:.2f}"
-        rows.append([model.name, f"{parameters:,.0f}", f"{seconds:,.0f}", shown])
+        cells = [_spread(model, name, form) for name, form in zip(COST.values(), (",.0f", ",.0f", ".2f"))]
+        rows.append([model.name, *cells])
     return markdown(["model", *COST], rows)
 
 
@@ -176,7 +181,7 @@ def _gain_table(analysis: Analysis) -> str:
     for one in (*analysis.fusion, *analysis.baseline):
         gain = one.micro
         interval = UNDEFINED if is_undefined(gain.low) else f"[{gain.low:+.3f}, {gain.high:+.3f}]"
-        rows.append([one.name, one.over, f"{gain.gain:+.3f}", interval, _p(gain.p)])
+        rows.append([one.name, one.over, _number(gain.gain, "+.3f"), interval, _p(gain.p)])
     return markdown(["model", "over", "gain", "95% interval", "p"], rows)
 
 
@@ -205,9 +210,9 @@ def _modality_section(analysis: Analysis) -> list[str]:
     rows = []
     for one in analysis.brought:
         c, (low, high) = one.micro, one.interaction
-        lost = [f"{c.poster_perceptual:.0%}", f"{c.overview_perceptual:.0%}"]
-        shares = [f"{c.poster_shapley:.3f}", f"{c.overview_shapley:.3f}"]
-        interaction = f"{c.whole - c.additive:+.3f} [{low:+.3f}, {high:+.3f}]"
+        lost = [_number(c.poster_perceptual, ".0%"), _number(c.overview_perceptual, ".0%")]
+        shares = [_number(c.poster_shapley), _number(c.overview_shapley)]
+        interaction = f"{_number(c.whole - c.additive, '+.3f')} [{_number(low, '+.3f')}, {_number(high, '+.3f')}]"
         rows.append([one.name, *lost, *shares, _number(c.whole), _number(c.additive), interaction])
     heads = ["model", "posters exchanged", "overviews exchanged", "Shapley poster", "Shapley overview"]
     heads += [f"micro-AP, {analysis.brought[0].paired} films", "additive", "interaction"]
@@ -233,4 +238,8 @@ MODALITY_NOTE = (
 
 
 def _shapley(one: Contribution | None) -> str:
-    return UNDEFINED if one is None else f"{one.poster_shapley:.2f} : {one.overview_shapley:.2f}"
+    return (
+        UNDEFINED
+        if one is None
+        else f"{_number(one.poster_shapley, 'z.2f')} : {_number(one.overview_shapley, 'z.2f')}"
+    )

@@ -114,7 +114,6 @@ class TestSweep:
         [
             (["--epochs", "2"], "was trained with other settings"),
             (["--seeds", "0"], "--seeds must be at least 1"),
-            (["--variants", "tfidf_colours", "tfidf"], "tfidf_colours averages tfidf and colours; add colours"),
         ],
     )
     def test_a_wrong_call_gets_one_line(self, sweep, films, monkeypatch, capsys, args, said):
@@ -123,6 +122,29 @@ class TestSweep:
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+    def test_takes_what_it_is_made_of_from_an_earlier_call(self, copy, films, monkeypatch, capsys):
+        args = ["--data-dir", films, "--out", copy, *settings()]
+        for name in ("late", "tfidf_colours"):
+            shutil.rmtree(copy / "seed-0" / name)
+            assert command(benchmark.main, monkeypatch, *args, "--variants", name) == 0
+        assert "Part of late fusion" not in capsys.readouterr().out
+        shutil.rmtree(copy / "seed-0" / "tfidf_colours")
+        shutil.rmtree(copy / "seed-0" / "tfidf")
+        assert command(benchmark.main, monkeypatch, *args, "--variants", "tfidf_colours") == 2
+        assert "averages tfidf and colours; add tfidf to --variants" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("--data-dir data --seeds 3 --out out", "--data-dir DIR --seeds 3 --out RESULTS_DIR"),
+            ("--data-dir=/a/films --out r", "--data-dir=DIR --out RESULTS_DIR"),
+            ("--set data.data_dir=/a --set early.width=8", "--set data.data_dir=DIR --set early.width=8"),
+            ("--config /a/b.toml --cache-dir /c", "--config FILE --cache-dir CACHE_DIR"),
+        ],
+    )
+    def test_keeps_its_command_without_this_machines_folders(self, words, said):
+        assert benchmark.anonymous(words.split()) == said
 
     def test_a_baseline_cannot_predict_other_films(self, sweep, monkeypatch, capsys):
         call = [sweep / "seed-0" / "tfidf", "--overview", "x"]
@@ -269,7 +291,9 @@ def test_the_rest_is_reported_when_runs_are_left_out(copy, monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     assert command(table.main, monkeypatch, copy, "--keep-going") == 0
     text = (copy / "RESULTS.md").read_text()
-    assert f"Left out: the run {copy / 'seed-0' / 'bilstm'} is not finished." in text
+    assert "Left out: the run seed-0/bilstm is not finished." in text
+    assert str(copy) not in text + (copy / "report.html").read_text()
+    assert list((copy / "figures").glob("early-*.png"))  # of the first seed that both models have
     assert "Not every model has every seed" in text
     seeds = {(row["variant"], row["seed"]) for row in rows(copy / "results.csv")}
     assert ("joint", "0") in seeds
@@ -277,9 +301,7 @@ def test_the_rest_is_reported_when_runs_are_left_out(copy, monkeypatch, capsys):
     assert ("bilstm", "0") not in seeds
 
 
-@pytest.mark.parametrize(
-    ("folder", "said"), [("nowhere", "there is no such folder"), (".", "holds no finished run")]
-)
+@pytest.mark.parametrize(("folder", "said"), [("nowhere", "there is no such folder"), (".", "holds no run")])
 def test_a_folder_without_runs_is_refused(tmp_path, monkeypatch, capsys, folder, said):
     assert command(table.main, monkeypatch, tmp_path / folder) == 2
     assert said in capsys.readouterr().err

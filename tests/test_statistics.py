@@ -256,9 +256,12 @@ class TestCalibration:
     def test_bins_are_those_of_scikit_learn(self):
         rng = np.random.default_rng(0)
         y_prob = np.append(rng.random((500, 3)), np.array([[0, 1, 1 / 15]]), axis=0)
-        found = calibration.reliability(rng.random(y_prob.shape) < y_prob, y_prob)
-        assert found.count.sum() == y_prob.size
-        assert len(found.count) == len(found.predicted) == len(found.observed)
+        y_true = rng.random(y_prob.shape) < y_prob
+        found = calibration.reliability(y_true, y_prob)
+        right = found.observed * found.count
+        np.testing.assert_allclose(right, right.round(), atol=1e-9)  # whole films, so the counts are of these bins
+        assert right.sum() == pytest.approx(y_true.sum())
+        assert (found.predicted * found.count).sum() == pytest.approx(y_prob.sum())
 
 
 class TestContributions:
