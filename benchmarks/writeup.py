@@ -78,7 +78,7 @@ def notes(analysis: Analysis) -> list[str]:
         f"*a ± b*: mean and standard deviation over seeds. *[a, b]*: 95% interval of {DRAWS:,} bootstrap draws of"
         " the films (Efron 1979), without the draws' own bias; it tells what other films, as many as these, "
         "could have given, not what another training could have. There is none for genres with fewer than "
-        f"{FEWEST} positive test films a seed, where it would not hold what it promises.",
+        f"{FEWEST} positive test films a seed, nor for F1 macro, where it would not hold what it promises.",
         "Differences are paired: the same films, and the same draws of them, for both models. p: two-sided "
         f"permutation test, {PERMUTATIONS:,} times with the two models' rankings swapped film by film; among "
         "genres corrected by Holm's method, but not for the number of models. A gain or loss counts as shown "

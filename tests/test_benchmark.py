@@ -42,7 +42,7 @@ def settings() -> list[str]:
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
     """A data folder in which nobody has the genre "N/A"."""
-    return write_folder(tmp_path_factory.mktemp("data") / "films", films=90)
+    return write_folder(tmp_path_factory.mktemp("data") / "films", films=130)
 
 
 @pytest.fixture(scope="module")
