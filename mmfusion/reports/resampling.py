@@ -144,9 +144,9 @@ def paired_p_values(
             rng=np.random.default_rng(seed),
         ).pvalue
 
-    films_of = np.mean([np.sum(one.y_true, axis=0) for one in first], axis=0)  # (G,)
-    genres = enumerate(films_of if by_genre else ())
-    return p_value(None), np.array([p_value(g) if count >= FEWEST else np.nan for g, count in genres])
+    positives = np.mean([np.sum(one.y_true, axis=0) for one in first], axis=0)  # (G,)
+    genres = enumerate(positives if by_genre else ())
+    return p_value(None), np.array([p_value(g) if found >= FEWEST else np.nan for g, found in genres])
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
