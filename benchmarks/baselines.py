@@ -28,7 +28,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
     """
     from mmfusion import experiment
 
-    prepared = experiment.prepare(config, cache)
+    prepared = experiment.prepare(config.data, config.seed, cache)
     start = time.perf_counter()
     predict, parameters = BASELINES[config.variant](prepared, parts)
     fitted = time.perf_counter()

@@ -66,7 +66,8 @@ def probe(run: Run, cache: Path) -> None:
     from mmfusion.reports.contributions import Exchanged, additive_approximation
     from mmfusion.schema import MODALITIES
 
-    config, prepared = run.config, experiment.prepare(run.config, cache)
+    config = run.config
+    prepared = experiment.prepare(config.data, config.seed, cache)
     films, test = prepared.films, prepared.rows["test"]
     posters, labels = films.posters[test], films.labels[test]
     tokens = encode_overviews([films.overviews[row] for row in test], prepared.vocabulary, config.data.max_tokens)

@@ -28,7 +28,7 @@ class Product:
         self._experiment, self._fitting = experiment, fitting
         self._recipe, self._data = recipe, data
         self._config = self._configured("joint")
-        self._prepared = experiment.prepare(self._config, cache)
+        self._prepared = experiment.prepare(self._config.data, self._config.seed, cache)
         self._settle()
         self._source = experiment.source_of(self._config, self._prepared)
         self._models = {}

@@ -100,6 +100,8 @@ class TrainingConfig:
     learning_rate: float
     hold_epochs: int  # epochs at the first learning rate
     decay: float  # after them, the rate is multiplied by exp(-decay) every epoch
+    weight_decay: float  # decoupled from the gradients (Loshchilov & Hutter 2019), of kernels and embeddings
+    label_smoothing: float  # training labels are moved by this share towards one half (Szegedy et al. 2016)
     patience: int  # stop after so many epochs without a better validation loss; 0: never
 
 
@@ -141,6 +143,8 @@ _RANGES = {
     "training.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
     "training.hold_epochs": (lambda v: v >= 0, "0 or more"),
     "training.decay": (lambda v: 0 <= v < math.inf, "0 or more"),
+    "training.weight_decay": (lambda v: 0 <= v < math.inf, "0 or more"),
+    "training.label_smoothing": (lambda v: 0 <= v < 1, "from 0 to below 1"),
     "training.patience": (lambda v: v >= 0, "0 (never stop early) or more"),
 }
 
@@ -178,13 +182,21 @@ def resolve(
         values = _merge(values, _for_variant(_read_toml(file), variant, where=str(file)))
     # Checked before the overrides too, so that a fault is laid to the file or to the command line.
     config = from_dict({**values, **names}, where=str(file) if file else f"recipe {recipe}")
-    if not overrides:
-        return config
-    for key, value in overrides.items():
+    return override(config, overrides or {}, where="the command line")
+
+
+def override(config: Config, values: dict, *, where: str) -> Config:
+    """The same configuration with other values by dotted key, such as `{"training.epochs": 3}`.
+
+    Raises:
+        UserError: see `resolve`; `where` names the values' origin.
+    """
+    changed = config.to_dict()
+    for key, value in values.items():
         for part in reversed(key.split(".")):
             value = {part: value}
-        values = _merge(values, value)
-    return from_dict({**values, **names}, where="the command line")
+        changed = _merge(changed, value)
+    return from_dict({**changed, "variant": config.variant, "recipe": config.recipe}, where=where)
 
 
 def from_dict(values: dict, *, where: str) -> Config:

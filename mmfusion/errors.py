@@ -28,7 +28,8 @@ def run_command(main: Callable[[], None]) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "\nmmfusion: interrupted; train goes on with --resume, benchmarks.run with the same command",
+            "\nmmfusion: interrupted; train goes on with --resume, benchmarks.run and tuning.search with the "
+            "same command",
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -17,7 +17,7 @@ import tensorflow as tf
 import mmfusion
 from mmfusion import fitting
 from mmfusion.checkpoint import save_model
-from mmfusion.config import Config
+from mmfusion.config import Config, DataConfig
 from mmfusion.data.films import Films, load_films
 from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
@@ -65,7 +65,7 @@ def train(
         UserError: the folder exists, the films cannot be read, or the parts do not fit.
     """
     check_free(folder)
-    prepared = prepare(config, cache)
+    prepared = prepare(config.data, config.seed, cache)
     if config.variant == "late":
         _check_parts(part_runs, prepared, config)
         encoders = part_configs or {run.config.variant: run.config for run in part_runs}
@@ -92,11 +92,45 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
         UserError: the films are no longer those of the run's start.
     """
     config, facts = run.config, run.facts
-    prepared = prepare(config, cache)
+    prepared = prepare(config.data, config.seed, cache)
     if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
         raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
     if not run.trained:  # else nothing but the report is missing
         _fit_and_predict(run, config, prepared, tensorboard)
+    return run
+
+
+def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | None = None) -> Run:
+    """Trains one of the models that gradients train, as a search does: the test films are not read.
+
+    Called again on a folder in which it was interrupted, it goes on there, to the same result.
+
+    Args:
+        config: what to train.
+        folder: the run folder. It has no report, and predictions of the validation films only.
+        prepared: the films of this configuration.
+        earlier: a run of this function with the same configuration but fewer epochs, to go on from.
+    """
+    split = {name: prepared.split[name] for name in ("train", "validation")}
+    prepared = dataclasses.replace(prepared, split=split)
+    run = Run(folder)
+    if run.predictions_file.is_file():
+        return run
+    fitting.make_deterministic(config.seed)
+    model = build(config, prepared)
+    if not run.config_file.is_file():
+        with Run.create(folder) as new:
+            write_decisions(new, config, prepared, {"parameters": model.count_params()})
+            if earlier:
+                new.copy_training(earlier)
+    source = source_of(config, prepared)
+    fitting.fit(model, run, config, source, prepared.rows, quiet=True)
+    _load_weights(model, run)
+    rows = prepared.rows["validation"]
+    probabilities = _sigmoid(fitting.logits_of(model, source, rows))
+    run.write_predictions(
+        {"validation": Predictions(tuple(split["validation"]), prepared.films.labels[rows], probabilities)}
+    )
     return run
 
 
@@ -158,21 +192,19 @@ def _load_weights(model: keras.Model, run: Run) -> None:
         raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
 
 
-def prepare(config: Config, cache: Path) -> Prepared:
-    """The films of this configuration, their split, and the vocabulary of the training films.
+def prepare(data: DataConfig, seed: int, cache: Path) -> Prepared:
+    """The films of a configuration, their split by its seed, and the vocabulary of the training films.
 
     Raises:
         UserError: the films cannot be read, or are too few.
     """
-    films = load_films(config.data, cache)
-    split = films.official_split or split_films(
-        films.ids, films.labels, films.groups, config.data.split, config.seed
-    )
+    films = load_films(data, cache)
+    split = films.official_split or split_films(films.ids, films.labels, films.groups, data.split, seed)
     empty = [name for name, ids in split.items() if not ids]
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
     training = [films.overviews[row] for row in films.rows(split["train"])]
-    return Prepared(films, split, fit_vocabulary(training, config.data.vocabulary_size))
+    return Prepared(films, split, fit_vocabulary(training, data.vocabulary_size))
 
 
 def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
@@ -274,7 +306,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
         fitting.fit_combiner(model, source, prepared.rows, films.labels)
         save_model(model, run.model_file)
     else:
-        fitting.fit(model, run, config, source, prepared.rows, tensorboard)
+        fitting.fit(model, run, config, source, prepared.rows, tensorboard=tensorboard)
         _load_weights(model, run)  # those of the best epoch
     probabilities = {}
     for split in ("validation", "test"):

@@ -26,8 +26,13 @@ def make_deterministic(seed: int) -> None:
 
 def compile_model(model: keras.Model, config: Config) -> None:
     """Gives a model its optimizer, loss and metrics."""
+    training = config.training
+    optimizer = keras.optimizers.Adam(training.learning_rate, weight_decay=training.weight_decay or None)
+    if training.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.label_smoothing = training.label_smoothing
     model.compile(
-        optimizer=keras.optimizers.Adam(config.training.learning_rate),
+        optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[
             Precision(name="precision"),
@@ -39,7 +44,16 @@ def compile_model(model: keras.Model, config: Config) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def fit(model: keras.Model, run: Run, config: Config, source: Source, split: Split, tensorboard: bool) -> None:
+def fit(
+    model: keras.Model,
+    run: Run,
+    config: Config,
+    source: Source,
+    split: Split,
+    *,
+    tensorboard: bool = False,
+    quiet: bool = False,
+) -> None:
     """Trains by gradients; the best epoch is in the run folder afterwards.
 
     Args:
@@ -49,6 +63,7 @@ def fit(model: keras.Model, run: Run, config: Config, source: Source, split: Spl
         source: of all films.
         split: row numbers of each split's films; those of the test films are not read.
         tensorboard: also write TensorBoard logs, into the run folder.
+        quiet: say nothing of the epochs.
     """
     training = config.training
     compile_model(model, config)
@@ -80,7 +95,7 @@ def fit(model: keras.Model, run: Run, config: Config, source: Source, split: Spl
         steps_per_epoch=steps,
         shuffle=False,  # the source has done it
         callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,  # a bar for a person, a line an epoch for a file
+        verbose=0 if quiet else 1 if sys.stdout.isatty() else 2,  # a bar for a person, a line an epoch for a file
     )
 
 

@@ -121,6 +121,14 @@ class Run:
         except (OSError, shutil.Error) as error:
             raise UserError(f"cannot copy {part.folder} into {self.folder}: {error}") from error
 
+    def copy_training(self, earlier: "Run") -> None:
+        """Copies what another run trained, so that training goes on from there."""
+        try:
+            for file in (earlier.history_file, earlier.model_file, earlier.state_file):
+                shutil.copyfile(file, self.folder / file.name)
+        except OSError as error:
+            raise UserError(f"cannot copy {earlier.folder} into {self.folder}: {error}") from error
+
     @property
     def parts(self) -> list["Run"]:
         """The parts of late fusion; none for the other variants."""

@@ -58,22 +58,28 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
     Raises:
         UserError: see `mmfusion.config.resolve`.
     """
-    overrides = dict(_setting(text) for text in args.set)
-    named = {
-        "seed": seed,
-        "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
-        "data.data_dir": str(args.data_dir) if args.data_dir else None,
-        "data.skip_bad": args.skip_bad or None,
-        "training.epochs": args.epochs,
-        "late.combiner": args.combiner,
-    }
-    overrides |= {key: value for key, value in named.items() if value is not None}
+    overrides = settled(args)
+    if seed is not None:
+        overrides["seed"] = seed
     config = resolve(variant, recipe=args.recipe or "default", file=args.config, overrides=overrides)
     if not config.data.data_dir:
         return config
     # Absolute, so that --resume finds the films from any folder.
     data = dataclasses.replace(config.data, data_dir=str(Path(config.data.data_dir).resolve()))
     return dataclasses.replace(config, data=data)
+
+
+def settled(args: argparse.Namespace) -> dict[str, object]:
+    """By dotted key the settings that the flags give one by one."""
+    named = {
+        "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
+        "data.data_dir": str(args.data_dir) if args.data_dir else None,
+        "data.skip_bad": args.skip_bad or None,
+        "training.epochs": args.epochs,
+        "late.combiner": args.combiner,
+    }
+    given = {key: value for key, value in named.items() if value is not None}
+    return dict(_setting(text) for text in args.set) | given
 
 
 def say_which_films(config: Config, args: argparse.Namespace) -> None:

@@ -113,11 +113,11 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
 def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_path, cache, monkeypatch):
     real, trained = fitting.fit, []
 
-    def interrupted(model, run, *args):
+    def interrupted(model, run, *args, **kwargs):
         trained.append(run.name)
         if trained.count("bilstm") == 1 and run.name == "bilstm":
             raise KeyboardInterrupt
-        real(model, run, *args)
+        real(model, run, *args, **kwargs)
 
     monkeypatch.setattr(fitting, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -14,6 +14,7 @@ class GenreModel(keras.Model):
 
     handed: tuple[str, ...] = ()
     reads: tuple[str, ...] = MODALITIES
+    label_smoothing = 0.0  # of training labels; set where the model is compiled
 
     def __init__(self, num_genres: int, **kwargs):
         super().__init__(**kwargs)
@@ -39,6 +40,12 @@ class GenreModel(keras.Model):
                 TOKENS: keras.KerasTensor(input_shape[TOKENS], "int32"),
             }
         )
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        # Not by Keras' own loss: that would smooth the validation labels too, and no losses could be compared.
+        if training and self.label_smoothing:
+            y = y * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def get_config(self) -> dict:
         layers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.handed}
