@@ -13,6 +13,7 @@ import mmfusion.models
 from mmfusion.config import resolve
 from mmfusion.models import VARIANTS, build_model
 from mmfusion.models.late import Combiner
+from mmfusion.models.operators import OPERATORS
 from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import POSTER, TOKENS
 
@@ -116,6 +117,28 @@ class TestEveryVariant:
     def test_an_empty_overview_and_no_poster_give_numbers(self, variant):
         inputs = {name: np.zeros_like(value) for name, value in batch().items()}
         assert np.isfinite(logits(make(variant), inputs)).all()
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_joint_fusion_with_any_operator_reads_both_and_comes_back_from_its_file(operator, tmp_path):
+    model = make("joint", joint__operator=operator)
+    assert changes(model, POSTER)
+    assert changes(model, TOKENS)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
+
+
+def test_the_gated_operator_is_the_gated_multimodal_unit():
+    """h = z tanh(W_p p) + (1 - z) tanh(W_o o), z = sigmoid(W_z [p; o]): equations 1 to 4 of the paper."""
+    rng = np.random.default_rng(0)
+    poster, overview = rng.normal(size=(4, 3)), rng.normal(size=(4, 5))
+    gated = OPERATORS["gated"](units=6)
+    found = gated([poster.astype(np.float32), overview.astype(np.float32)])
+    w_poster, w_overview, w_gate = (np.array(w) for w in gated.get_weights())
+    gate = 1 / (1 + np.exp(-np.hstack([poster, overview]) @ w_gate))
+    expected = gate * np.tanh(poster @ w_poster) + (1 - gate) * np.tanh(overview @ w_overview)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("variant", "count"), [("cnn", 3_464_601), ("bilstm", 4_303_129)])
