@@ -31,6 +31,12 @@ def parser() -> ArgumentParser:
     )
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 to N-1 (default: 1)")
     add_config_flags(p)
+    p.add_argument(
+        "--config-dir",
+        type=Path,
+        metavar="DIR",
+        help="a folder with VARIANT.toml files, such as the best of tuning.search; others keep the recipe",
+    )
     p.add_argument("--out", type=Path, required=True, metavar="RESULTS_DIR", help="for seed-S/VARIANT, a run each")
     return p
 
@@ -42,7 +48,8 @@ def main() -> None:
         raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
     names = [name for name in NAMES if name in args.variants]
-    sweep = {(seed, name): configure(args, name, seed) for seed in range(args.seeds) for name in names}
+    _check_config_dir(args)
+    sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}
     runs = {(seed, name): _run(args, seed, name) for seed, name in sweep}
     for key, run in runs.items():
         if run.config_file.is_file():
@@ -78,6 +85,36 @@ def main() -> None:
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
+def _configure(args: argparse.Namespace, name: str, seed: int) -> Config:
+    """The configuration of one model, with its own file where there is one."""
+    return configure(_with_file(args, name), name, seed)
+
+
+def _with_file(args: argparse.Namespace, name: str) -> argparse.Namespace:
+    file = args.config_dir / f"{name}.toml" if args.config_dir else None
+    if file is None or not file.is_file():
+        return args
+    return argparse.Namespace(**{**vars(args), "config": file})
+
+
+def _check_config_dir(args: argparse.Namespace) -> None:
+    """Refuses a folder that names nothing of this sweep, and two ways to say the same thing."""
+    if args.config_dir is None:
+        return
+    if args.config:
+        raise UserError("--config holds for all variants, --config-dir for each its own; give one of them")
+    found = sorted(file.stem for file in args.config_dir.glob("*.toml"))
+    unknown = [name for name in found if name not in VARIANTS]
+    if not found or unknown:
+        what = f"holds {', '.join(unknown)}.toml" if unknown else "holds no VARIANT.toml"
+        raise UserError(f"--config-dir {args.config_dir} {what}; the variants are {', '.join(VARIANTS)}")
+
+
+def _part_configs(args: argparse.Namespace, name: str, seed: int) -> dict[str, Config]:
+    """How the parts of late fusion are trained that are its own: by its file, not by theirs."""
+    return {part: configure(_with_file(args, name), part, seed) for part in PARTS}
+
+
 def _run(args: argparse.Namespace, seed: int, name: str) -> Run:
     return Run(args.out / f"seed-{seed}" / name)
 
@@ -91,7 +128,11 @@ def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
     if missing:
         return {}
     for part, run in parts.items():
-        _check_same(run, configure(args, part, seed), args)
+        _check_same(run, _configure(args, part, seed), args)
+    if name == "late" and any(
+        run.config != config for run, config in zip(parts.values(), _part_configs(args, name, seed).values())
+    ):
+        return {}
     return parts
 
 
@@ -102,9 +143,8 @@ def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
         found = dataclasses.replace(
             found, poster_encoder=wanted.poster_encoder, overview_encoder=wanted.overview_encoder
         )
-    same = found == wanted and all(
-        part.config == configure(args, part.config.variant, wanted.seed) for part in run.parts
-    )
+    parts = _part_configs(args, wanted.variant, wanted.seed)
+    same = found == wanted and all(part.config == parts[part.config.variant] for part in run.parts)
     if not same:
         raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
 
@@ -119,7 +159,13 @@ def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
     return f", about {max(1, round(sum(left) / 60))} min left"
 
 
-_PLACES = {"--data-dir": "DIR", "--out": "RESULTS_DIR", "--cache-dir": "CACHE_DIR", "--config": "FILE"}
+_PLACES = {
+    "--data-dir": "DIR",
+    "--out": "RESULTS_DIR",
+    "--cache-dir": "CACHE_DIR",
+    "--config": "FILE",
+    "--config-dir": "CONFIG_DIR",
+}
 
 
 def anonymous(words: list[str]) -> str:
@@ -160,7 +206,7 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
     elif config.variant == "late" and parts:
         experiment.train(config, run.folder, cache, part_runs=list(parts.values()))
     elif config.variant == "late":
-        part_configs = {part: configure(args, part, config.seed) for part in PARTS}
+        part_configs = _part_configs(args, "late", config.seed)
         experiment.train(config, run.folder, cache, part_configs=part_configs)
     else:
         experiment.train(config, run.folder, cache)
