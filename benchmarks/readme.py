@@ -1,4 +1,4 @@
-"""The README's table, from the CSV files of a report, between two markers."""
+"""The README's tables: that of a report, from its CSV files, and where any of them goes."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
 
-BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
+NAME = "benchmark table"  # of its markers
 COLUMNS = {  # heading -> score in summary.csv
     "BCE": "bce",
     "micro-AP": "ap_micro",
@@ -23,7 +23,7 @@ def table(folder: Path) -> str:
     """The README's table, from `summary.csv` and `gains.csv` in `folder`."""
     from mmfusion.reports.tables import UNDEFINED, markdown
 
-    summary, gains = _read_csv(folder / "summary.csv"), _read_csv(folder / "gains.csv")
+    summary, gains = read_csv(folder / "summary.csv"), read_csv(folder / "gains.csv")
     cells = {(row["variant"], row["metric"]): row for row in summary}
     over_all = {row["variant"]: row for row in reversed(gains) if not row["genre"]}  # fusion's rows come first
 
@@ -43,24 +43,26 @@ def table(folder: Path) -> str:
     return markdown(["model", *COLUMNS, "gain in micro-AP"], rows)
 
 
-def _read_csv(file: Path) -> list[dict[str, str]]:
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """A dict a line, by column."""
     try:
         return list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 
 
-def write_table(readme: Path, folder: Path) -> None:
-    """Puts the table between the two markers of a README.
+def write_between(readme: Path, name: str, text: str) -> None:
+    """Puts a table between the two markers of a README that have this name.
 
     Raises:
         UserError: the README cannot be read, or has no such markers.
     """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     try:
-        text = readme.read_text("utf-8")
+        old = readme.read_text("utf-8")
     except OSError as error:
         raise UserError(f"cannot read {readme}: {error.strerror}") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UserError(f"{readme} must hold one line {BEGIN} and, further down, one line {END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_atomically(readme, f"{before}{BEGIN}\n\n{table(folder)}\n\n{END}{after}")
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise UserError(f"{readme} must hold one line {begin} and, further down, one line {end}")
+    before, after = old.split(begin)[0], old.split(end)[1]
+    write_atomically(readme, f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -40,7 +40,7 @@ def main() -> None:
     write_atomically(args.results / "RESULTS.md", text)
     write_atomically(args.results / "report.html", page.page(analysis, figures, drawn, shown))
     if args.readme:
-        readme.write_table(args.readme, args.results)
+        readme.write_between(args.readme, readme.NAME, readme.table(args.results))
     print(readme.table(args.results))
     print("", *writeup.sentences(analysis), sep="\n")
     print(f"\nRESULTS.md, report.html, CSV files and figures are in {args.results}")

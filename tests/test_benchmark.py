@@ -17,7 +17,7 @@ from benchmarks import run as benchmark
 from benchmarks import table
 from benchmarks.baselines import BASELINES
 from benchmarks.collect import collect
-from benchmarks.readme import BEGIN, END
+from benchmarks.readme import NAME
 from benchmarks.readme import table as readme_table
 from benchmarks.run import COMMANDS
 from mmfusion import predict
@@ -28,6 +28,7 @@ from mmfusion.runs import Run
 
 SEEDS = 2
 REPOSITORY = Path(__file__).parent.parent
+BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
 
 
 def settings() -> list[str]:

@@ -1,0 +1,250 @@
+"""A search from the command to the file that trains its best trial, with real trials, kills and workers."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tomli_w
+from conftest import TINY, command, tiny_config
+
+from mmfusion import experiment, fitting, train
+from mmfusion.data.source import Source
+from mmfusion.models.late import Combiner
+from mmfusion.runs import Run
+from tuning import search
+from tuning.trials import cross_fitted, read_outcome
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The tests' small settings as a config file."""
+    sections = {}
+    for key, value in TINY.items():
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = value
+    file = tmp_path_factory.mktemp("tiny") / "tiny.toml"
+    file.write_text(tomli_w.dumps(sections))
+    return file
+
+
+def arguments(out, tiny, variant="bilstm", trials=2, tuner="random", epochs=2):
+    return [
+        *("--variant", variant, "--tuner", tuner, "--max-trials", trials, "--epochs", epochs),
+        *("--dataset", "synthetic", "--config", tiny, "--out", out),
+    ]
+
+
+def trials_of(out):
+    """What is the same in every search of the same trials: all but the seconds."""
+    with (out / "trials.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny):
+    """A finished search of three trials and the start; tests do not change it."""
+    out = tmp_path_factory.mktemp("search") / "bilstm"
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMFUSION_CACHE", str(cache))
+        asked = _record_rows(patch)
+        assert command(search.main, patch, *arguments(out, tiny, trials=3)) == 0
+    return out, asked, cache
+
+
+def _record_rows(patch):
+    """The rows of films that any model is given."""
+    asked = set()
+    for name in ("training", "ordered"):
+        real = getattr(Source, name)
+
+        def recorded(self, films, *args, _real=real, **options):
+            asked.update(map(int, films))
+            return _real(self, films, *args, **options)
+
+        patch.setattr(Source, name, recorded)
+    return asked
+
+
+def test_leaves_all_that_the_readme_names_and_a_file_that_trains(finished, tiny, tmp_path, monkeypatch):
+    out, _, cache = finished
+    assert {"search.json", "trials.csv", "best.toml", "summary.md", "figures"} <= {p.name for p in out.iterdir()}
+    assert {p.name for p in (out / "figures").iterdir()} == {"scores.png", "parallel.png"}
+    monkeypatch.setenv("MMFUSION_CACHE", str(cache))
+    data = ["--dataset", "synthetic", "--set", "data.films=60", "--epochs", 2]
+    config = ["--config", out / "best.toml", "--out", tmp_path / "run"]
+    assert command(train.main, monkeypatch, "--variant", "bilstm", *data, *config) == 0
+    rows = trials_of(out)
+    best = max(rows, key=lambda row: float(row["ap_micro"]))
+    trained = Run(tmp_path / "run").predictions("validation")
+    outcome = read_outcome(out / "trials" / f"trial_{0 if best['trial'] == 'start' else best['trial']}")
+    explored = Run(out / "models" / outcome.models[0]).predictions("validation")
+    np.testing.assert_array_equal(trained.y_prob, explored.y_prob)
+
+
+def test_never_gives_a_model_a_test_film(finished):
+    out, asked, cache = finished
+    config = tiny_config("bilstm")
+    rows = experiment.prepare(config.data, config.seed, cache).rows
+    assert asked == set(rows["train"].tolist()) | set(rows["validation"].tolist())
+    for model in (out / "models").glob("bilstm-*"):
+        assert set(Run(model).split) == {"train", "validation"}
+
+
+def test_the_same_command_has_nothing_left_to_do_and_another_one_is_refused(finished, tiny, monkeypatch, capsys):
+    out, _, cache = finished
+    monkeypatch.setenv("MMFUSION_CACHE", str(cache))
+    before = (out / "best.toml").read_bytes()
+    assert command(search.main, monkeypatch, *arguments(out, tiny, trials=3)) == 0
+    assert "trial 1 of" not in capsys.readouterr().out
+    assert (out / "best.toml").read_bytes() == before
+    for flags, what in ((["--seed", 5], "seed"), (["--only", "training.decay"], "hyperparameters")):
+        assert command(search.main, monkeypatch, *arguments(out, tiny, trials=3), *flags) == 2
+        assert f"holds a search with another {what}; name another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--only", "training.speed"], "--only training.speed: bilstm's hyperparameters are data.vocabulary_size"),
+        (["--max-trials", 0], "--max-trials must be greater than 0"),
+        (["--budget-minutes", -1], "--budget-minutes must be greater than 0"),
+        (["--only", "training.decay", "--set", "training.decay=0.2"], "nothing is left to search"),
+        (["--data-dir", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_says_in_one_line_what_is_wrong(flags, said, tiny, tmp_path, monkeypatch, capsys):
+    assert command(search.main, monkeypatch, "--variant", "bilstm", "--out", tmp_path / "out", *flags) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_when_all_trials_fail_the_search_fails_and_says_why(tiny, tmp_path, monkeypatch, capsys):
+    # No rate is too low for this: every loss is infinite.
+    flags = ["--only", "training.decay", "--set", "training.learning_rate=1e30"]
+    assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny, "cnn", trials=1), *flags) == 2
+    assert "all 2 trials failed; the first one: " in capsys.readouterr().err
+    rows = trials_of(tmp_path / "out")
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert "loss is" in rows[0]["reason"]
+    assert not (tmp_path / "out" / "best.toml").exists()
+
+
+def test_late_fusions_parts_are_trained_once_when_only_the_combiner_is_searched(tiny, tmp_path, monkeypatch):
+    real, trained = fitting.fit, []
+
+    def counted(model, run, *args, **options):
+        trained.append(run.config.variant)
+        real(model, run, *args, **options)
+
+    monkeypatch.setattr(fitting, "fit", counted)
+    out = tmp_path / "out"
+    flags = arguments(out, tiny, "late", trials=5)
+    assert command(search.main, monkeypatch, *flags, "--only", "late.combiner") == 0
+    assert trained == ["cnn", "bilstm"]
+    rows = trials_of(out)
+    assert sorted(row["late.combiner"] for row in rows) == ["mean", "stacked", "weighted"]
+    assert len({row["ap_micro"] for row in rows}) == 3
+
+
+def test_a_combiner_is_scored_on_films_that_did_not_fit_it():
+    """With labels that nothing predicts, many weights fitted on the films themselves look better than none."""
+    rng = np.random.default_rng(0)
+    poster, overview = rng.normal(size=(2, 60, 3)).astype(np.float32)
+    labels = (rng.random((60, 3)) < 0.5).astype(np.float32)
+
+    def loss(y_prob):
+        return -np.mean(labels * np.log(y_prob) + (1 - labels) * np.log(1 - y_prob))
+
+    combiner = Combiner("stacked")
+    combiner.build([poster.shape, overview.shape])
+    combiner.fit(poster, overview, labels)
+    flattered = loss(np.asarray(keras.ops.sigmoid(combiner([poster, overview]))))
+    honest = loss(cross_fitted(tiny_config("late", late__combiner="stacked"), poster, overview, labels))
+    guessed = loss(np.tile(labels.mean(axis=0), (len(labels), 1)))
+    assert flattered < guessed < honest
+
+
+def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, cache):
+    config = tiny_config("bilstm", training__epochs=3)
+    films = experiment.prepare(config.data, config.seed, cache)
+    whole = experiment.explore(config, tmp_path / "whole", films)
+    earlier = experiment.explore(tiny_config("bilstm", training__epochs=1), tmp_path / "earlier", films)
+    later = experiment.explore(config, tmp_path / "later", films, earlier=earlier)
+    assert [row["epoch"] for row in earlier.history] == [1]
+    assert later.history[0] == earlier.history[0]
+    assert later.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
+
+
+class Command:
+    """`python -m tuning.search` as a process of its own."""
+
+    def __init__(self, cache, *arguments):
+        words = [sys.executable, "-m", "tuning.search", *map(str, arguments)]
+        environment = {**os.environ, "MMFUSION_CACHE": str(cache)}
+        self.process = subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def wait(self):
+        said, _ = self.process.communicate(timeout=180)
+        return self.process.returncode, said
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_killed_in_its_third_trial_it_ends_as_if_it_had_not_been(finished, tiny, tmp_path):
+    out, _, cache = finished
+    killed = Command(cache, *arguments(tmp_path / "out", tiny, trials=3))
+    until((tmp_path / "out" / "trials" / "trial_2" / "trial.json").exists)
+    killed.process.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert [row["trial"] for row in trials_of(tmp_path / "out")] == ["start", "1"]
+    code, said = Command(cache, *arguments(tmp_path / "out", tiny, trials=3)).wait()
+    assert code == 0, said
+    assert trials_of(tmp_path / "out") == trials_of(out)
+    assert (tmp_path / "out" / "best.toml").read_bytes() == (out / "best.toml").read_bytes()
+
+
+def _workers(pid):
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in listed.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds a command's workers by ps")
+def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(finished, tiny, tmp_path):
+    out, _, cache = finished
+    flags = [*arguments(tmp_path / "out", tiny, trials=3), "--workers", 2]
+    running = Command(cache, *flags)
+    until(lambda: len(list((tmp_path / "out" / "trials").glob("trial_*"))) == 2)
+    for worker in _workers(running.process.pid):
+        os.kill(worker, signal.SIGKILL)
+    began = time.monotonic()
+    code, said = running.wait()
+    assert code == 2
+    assert time.monotonic() - began < 60
+    assert "all 2 workers are gone" in said
+
+    running = Command(cache, *flags)
+    until(lambda: len(_workers(running.process.pid)) == 2)
+    until(lambda: len(list((tmp_path / "out" / "trials").glob("*/outcome.json"))) >= 1)
+    os.kill(_workers(running.process.pid)[0], signal.SIGKILL)
+    code, said = running.wait()
+    assert code == 0, said
+    assert "is gone; its trial goes to another one" in said
+    found = sorted(trials_of(tmp_path / "out"), key=lambda row: row["trial"])
+    expected = sorted(trials_of(out), key=lambda row: row["trial"])
+    assert [row["training.learning_rate"] for row in found] == [row["training.learning_rate"] for row in expected]
+    assert {row["status"] for row in found} == {"completed"}

@@ -1,0 +1,281 @@
+"""Spaces are made of settings; oracles lose nothing; a failed trial ends nothing. No model is trained here."""
+
+import csv
+import functools
+import json
+import math
+import tempfile
+
+import keras_tuner
+import pytest
+from conftest import tiny_config
+from keras_tuner.engine import trial as kt
+
+from mmfusion.config import resolve
+from mmfusion.errors import UserError
+from mmfusion.models import VARIANTS
+from mmfusion.runs import PARTS
+from tuning import TUNERS, importance, spaces, summary
+from tuning.oracles import ATTEMPTS, ORACLES
+from tuning.search import Search
+
+
+def start_of(variant, make=resolve):
+    return {name: make(name) for name in (*(PARTS if variant == "late" else ()), variant)}
+
+
+def space_of(variant):
+    start = start_of(variant)
+    return start, spaces.declare(start, list(spaces.SPACES[variant]))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+class TestEverySpace:
+    def test_has_the_starting_configuration_among_its_points(self, variant):
+        start, space = space_of(variant)
+        assert spaces.configure(start, {one.name: one.default for one in space.space}) == start
+
+    def test_gives_configurations_wherever_it_is_asked(self, variant):
+        start, space = space_of(variant)
+        for seed in range(50):
+            values = {one.name: one.random_sample(seed) for one in space.space}
+            for owner, config in spaces.configure(start, values).items():
+                assert config.variant == owner
+                assert config.data.poster_size % config.early.patch_size == 0
+                assert config.early.width % config.early.heads == 0
+
+
+def test_a_recipes_own_value_joins_those_to_choose_from():
+    start = {"cnn": resolve("cnn", overrides={"poster_encoder.filters": [8, 8], "training.learning_rate": 0.1})}
+    space = spaces.declare(start, ["poster_encoder.filters", "training.learning_rate"])
+    filters, rate = space.space
+    assert "[8, 8]" in filters.values
+    assert filters.default == "[8, 8]"
+    assert (rate.max_value, rate.default) == (0.1, 0.1)
+
+
+def test_a_part_of_late_fusion_is_not_changed_by_what_it_does_not_read():
+    start = start_of("late")
+    found = spaces.configure(start, {"data.poster_size": 48, "data.augment": False, "late.combiner": "stacked"})
+    assert found["bilstm"] == start["bilstm"]
+    assert found["cnn"].data.poster_size == found["late"].data.poster_size == 48
+    found = spaces.configure(start, {"bilstm.training.learning_rate": 0.002})
+    assert found["bilstm"].training.learning_rate == 0.002
+    assert found["cnn"] == start["cnn"]
+
+
+def oracle(tuner, folder, trials=8, **options):
+    """An oracle over two hyperparameters, as a search makes it."""
+    space = keras_tuner.HyperParameters()
+    space.Float("training.learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3)
+    space.Choice("joint.units", [64, 128, 256], default=128)
+    options |= {"epochs": 4} if tuner == "hyperband" else {}
+    objective = keras_tuner.Objective("ap_micro", "max")
+    made = ORACLES[tuner](objective, trials, seed=3, space=space, **options)
+    made._set_project_dir(str(folder), "trials")
+    return made
+
+
+def score(trial):
+    values = trial.hyperparameters.values
+    distance = abs(math.log10(values["training.learning_rate"]) + 2.5) + abs(values["joint.units"] - 128) / 300
+    return 0.6 - 0.1 * distance + 0.01 * values.get("tuner/epochs", 0)
+
+
+def run_trial(one, worker="tuner0", failing=()):
+    """Runs one trial as a worker would; gives its number, or None when there is none."""
+    trial = one.create_trial(worker)
+    if trial.status != kt.TrialStatus.RUNNING:
+        return None
+    failed = int(trial.trial_id) in failing
+    if not failed:
+        one.update_trial(trial.trial_id, {"ap_micro": score(trial)})
+    trial.status = kt.TrialStatus.FAILED if failed else kt.TrialStatus.COMPLETED
+    trial.message = "no memory" if failed else None
+    one.end_trial(trial)
+    return int(trial.trial_id)
+
+
+def finish(one, **options):
+    while run_trial(one, **options) is not None:
+        pass
+    return [(trial.trial_id, trial.status, trial.score, trial.hyperparameters.values) for trial in one.ended()]
+
+
+@functools.cache
+def uninterrupted(tuner):
+    with tempfile.TemporaryDirectory() as folder:
+        return finish(oracle(tuner, folder))
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+class TestEveryOracle:
+    def test_begins_with_the_starting_configuration_and_ends_with_so_many_more(self, tuner):
+        found = uninterrupted(tuner)
+        assert [int(number) for number, *_ in found] == list(range(9))
+        assert found[0][3]["training.learning_rate"] == 1e-3
+        assert found[0][3].get("tuner/epochs", 4) == 4
+        assert len({str(values) for *_, values in found}) == 9
+
+    @pytest.mark.parametrize(
+        ("trials_before", "damage"), [(0, "none"), (3, "missing"), (6, "none"), (6, "cut short")]
+    )
+    def test_killed_in_a_trial_it_goes_on_to_the_same_end(self, tuner, trials_before, damage, tmp_path, capsys):
+        killed = oracle(tuner, tmp_path / "killed")
+        for _ in range(trials_before):
+            run_trial(killed)
+        killed.create_trial("tuner0")  # and then SIGKILL
+        file = tmp_path / "killed" / "trials" / "oracle.json"
+        if damage == "cut short":
+            file.write_bytes(file.read_bytes()[:200])
+        elif damage == "missing":
+            file.unlink()
+        again = oracle(tuner, tmp_path / "killed")
+        again.reload()
+        assert len(again.ended()) == trials_before
+        assert finish(again) == uninterrupted(tuner)
+        said = capsys.readouterr().out
+        assert (f"{file} is missing or cut short" in said) == (damage != "none")
+
+    def test_finished_it_has_nothing_left_to_do(self, tuner, tmp_path):
+        finish(oracle(tuner, tmp_path, trials=2))
+        again = oracle(tuner, tmp_path, trials=2)
+        again.reload()
+        assert again.complete
+        assert run_trial(again) is None
+
+    def test_a_failed_trial_ends_nothing_and_keeps_its_reason(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path)
+        found = finish(one, failing=(1, 2, 3, 4))
+        assert [status for _, status, *_ in found].count("FAILED") == 4
+        assert len(found) == 9
+        assert one.trials["2"].message == "no memory"
+
+    def test_a_dead_workers_trial_goes_to_another_and_a_deadly_one_fails(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path)
+        lost = one.create_trial("worker-1")
+        one.give_back("worker-1")
+        again = one.create_trial("worker-2")
+        assert again.trial_id == lost.trial_id
+        for _ in range(ATTEMPTS - 1):
+            one.give_back("worker-2")
+            again = one.create_trial("worker-2")
+        assert again.trial_id != lost.trial_id
+        assert one.trials[lost.trial_id].status == "FAILED"
+        assert "died 3 times" in one.trials[lost.trial_id].message
+
+    def test_a_worker_without_work_waits_for_what_others_may_leave(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path, trials=1)
+        one.create_trial("worker-1"), one.create_trial("worker-2")
+        assert one.create_trial("worker-3").status == "IDLE"
+        assert not one.complete
+        one.give_back("worker-1")
+        assert one.create_trial("worker-3").trial_id == "0"
+
+    def test_no_trial_begins_after_the_minutes_are_over(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path, minutes=0.001)
+        one._spent_before = 1.0
+        assert run_trial(one) is None
+        assert one.complete
+
+
+def test_an_interruption_by_hand_is_not_the_trials_fault(tmp_path):
+    one = oracle("random", tmp_path)
+    for _ in range(ATTEMPTS + 1):
+        one.create_trial("tuner0")
+        one.interrupted()
+        one = oracle("random", tmp_path)
+        one.reload()
+    assert run_trial(one) == 0
+
+
+def test_a_damaged_trial_is_named_with_what_to_do(tmp_path):
+    one = oracle("random", tmp_path)
+    finish(one)
+    file = tmp_path / "trials" / "trial_3" / "trial.json"
+    file.write_text("{")
+    with pytest.raises(UserError, match=r"trial_3/trial.json cannot be read; delete this trial's folder"):
+        oracle("random", tmp_path).reload()
+
+
+def test_a_small_space_is_exhausted_and_not_tried_twice(tmp_path):
+    for tuner in ("random", "bayesian"):
+        space = keras_tuner.HyperParameters()
+        space.Choice("late.combiner", ["mean", "weighted", "stacked"], default="mean")
+        one = ORACLES[tuner](keras_tuner.Objective("ap_micro", "max"), 20, seed=0, space=space)
+        one._set_project_dir(str(tmp_path / tuner), "trials")
+        tried = []
+        while (trial := one.create_trial("tuner0")).status == "RUNNING":
+            tried.append(trial.hyperparameters.values["late.combiner"])
+            one.update_trial(trial.trial_id, {"ap_micro": 0.5})
+            trial.status = "COMPLETED"
+            one.end_trial(trial)
+        assert sorted(tried) == ["mean", "stacked", "weighted"]
+
+
+def search_of(variant="joint", names=("training.learning_rate", "joint.units")):
+    return Search(variant, "random", "ap_micro", 0, names, start_of(variant, tiny_config), "films")
+
+
+def row(number, score, reason="", **values):
+    named = {"training.learning_rate": 1e-3, "joint.units": 8} | {
+        k.replace("__", "."): v for k, v in values.items()
+    }
+    return summary.Row(number, score, reason, 1.0, 3, 100, named)
+
+
+def test_the_best_trials_file_trains_just_that_trial(tmp_path):
+    search = search_of()
+    file = tmp_path / "best.toml"
+    best = row(2, 0.7, training__learning_rate=0.002, joint__units=16)
+    file.write_text(summary.best_toml(search, best, trials=2))
+    found = resolve("joint", file=file)
+    start = search.start["joint"]
+    assert (found.training.learning_rate, found.joint.units) == (0.002, 16)
+    assert found.overview_encoder == start.overview_encoder  # the search's own settings are in it too
+    assert found.training.epochs == resolve("joint").training.epochs  # how long a trial lasted is not
+    assert found.data.films == resolve("joint").data.films
+
+
+def test_late_fusions_file_has_each_parts_own_training(tmp_path):
+    names = ("cnn.training.learning_rate", "bilstm.training.learning_rate", "data.poster_size", "late.combiner")
+    search = search_of("late", names)
+    values = dict(zip(names, (0.002, 0.0005, 48, "weighted")))
+    file = tmp_path / "best.toml"
+    file.write_text(summary.best_toml(search, summary.Row(1, 0.7, "", 1.0, 3, 100, values), trials=1))
+    rates = {variant: resolve(variant, file=file).training.learning_rate for variant in ("cnn", "bilstm", "late")}
+    assert rates == {"cnn": 0.002, "bilstm": 0.0005, "late": resolve("late").training.learning_rate}
+    assert {resolve(variant, file=file).data.poster_size for variant in rates} == {48}
+    assert resolve("late", file=file).late.combiner == "weighted"
+
+
+def test_trials_that_failed_are_in_the_table_with_their_reason(tmp_path):
+    found = [row(0, 0.5), row(1, None, "out of memory: 3 GB"), row(2, 0.6)]
+    assert summary.best(found, search_of()).number == 2
+    summary.write_trials(found, search_of(), tmp_path)
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["trial"] for line in lines] == ["start", "1", "2"]
+    assert (lines[1]["status"], lines[1]["ap_micro"], lines[1]["reason"]) == ("failed", "", "out of memory: 3 GB")
+
+
+@pytest.mark.parametrize(("matters", "said"), [(True, "predicts the score"), (False, "cannot tell")])
+def test_importance_is_given_only_where_the_trials_can_tell(matters, said):
+    found = []
+    for number in range(24):
+        rate, units = 1e-4 * (1 + number * 7 % 24), [8, 16][number % 2]
+        noise = (number * 37 % 24) / 24
+        value = 100 * rate + 0.001 * noise if matters else noise
+        found.append(row(number, value, training__learning_rate=rate, joint__units=units))
+    weights = importance.estimate(found, search_of())
+    assert said in weights.sentence
+    assert list(weights.shares)[:1] == (["training.learning_rate"] if matters else [])
+
+
+def test_few_trials_say_nothing_of_importance():
+    weights = importance.estimate([row(n, 0.5 + n / 100) for n in range(5)], search_of())
+    assert (weights.shares, weights.sentence) == ({}, "5 scored trials are too few to tell; there must be 10.")
+
+
+def test_a_search_survives_json():
+    assert json.loads(json.dumps(search_of().to_dict())) == search_of().to_dict()

@@ -1,0 +1,67 @@
+"""Which hyperparameter mattered, as far as the trials of one search can tell."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import r2_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+FEWEST = 10  # scored trials
+
+
+@dataclass(frozen=True)
+class Importance:
+    """By hyperparameter the drop of a forest's R² without it; none where nothing can be said."""
+
+    shares: dict[str, tuple[float, float]]  # mean and standard deviation over permutations
+    sentence: str
+
+
+def estimate(found, search) -> Importance:
+    """Fits a random forest to the scores and shuffles one hyperparameter after the other (Breiman 2001).
+
+    The forest must first predict the score of trials that it has not seen; where it does not, the
+    importances that it would give all the same mean nothing and are left out.
+
+    Args:
+        found: `tuning.summary.Row`s.
+        search: a `tuning.search.Search`.
+    """
+    scored = [row for row in found if row.score is not None]
+    if len(scored) < FEWEST:
+        return Importance({}, f"{len(scored)} scored trials are too few to tell; there must be {FEWEST}.")
+    names = [*search.names, *(["tuner/epochs"] if search.tuner == "hyperband" else [])]
+    columns = np.array([_numbers([row.values[name] for row in scored]) for name in names]).T
+    scores = np.array([row.score for row in scored])
+    forest = RandomForestRegressor(100, min_samples_leaf=2, random_state=search.seed)
+    seen = r2_score(scores, cross_val_predict(forest, columns, scores, cv=LeaveOneOut()))
+    if seen <= 0:
+        return Importance(
+            {},
+            f"These {len(scored)} trials cannot tell: a random forest of their hyperparameters predicts the score "
+            f"of a trial that was left out no better than the others' mean (R² {seen:.2f}).",
+        )
+    shuffled = permutation_importance(forest.fit(columns, scores), columns, scores, n_repeats=30, random_state=0)
+    order = np.argsort(-shuffled.importances_mean)
+    shares = {names[i]: (shuffled.importances_mean[i], shuffled.importances_std[i]) for i in order}
+    return Importance(
+        shares,
+        f"A random forest predicts the score of a trial that was left out with R² {seen:.2f} ({len(scored)} "
+        "trials). The bars say how much of its own fit is lost when one hyperparameter is shuffled. With so few "
+        "trials the order is a hint, not a result.",
+    )
+
+
+def _numbers(values: list) -> list[float]:
+    """Numbers as they are; words and lists by their place among the sorted ones."""
+    if all(isinstance(value, int | float) for value in values):
+        return [float(value) for value in values]
+    places = {json.dumps(value): place for place, value in enumerate(sorted(values, key=_order))}
+    return [float(places[json.dumps(value)]) for value in values]
+
+
+def _order(value):
+    return (sum(value), len(value)) if isinstance(value, list) else value

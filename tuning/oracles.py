@@ -1,0 +1,277 @@
+"""Who says what to try next: KerasTuner's oracles, made to start anew where they were killed.
+
+Three things are changed. The first trial, number 0, is the starting configuration. What is drawn for a
+trial depends on the seed and the trial's number alone, so nothing is lost with a process. And the
+oracle's file is written whole or not at all; when it is damaged all the same, the trials' own files
+say what it held.
+"""
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine import trial as kt
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from mmfusion.errors import UserError
+from mmfusion.files import write_atomically
+
+ATTEMPTS = 3  # a trial in which the process died so often has failed
+START = 0  # number of the trial that is the starting configuration
+ENDED = (kt.TrialStatus.COMPLETED, kt.TrialStatus.FAILED)
+
+
+class Resumable:
+    """Laid over one of KerasTuner's oracles.
+
+    Args:
+        objective: what to maximise or minimise.
+        trials: how many, besides the starting configuration.
+        seed: of all that is drawn.
+        space: the hyperparameters; each one's default is the starting configuration's value.
+        minutes: no trial begins after so many, all calls together; None: no limit.
+        **options: of the KerasTuner oracle.
+    """
+
+    def __init__(self, objective, trials: int, seed: int, space, *, minutes: float | None = None, **options):
+        super().__init__(
+            objective=objective,
+            seed=seed + 1,  # KerasTuner takes 0 for "any"
+            hyperparameters=space,
+            tune_new_entries=False,
+            allow_new_entries=False,
+            max_consecutive_failed_trials=None,  # a failed trial does not end the search
+            **options,
+        )
+        self.max_trials = trials + 1
+        self.verbose = 0
+        self.on_end = lambda number: None  # called with the number of each trial that has ended
+        self.exhausted = False  # nothing is left to try
+        self._seconds = None if minutes is None else 60 * minutes
+        self._began = time.monotonic()
+        self._spent_before = 0.0  # seconds, in earlier calls
+        self._attempts: dict[str, int] = {}
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the minutes; None without a limit."""
+        return None if self._seconds is None else max(0.0, self._seconds - self._spent())
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is running and nothing will be given out any more."""
+        return not self.ongoing_trials and not self._retry_queue and self._nothing_new()
+
+    def ended(self) -> list[kt.Trial]:
+        """The trials that completed or failed, by number."""
+        return [trial for trial in self._by_number() if trial.status in ENDED]
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id):
+        self.tuner_ids.add(tuner_id)
+        if tuner_id not in self.ongoing_trials and not self._retry_queue and self._nothing_new():
+            # A worker whose trial is still running may die and leave it to this one.
+            status = kt.TrialStatus.IDLE if self.ongoing_trials else kt.TrialStatus.STOPPED
+            if status == kt.TrialStatus.STOPPED:
+                self.tuner_ids.discard(tuner_id)
+            return kt.Trial(self.hyperparameters.copy(), status=status)
+        trial = super().create_trial(tuner_id)
+        if trial.status == kt.TrialStatus.RUNNING:
+            self._attempts[trial.trial_id] = self._attempts.get(trial.trial_id, 0) + 1
+            self.save()
+        self.exhausted |= trial.status == kt.TrialStatus.STOPPED
+        return trial
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial):
+        if trial.trial_id in self.end_order:
+            return  # by a worker that had been taken for dead
+        super().end_trial(trial)
+        self.on_end(int(trial.trial_id))
+
+    @keras_tuner.synchronized
+    def give_back(self, tuner_id: str) -> None:
+        """Takes its trial from a worker that is dead, for another one to run."""
+        self.tuner_ids.discard(tuner_id)
+        trial = self.ongoing_trials.pop(tuner_id, None)
+        if trial:
+            self._retry_or_fail(trial)
+            self.save()
+
+    @keras_tuner.synchronized
+    def interrupted(self) -> None:
+        """Somebody ends this call: its trials are not to blame."""
+        for trial in self.ongoing_trials.values():
+            self._attempts[trial.trial_id] -= 1
+        self.save()
+
+    def populate_space(self, trial_id):
+        """Gives the starting configuration first, then what the algorithm says, with draws of the trial's own."""
+        number = int(trial_id)
+        if number == START:
+            return {"status": kt.TrialStatus.RUNNING, "values": self._start_values()}
+        self._seed_state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return super().populate_space(trial_id)
+
+    def _start_values(self) -> dict:
+        return {hyperparameter.name: hyperparameter.default for hyperparameter in self.hyperparameters.space}
+
+    def _spent(self) -> float:
+        return self._spent_before + time.monotonic() - self._began
+
+    def _nothing_new(self) -> bool:
+        return self.exhausted or len(self.trials) >= self.max_trials or self.seconds_left == 0
+
+    def _by_number(self) -> list[kt.Trial]:
+        return sorted(self.trials.values(), key=lambda trial: int(trial.trial_id))
+
+    def _retry_or_fail(self, trial: kt.Trial) -> None:
+        if self._attempts.get(trial.trial_id, 0) < ATTEMPTS:
+            self._retry_queue.append(trial.trial_id)
+            return
+        trial.status = kt.TrialStatus.FAILED
+        trial.message = f"the process died {ATTEMPTS} times in this trial; memory may be short"
+        self.end_order.append(trial.trial_id)
+        self._save_trial(trial)
+        self.on_end(int(trial.trial_id))
+
+    def get_state(self):
+        return {**super().get_state(), "attempts": self._attempts, "spent": self._spent()}
+
+    def set_state(self, state):
+        super().set_state(state)
+        self._attempts = state["attempts"]
+        self._spent_before = state["spent"]
+
+    def save(self):
+        write_atomically(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
+
+    def _save_trial(self, trial):
+        write_atomically(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", json.dumps(trial.get_state()))
+
+    def reload(self):
+        """Goes on from what an earlier call left; says so when the oracle's file is damaged.
+
+        Raises:
+            UserError: a trial's own file is damaged too.
+        """
+        file = Path(self._get_oracle_fname())
+        trials = sorted(map(_load_trial, file.parent.glob("trial_*/trial.json")), key=lambda t: int(t.trial_id))
+        self.trials = {trial.trial_id: trial for trial in trials}
+        try:
+            state = json.loads(file.read_bytes())
+            self.set_state(state)
+            # Given out in the moment of the crash, and not yet in the oracle's file: given out again.
+            self.trials = {name: trial for name, trial in self.trials.items() if name in self.start_order}
+        except (OSError, ValueError, KeyError):
+            self._rebuild()
+            print(
+                f"{file} is missing or cut short: it was made again from the files of {len(trials)} trials, "
+                f"{len(self.end_order)} of them finished, and the search goes on. To start anew instead, "
+                f"name another --out.",
+                flush=True,
+            )
+        # KerasTuner saves before it takes a trial that has ended from the running ones.
+        interrupted = [trial for trial in self.ongoing_trials.values() if trial.trial_id not in self.end_order]
+        self.ongoing_trials = {}
+        for trial in interrupted:
+            self._retry_or_fail(trial)
+        self.save()
+
+    def _rebuild(self) -> None:
+        """What `set_state` would have restored, from the trials alone."""
+        self._spent_before = 0.0  # the minutes count anew; nothing else is lost
+        self.start_order = list(self.trials)
+        self.end_order = [trial.trial_id for trial in self.ended()]
+        for number, trial in enumerate(self._by_number()):
+            if int(trial.trial_id) != number:
+                raise UserError(
+                    f"{self._project_dir} has no trial {number}, but later ones; delete those to try them again"
+                )
+            self._record_values(trial)
+        # In reverse: the next one to run is taken from the end.
+        self._retry_queue = [name for name in reversed(self.trials) if name not in self.end_order]
+
+
+class RandomOracle(Resumable, keras_tuner.oracles.RandomSearchOracle):
+    """Draws every trial from the whole space (Bergstra & Bengio 2012)."""
+
+
+class BayesianOracle(Resumable, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Draws a third of the trials, ten at most, then asks a Gaussian process for more (Snoek et al. 2012)."""
+
+    def __init__(self, objective, trials: int, seed: int, space, **options):
+        # KerasTuner's own default is three for each hyperparameter: a search of usual length would never get
+        # beyond drawing.
+        super().__init__(objective, trials, seed, space, num_initial_points=min(10, max(2, trials // 3)), **options)
+
+    def populate_space(self, trial_id):
+        self._random_state = np.random.RandomState([self.seed, int(trial_id)])
+        # Its matrices are small: threads would only wait for each other. And a length scale at its bound is no
+        # fault, it means that a hyperparameter does not matter.
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = super().populate_space(trial_id)
+        if found["values"] and self._duplicate(found["values"]):
+            return self._random_populate_space()
+        return found
+
+
+class HyperbandOracle(Resumable, keras_tuner.oracles.HyperbandOracle):
+    """Trains many for few epochs, and goes on with the better third of them (Li et al. 2018).
+
+    Args:
+        epochs: of a trial that is trained to the end.
+    """
+
+    def __init__(self, objective, trials: int, seed: int, space, *, epochs: int, **options):
+        # Brackets follow each other until the trials are used up.
+        super().__init__(
+            objective, trials, seed, space, max_epochs=epochs, hyperband_iterations=trials + 1, **options
+        )
+
+    def _start_values(self):
+        # In no bracket: it is trained to the end whatever the others reach.
+        return {
+            **super()._start_values(),
+            "tuner/epochs": self.max_epochs,
+            "tuner/initial_epoch": 0,
+            "tuner/bracket": -1,
+            "tuner/round": 0,
+        }
+
+    def _rebuild(self):
+        super()._rebuild()
+        self._current_iteration, self._current_bracket = 0, self._get_num_brackets() - 1
+        self._brackets = []
+        self._start_new_bracket()
+        bracket_of = {}
+        for trial in self._by_number()[1:]:
+            values = trial.hyperparameters.values
+            past = values.get("tuner/trial_id")
+            if past is None:
+                full = len(self._brackets[-1]["rounds"][0]) == self._get_size(self._current_bracket, 0)
+                if full or values["tuner/bracket"] != self._current_bracket:
+                    self._increment_bracket_num()
+                    self._start_new_bracket()
+                bracket_of[trial.trial_id] = self._brackets[-1]
+            else:
+                bracket_of[trial.trial_id] = bracket_of[past]
+            rounds = bracket_of[trial.trial_id]["rounds"]
+            rounds[values["tuner/round"]].append({"past_id": past, "id": trial.trial_id})
+
+
+ORACLES = {"random": RandomOracle, "bayesian": BayesianOracle, "hyperband": HyperbandOracle}
+
+
+def _load_trial(file: Path) -> kt.Trial:
+    try:
+        return kt.Trial.from_state(json.loads(file.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} cannot be read; delete this trial's folder and those of later trials to try them again"
+        ) from error

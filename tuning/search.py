@@ -1,0 +1,180 @@
+"""`python -m tuning.search`: looks for a variant's best hyperparameters, by scores of the validation films."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmfusion.config import Config
+from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.files import make_folder, write_atomically
+from mmfusion.models import VARIANTS
+from mmfusion.runs import PARTS, check_free
+from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.train import add_config_flags, configure, say_which_films, settled
+from tuning import OBJECTIVES, TUNERS, workers
+
+EPOCHS = 12  # at most, of a trial
+TRIALS = 20
+
+
+def parser() -> ArgumentParser:
+    """The command's flags."""
+    p = ArgumentParser(prog="python -m tuning.search", description=__doc__.split(": ", 1)[1])
+    p.add_argument("--variant", choices=list(VARIANTS), required=True, help="what to search for")
+    p.add_argument("--tuner", choices=TUNERS, default="bayesian", help="how (default: bayesian)")
+    p.add_argument(
+        "--max-trials",
+        type=int,
+        metavar="N",
+        help=f"how many, besides the starting configuration (default: {TRIALS}, or as many as the minutes allow)",
+    )
+    p.add_argument("--budget-minutes", type=float, metavar="M", help="begin no trial after M minutes")
+    p.add_argument(
+        "--objective", choices=list(OBJECTIVES), default="ap_micro", help="of validation films (default: ap_micro)"
+    )
+    p.add_argument(
+        "--only", nargs="+", metavar="NAME", help="search only these hyperparameters, such as late.combiner"
+    )
+    p.add_argument("--workers", type=int, metavar="N", help="so many trials at a time, on this machine")
+    p.add_argument("--seed", type=int, metavar="N", help="of what is drawn, and of the trials' training")
+    add_config_flags(p)
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the search's folder")
+    return p
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What a search is; kept in its folder as `search.json`."""
+
+    variant: str
+    tuner: str
+    objective: str
+    seed: int
+    names: tuple[str, ...]  # of the hyperparameters
+    start: Mapping[str, Config]  # of the variant, and for late fusion before it of its parts
+    fingerprint: str  # of the films
+
+    def to_dict(self) -> dict:
+        """Plain dicts, lists and scalars, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def main() -> None:
+    """Runs trials until there have been enough, then says what they gave."""
+    args = parser().parse_args()
+    for name in ("max_trials", "budget_minutes", "workers"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
+    cache = cache_folder(args.cache_dir)
+    args.epochs = EPOCHS if args.epochs is None else args.epochs
+    parts = PARTS if args.variant == "late" else ()
+    start = {variant: configure(args, variant, args.seed) for variant in (*parts, args.variant)}
+    role = workers.role()
+    if role != workers.WORKER:
+        say_which_films(start[args.variant], args)
+
+    import_tensorflow()
+    import keras_tuner
+
+    workers.share_cores()
+    from tuning import spaces, summary
+    from tuning.oracles import ORACLES
+    from tuning.trials import FilmTuner, prepared
+
+    config = start[args.variant]
+    names = _names(args, list(spaces.SPACES[args.variant]))
+    space = spaces.declare(start, names)
+    films = prepared(config.data, config.seed, cache)
+    search = Search(
+        args.variant,
+        args.tuner,
+        args.objective,
+        config.seed,
+        tuple(hyperparameter.name for hyperparameter in space.space),
+        start,
+        films.films.fingerprint,
+    )
+    if role != workers.WORKER:
+        _keep(search, args.out)
+    oracle = _oracle(ORACLES[args.tuner], search, space, args)
+    resumed = args.tuner == "hyperband"
+    tuner = FilmTuner(oracle, start, args.objective, args.out, cache, resumed=resumed)
+    if role == workers.WORKER:
+        workers.work(tuner, args.out)
+        return
+    if (args.out / "trials").is_dir() and any((args.out / "trials").glob("*.json")):
+        oracle.reload()
+    progress = summary.Progress(search, oracle, args.out, args.workers or 1)
+    oracle.on_end = progress.ended
+    progress.begin(len(films.split["validation"]))
+    try:
+        if args.workers or role == workers.CHIEF:
+            for size in _poster_sizes(space):  # here, once, and not by all workers at the same time
+                data = dataclasses.replace(config.data, poster_size=size)
+                prepared(data, config.seed, cache)
+            workers.serve(tuner, args.workers, args.out)
+        else:
+            tuner.search(verbose=0)
+    except KeyboardInterrupt:
+        oracle.interrupted()
+        raise
+    except keras_tuner.errors.FatalError as error:
+        raise UserError(f"{error}; the same command goes on with the search") from error
+    print(summary.write(search, oracle, args.out))
+
+
+def _names(args, known: list[str]) -> list[str]:
+    """The hyperparameters to search: all, or those asked for, without what the command line has settled."""
+    for name in args.only or ():
+        if name not in known:
+            raise UserError(f"--only {name}: {args.variant}'s hyperparameters are {', '.join(known)}")
+    given = settled(args)
+    names = [name for name in args.only or known if name not in given and name.partition(".")[2] not in given]
+    if not names:
+        raise UserError("nothing is left to search: the command line settles every hyperparameter")
+    return names
+
+
+def _oracle(kind, search: Search, space, args):
+    import keras_tuner
+
+    options = {"epochs": args.epochs} if args.tuner == "hyperband" else {}
+    many = 10_000 if args.budget_minutes else TRIALS
+    return kind(
+        keras_tuner.Objective(search.objective, OBJECTIVES[search.objective]),
+        args.max_trials or many,
+        search.seed,
+        space,
+        minutes=args.budget_minutes,
+        **options,
+    )
+
+
+def _keep(search: Search, out: Path) -> None:
+    """Writes what the search is, or makes sure that the folder holds the same one."""
+    file = out / "search.json"
+    if not file.is_file():
+        check_free(out)
+        make_folder(out)
+        write_atomically(file, json.dumps(search.to_dict(), indent=2) + "\n")
+        return
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}; name another --out") from error
+    wanted = search.to_dict()
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(key, key)
+            raise UserError(f"{out} holds a search with another {what}; name another --out")
+
+
+def _poster_sizes(space) -> list[int]:
+    return [size for one in space.space if one.name == "data.poster_size" for size in one.values]
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,175 @@
+"""What each variant's search may change: hyperparameters under the names that they have in a config file.
+
+A hyperparameter is a setting of `mmfusion.config.Config`; nothing here knows a layer. The value that the
+search starts from is always among a hyperparameter's values, so the starting configuration is a point of
+the space. For late fusion `cnn.` and `bilstm.` before a name say whose setting it is; names without
+either, those of the data above all, hold for both models.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import keras_tuner
+
+from mmfusion.config import COMBINERS, Config, override
+from mmfusion.models.operators import OPERATORS
+from mmfusion.runs import PARTS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple
+
+    def declare(self, space: keras_tuner.HyperParameters, name: str, start) -> None:
+        if isinstance(start, bool):
+            space.Boolean(name, default=start)
+            return
+        values = self.values if start in self.values else (*self.values, start)
+        if not isinstance(start, str):
+            values = sorted(values)  # a search by a model of the scores takes neighbours for alike
+        if len(values) > 1:
+            space.Choice(name, [_encode(v) for v in values], default=_encode(start))
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between two others; `log` draws its logarithm evenly."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def declare(self, space: keras_tuner.HyperParameters, name: str, start: float) -> None:
+        low, high = min(self.low, start), max(self.high, start)
+        space.Float(name, low, high, sampling="log" if self.log else "linear", default=start)
+
+
+DATA_OF_POSTERS = {
+    "data.poster_size": Choice((48, 64, 80)),
+    "data.augment": Choice((False, True)),
+}
+DATA_OF_OVERVIEWS = {"data.vocabulary_size": Choice((5_000, 10_000, 20_000))}
+POSTER_ENCODER = {
+    "poster_encoder.filters": Choice(((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192))),
+    "poster_encoder.dropout": Range(0.0, 0.4),
+    "poster_encoder.pooling": Choice(("average", "flatten")),
+    "poster_encoder.dense_units": Choice(((128,), (256,), (512,))),
+    "poster_encoder.dense_dropout": Range(0.2, 0.7),
+}
+OVERVIEW_ENCODER = {
+    "overview_encoder.embedding_dim": Choice((64, 128, 256)),
+    "overview_encoder.embedding_dropout": Range(0.0, 0.6),
+    "overview_encoder.lstm_units": Choice(((32,), (64,), (64, 64), (128,))),
+    "overview_encoder.dropout": Range(0.0, 0.6),
+    "overview_encoder.pooling": Choice(("last", "max")),
+    "overview_encoder.dense_units": Choice(((), (128,), (256,))),
+    "overview_encoder.dense_dropout": Range(0.2, 0.7),
+}
+TRAINING = {
+    "training.learning_rate": Range(2e-4, 4e-3, log=True),
+    "training.hold_epochs": Choice((3, 6, 10)),
+    "training.decay": Range(0.03, 0.3, log=True),
+    "training.weight_decay": Choice((0.0, 0.001, 0.01, 0.1)),
+    "training.label_smoothing": Choice((0.0, 0.02, 0.05, 0.1)),
+}
+_DATA_READ_BY = {"cnn": DATA_OF_POSTERS, "bilstm": DATA_OF_OVERVIEWS}
+SPACES = {
+    "cnn": DATA_OF_POSTERS | POSTER_ENCODER | TRAINING,
+    "bilstm": DATA_OF_OVERVIEWS | OVERVIEW_ENCODER | TRAINING,
+    "early": DATA_OF_POSTERS
+    | DATA_OF_OVERVIEWS
+    | {
+        "early.patch_size": Choice((8, 16)),
+        "early.width": Choice((64, 128, 192)),
+        "early.heads": Choice((2, 4, 8)),
+        "early.blocks": Choice((1, 2, 3)),
+        "early.dropout": Range(0.1, 0.5),
+    }
+    | TRAINING,
+    "joint": DATA_OF_POSTERS
+    | DATA_OF_OVERVIEWS
+    | POSTER_ENCODER
+    | OVERVIEW_ENCODER
+    | {
+        "joint.operator": Choice(tuple(OPERATORS)),
+        "joint.units": Choice((128, 256, 512)),
+        "joint.dropout": Range(0.2, 0.7),
+    }
+    | TRAINING,
+    "late": DATA_OF_POSTERS
+    | DATA_OF_OVERVIEWS
+    | {f"cnn.{name}": values for name, values in (POSTER_ENCODER | TRAINING).items()}
+    | {f"bilstm.{name}": values for name, values in (OVERVIEW_ENCODER | TRAINING).items()}
+    | {"late.combiner": Choice(COMBINERS)},
+}
+
+
+def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.HyperParameters:
+    """The hyperparameters of these names, each with the starting configuration's value as its default.
+
+    Args:
+        start: a configuration for the variant, and for late fusion one for each of its parts.
+        names: what to search.
+    """
+    variant = list(start)[-1]
+    space = keras_tuner.HyperParameters()
+    for name, values in SPACES[variant].items():
+        if name in names:
+            owner, key = _owner(name, variant)
+            values.declare(space, name, _get(start[owner], key))
+    return space
+
+
+def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict[str, Config]:
+    """The starting configurations with a trial's values in their place.
+
+    Args:
+        start: as above.
+        values: of hyperparameters, by name, as KerasTuner keeps them; others are passed over.
+
+    Raises:
+        UserError: the values do not fit each other or the configuration.
+    """
+    variant = list(start)[-1]
+    changes: dict[str, dict] = {owner: {} for owner in start}
+    for name, value in values.items():
+        if name not in SPACES[variant]:
+            continue
+        owner, key = _owner(name, variant)
+        changes[owner][key] = decode(value)
+        for part in start:
+            # A part is not trained anew for what it does not read.
+            if name in _DATA_READ_BY.get(part, ()):
+                changes[part][key] = decode(value)
+    return {
+        owner: override(config, changes[owner], where="the search's hyperparameters")
+        for owner, config in start.items()
+    }
+
+
+def _owner(name: str, variant: str) -> tuple[str, str]:
+    """Whose setting a hyperparameter is, and the setting's name."""
+    owner, _, key = name.partition(".")
+    return (owner, key) if variant == "late" and owner in PARTS else (variant, name)
+
+
+def _get(config: Config, key: str):
+    value = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _encode(value):
+    """KerasTuner's choices are numbers and words; a list goes in as JSON."""
+    return json.dumps(list(value)) if isinstance(value, tuple) else value
+
+
+def decode(value):
+    """A setting's value from that of its hyperparameter; three digits of a number are enough to say it."""
+    if isinstance(value, str) and value.startswith("["):
+        return json.loads(value)
+    return float(f"{value:.3g}") if isinstance(value, float) else value

@@ -1,0 +1,276 @@
+"""What a search gave: a line a trial on the way, then `trials.csv`, `best.toml`, `summary.md` and figures."""
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+
+from mmfusion.config import resolve
+from mmfusion.errors import UserError
+from mmfusion.files import make_folder, write_atomically
+from mmfusion.reports.tables import UNDEFINED, markdown
+from mmfusion.runs import PARTS
+from tuning import OBJECTIVES, importance, pictures, spaces
+from tuning.oracles import START
+from tuning.trials import read_outcome
+
+# Settings that belong to a call and not to what a search found.
+_OF_THE_CALL = {
+    "": ("variant", "recipe", "seed"),
+    "data": ("dataset", "data_dir", "films", "films_seed", "skip_bad"),
+    "training": ("epochs",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One trial that has ended; number 0 is the starting configuration."""
+
+    number: int
+    score: float | None  # None: it failed
+    reason: str  # why it failed
+    seconds: float
+    epochs: int
+    parameters: int | None
+    values: dict[str, object]  # by hyperparameter
+
+    @property
+    def name(self) -> str:
+        return "start" if self.number == START else str(self.number)
+
+
+class Progress:
+    """Says how far a search is, and keeps `trials.csv` up to date.
+
+    Args:
+        search: a `tuning.search.Search`.
+        oracle: its oracle.
+        out: its folder.
+        workers: how many trials run at a time.
+    """
+
+    def __init__(self, search, oracle, out: Path, workers: int):
+        self._search, self._oracle, self._out, self._workers = search, oracle, out, workers
+
+    def begin(self, films: int) -> None:
+        """Says what begins, or goes on."""
+        search, ended = self._search, len(self._oracle.ended())
+        went = f"; {ended} trials are finished" if ended else ""
+        print(
+            f"{search.variant}: {search.tuner} search of {len(search.names)} hyperparameters for the best "
+            f"{search.objective} of {films} validation films, into {self._out}{went}",
+            flush=True,
+        )
+
+    def ended(self, number: int) -> None:
+        """Says what a trial gave, what the best was, and how long it will take."""
+        found = rows(self._search, self._oracle, self._out)
+        write_trials(found, self._search, self._out)
+        row = next(row for row in found if row.number == number)
+        what = "start" if number == START else f"trial {number} of {self._oracle.max_trials - 1}"
+        if row.score is None:
+            print(f"{what}: failed: {row.reason}", flush=True)
+            return
+        winner = best(found, self._search)
+        print(
+            f"{what}: {row.score:.4f} in {row.seconds:.0f} s; best {winner.score:.4f} ({winner.name})"
+            f"{self._left(found)}",
+            flush=True,
+        )
+
+    def _left(self, found: list[Row]) -> str:
+        todo = self._oracle.max_trials - len(found)
+        seconds = todo * np.mean([row.seconds for row in found]) / self._workers
+        if self._oracle.seconds_left is not None:
+            seconds = min(seconds, self._oracle.seconds_left)
+        return f"; about {max(1, round(seconds / 60))} min left" if todo else ""
+
+
+def rows(search, oracle, out: Path) -> list[Row]:
+    """The trials that have ended, by number."""
+    found = []
+    for trial in oracle.ended():
+        folder = out / "trials" / f"trial_{trial.trial_id}"
+        outcome = read_outcome(folder)
+        values = {
+            name: spaces.decode(value)
+            for name, value in trial.hyperparameters.values.items()
+            if name in search.names or name == "tuner/epochs"
+        }
+        score = trial.score if trial.status == "COMPLETED" else None
+        reason = "" if score is not None else (outcome and outcome.reason) or trial.message or "the process died"
+        found.append(
+            Row(
+                number=int(trial.trial_id),
+                score=score,
+                reason=reason.strip().splitlines()[-1] if reason else "",
+                seconds=outcome.seconds if outcome else 0.0,
+                epochs=outcome.epochs if outcome else 0,
+                parameters=outcome.parameters if outcome else None,
+                values=values,
+            )
+        )
+    return found
+
+
+def best(found: list[Row], search) -> Row | None:
+    """The trial with the best score; the first of equals; None when all failed."""
+    sign = 1 if OBJECTIVES[search.objective] == "max" else -1
+    scored = [row for row in found if row.score is not None]
+    return max(scored, key=lambda row: sign * row.score, default=None)
+
+
+def write_trials(found: list[Row], search, out: Path) -> None:
+    """Writes `trials.csv`, a line a trial."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [*search.names, *(["tuner/epochs"] if search.tuner == "hyperband" else [])]
+    writer.writerow(["trial", "status", search.objective, "seconds", "epochs", "parameters", *names, "reason"])
+    for row in found:
+        status = "failed" if row.score is None else "completed"
+        values = [row.values.get(name, "") for name in names]
+        writer.writerow([row.name, status, row.score, row.seconds, row.epochs, row.parameters, *values, row.reason])
+    write_atomically(out / "trials.csv", text.getvalue())
+
+
+def write(search, oracle, out: Path) -> str:
+    """Writes all that a search leaves, and gives what the terminal shows.
+
+    Raises:
+        UserError: every trial failed.
+    """
+    found = rows(search, oracle, out)
+    write_trials(found, search, out)
+    winner = best(found, search)
+    if winner is None:
+        reasons = list(dict.fromkeys(row.reason for row in found))
+        raise UserError(
+            f"all {len(found)} trials failed; the first one: {reasons[0]} (trials.csv in {out} has all reasons, "
+            f"trials/trial_*/failure.txt where they arose)"
+        )
+    write_atomically(out / "best.toml", best_toml(search, winner, len(found) - 1))
+    make_folder(out / "figures")
+    pictures.draw_scores(found, search, out / "figures" / "scores.png")
+    pictures.draw_parallel(found, search, out / "figures" / "parallel.png")
+    weights = importance.estimate(found, search)
+    if weights.shares:
+        pictures.draw_importance(weights, out / "figures" / "importance.png")
+    text = _summary(search, found, winner, weights)
+    write_atomically(out / "summary.md", text)
+    table = _table(search, _shown(found, winner))
+    return (
+        f"\n{table}\n\n{_verdict(search, found, winner)}\n"
+        f"\nThe whole is in {out / 'summary.md'}. To train with what was found:\n"
+        f"  python -m mmfusion.train --variant {search.variant}{_recipe_flag(search)} --config {out / 'best.toml'}"
+    )
+
+
+def best_toml(search, winner: Row, trials: int) -> str:
+    """A config file with what the best trial has otherwise than the recipe."""
+    configs = search.start if winner.number == START else spaces.configure(search.start, winner.values)
+    recipe = search.start[search.variant].recipe
+    differing = _differing(configs[search.variant], resolve(search.variant, recipe=recipe))
+    for part in PARTS if search.variant == "late" else ():
+        of_part = _differing(configs[part], resolve(part, recipe=recipe))
+        of_part.pop("data", None)  # the same films for all, under [data]
+        if of_part:
+            differing.setdefault("variants", {})[part] = of_part
+    cap = configs[search.variant].training.epochs
+    head = (
+        f"# {search.variant}: the best of {trials} trials and the starting configuration ({winner.name}), by\n"
+        f"# {search.tuner} search with seed {search.seed}: {search.objective} {winner.score:.4f} on validation\n"
+        f"# films, after at most {cap} epochs.\n#\n"
+        f"#   python -m mmfusion.train --variant {search.variant}{_recipe_flag(search)} --config FILE\n"
+    )
+    return head + ("\n" + tomli_w.dumps(differing) if differing else "# Nothing differs from the recipe.\n")
+
+
+def _recipe_flag(search) -> str:
+    recipe = search.start[search.variant].recipe
+    return "" if recipe == "default" else f" --recipe {recipe}"
+
+
+def _differing(config, recipe) -> dict:
+    ours, theirs = config.to_dict(), recipe.to_dict()
+    found = {}
+    for section, values in ours.items():
+        if section in _OF_THE_CALL[""]:
+            continue
+        changed = {
+            key: value
+            for key, value in values.items()
+            if value != theirs[section][key] and key not in _OF_THE_CALL.get(section, ())
+        }
+        if changed:
+            found[section] = changed
+    return found
+
+
+def _shown(found: list[Row], winner: Row) -> list[Row]:
+    """The starting configuration and the best trial."""
+    return [row for row in found if row.number == START or row is winner]
+
+
+def _table(search, found: list[Row]) -> str:
+    head = ["trial", search.objective, "seconds", "epochs", "parameters"]
+    return markdown(
+        head,
+        [
+            [
+                row.name,
+                UNDEFINED if row.score is None else f"{row.score:.4f}",
+                f"{row.seconds:.0f}",
+                str(row.epochs),
+                UNDEFINED if row.parameters is None else f"{row.parameters:,}",
+            ]
+            for row in found
+        ],
+    )
+
+
+def _verdict(search, found: list[Row], winner: Row) -> str:
+    start = next((row for row in found if row.number == START), None)
+    failed = sum(row.score is None for row in found)
+    said = f" {failed} of {len(found)} trials failed." if failed else ""
+    if winner.number == START:
+        return f"No trial was better than the starting configuration.{said}"
+    if start is None or start.score is None:
+        return f"The starting configuration itself failed.{said}"
+    gain = winner.score - start.score
+    return (
+        f"Trial {winner.name} is {abs(gain):.4f} {'above' if gain > 0 else 'below'} the starting configuration in "
+        f"{search.objective}. That is the best of {len(found)} tries on the same films and flatters it; "
+        f"other seeds and the test films will say what is left of it.{said}"
+    )
+
+
+def _summary(search, found: list[Row], winner: Row, weights: importance.Importance) -> str:
+    parts = [
+        f"# {search.variant}: {search.tuner} search",
+        f"Seed {search.seed}, {len(found) - 1} trials and the starting configuration (`start`), "
+        f"{sum(row.seconds for row in found) / 60:.1f} minutes of training. Scores are {search.objective} of the "
+        "validation films"
+        + (", late fusion's with a combiner fitted on other folds of them" * (search.variant == "late"))
+        + ". The test films were not read.",
+        _verdict(search, found, winner),
+        _table(search, found),
+        "![Score of each trial](figures/scores.png)",
+        "![Hyperparameters of each trial](figures/parallel.png)",
+        "## Which hyperparameter mattered",
+        weights.sentence,
+    ]
+    if weights.shares:
+        parts.append("![Importance](figures/importance.png)")
+    changed = [
+        [name, str(next(row for row in found if row.number == START).values.get(name, "")), str(value)]
+        for name, value in winner.values.items()
+        if name in search.names
+    ]
+    parts += ["## The best trial's values", markdown(["hyperparameter", "start", f"trial {winner.name}"], changed)]
+    failures = [row for row in found if row.score is None]
+    if failures:
+        parts += ["## Failed trials", markdown(["trial", "reason"], [[row.name, row.reason] for row in failures])]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,201 @@
+"""One trial: a hyperparameter's values become configurations, those become models, and these a score."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+from filelock import FileLock
+from scipy.special import logit
+from sklearn.model_selection import KFold
+
+from mmfusion import experiment
+from mmfusion.config import Config
+from mmfusion.errors import UserError
+from mmfusion.files import make_folder, write_atomically
+from mmfusion.models.late import Combiner
+from mmfusion.reports import metrics
+from mmfusion.runs import PARTS, Predictions, Run
+from tuning import spaces
+from tuning.oracles import START
+
+# Prepared films, by what they are made of: most trials differ in other things.
+prepared = functools.lru_cache(maxsize=2)(experiment.prepare)
+
+FOLDS = 5  # of validation films, for late fusion's combiner
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a trial came to; kept in its folder as `outcome.json`."""
+
+    score: float | None  # None: it failed
+    reason: str  # why it failed
+    seconds: float
+    epochs: int  # that the models were trained for, all together
+    parameters: int | None
+    models: tuple[str, ...]  # folders in `models/`
+
+
+class FatalError(keras_tuner.errors.FatalError):
+    """Something that no other trial would get over either, such as a full disk."""
+
+
+class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
+    """Runs trials, for whichever of the oracles.
+
+    Args:
+        oracle: one of `tuning.oracles.ORACLES`.
+        start: the configuration that the search starts from, and for late fusion before it those of its parts.
+        objective: one of `tuning.OBJECTIVES`.
+        folder: of the search.
+        cache: where prepared films are kept.
+        resumed: keep what it takes to train a trial's models for more epochs.
+    """
+
+    def __init__(
+        self, oracle, start: Mapping[str, Config], objective: str, folder: Path, cache: Path, *, resumed: bool
+    ):
+        self._resumed = resumed
+        self._start = start
+        self._objective = objective
+        self._folder = folder
+        self._cache = cache
+        super().__init__(oracle, directory=str(folder), project_name="trials")
+
+    def save(self):
+        """The oracle saves itself, and there is nothing else."""
+
+    def pre_create_trial(self):
+        # While it waits for other workers' trials a worker asks again and again; not more often than this.
+        time.sleep(0.2)
+
+    def run_trial(self, trial, **_):
+        began = time.perf_counter()
+        folder = Path(self.get_trial_dir(trial.trial_id))
+        epochs, parameters, models = 0, None, ()
+        try:
+            configs = self._configs(trial)
+            earlier = trial.hyperparameters.values.get("tuner/initial_epoch", 0)
+            runs = {
+                variant: self._trained(config, earlier) for variant, config in configs.items() if variant != "late"
+            }
+            score = self._score(configs, {variant: run.predictions("validation") for variant, run in runs.items()})
+            epochs = sum(len(run.history) for run in runs.values())
+            parameters = sum(run.facts["parameters"] for run in runs.values())
+            models = tuple(run.name for run in runs.values())
+            reason = ""
+        except Exception as error:
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                raise FatalError(str(error)) from error
+            score, reason = None, _reason(error)
+            write_atomically(folder / "failure.txt", traceback.format_exc())
+        seconds = round(time.perf_counter() - began, 1)
+        _write(Outcome(score, reason, seconds, epochs, parameters, models), folder)
+        self._failed = reason
+        return {self._objective: np.nan if score is None else score}
+
+    def on_trial_end(self, trial):
+        if self._failed:  # said here, since KerasTuner prints the whole trace of an error that it is shown
+            trial.status, trial.message = keras_tuner.engine.trial.TrialStatus.FAILED, self._failed
+        super().on_trial_end(trial)
+
+    def _configs(self, trial) -> dict[str, Config]:
+        values = trial.hyperparameters.values
+        configs = dict(self._start) if int(trial.trial_id) == START else spaces.configure(self._start, values)
+        if "tuner/epochs" in values:  # Hyperband's: fewer than a trial trained to the end
+            for variant, config in configs.items():
+                training = dataclasses.replace(config.training, epochs=values["tuner/epochs"])
+                configs[variant] = dataclasses.replace(config, training=training)
+        return configs
+
+    def _trained(self, config: Config, epochs_before: int) -> Run:
+        """The model of this configuration; one that an earlier trial trained, or trained on, is not made again."""
+        models = self._folder / "models"
+        make_folder(models)
+        name = _name(config)
+        with FileLock(models / f".{name}.lock"):  # two workers may need the same part of late fusion at once
+            keras.utils.clear_session()
+            earlier = None
+            if epochs_before:
+                training = dataclasses.replace(config.training, epochs=epochs_before)
+                earlier = Run(models / _name(dataclasses.replace(config, training=training)))
+            run = experiment.explore(
+                config, models / name, prepared(config.data, config.seed, self._cache), earlier=earlier
+            )
+            if not isinstance(self.oracle, keras_tuner.oracles.HyperbandOracle):
+                for file in (run.state_file, run.model_file):  # nobody goes on from here
+                    file.unlink(missing_ok=True)
+        return run
+
+    def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
+        """Of the validation films, by the model of a variant or by late fusion of its parts."""
+        first = next(iter(found.values()))
+        y_prob = first.y_prob
+        if "late" in configs:
+            poster, overview = (_logits(found[part].y_prob) for part in PARTS)
+            y_prob = cross_fitted(configs["late"], poster, overview, first.y_true)
+        score = metrics.overall(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
+        if score is None or not np.isfinite(score):
+            raise UserError(f"the validation films give no {self._objective}")
+        return float(score)
+
+
+def cross_fitted(config: Config, poster: np.ndarray, overview: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What late fusion's combiner says of films that it was not fitted on.
+
+    Scored on the films that fitted it, the combiner with the most weights would always look best.
+
+    Args:
+        config: of late fusion.
+        poster: (N, G) logits of the validation films.
+        overview: (N, G) logits of the same films.
+        labels: (N, G) multi-hot.
+
+    Returns:
+        (N, G) probabilities, those of each fold from a combiner fitted on the other folds.
+    """
+    y_prob = np.empty(labels.shape, np.float32)
+    folds = KFold(min(FOLDS, len(labels)), shuffle=True, random_state=config.seed)
+    for others, fold in folds.split(labels):
+        combiner = Combiner(config.late.combiner)
+        combiner.build([poster.shape, overview.shape])
+        combiner.fit(poster[others], overview[others], labels[others])
+        y_prob[fold] = keras.ops.sigmoid(combiner([poster[fold], overview[fold]]))
+    return y_prob
+
+
+def _name(config: Config) -> str:
+    said = json.dumps(config.to_dict(), sort_keys=True)
+    return f"{config.variant}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def _logits(y_prob: np.ndarray) -> np.ndarray:
+    return logit(np.clip(y_prob, 1e-7, 1 - 1e-7)).astype(np.float32)
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+        return f"out of memory: {first}"
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+
+
+def _write(outcome: Outcome, folder: Path) -> None:
+    write_atomically(folder / "outcome.json", json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """What a trial's folder says of its end; None where the process died before it could write that."""
+    try:
+        return Outcome(**json.loads((folder / "outcome.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
