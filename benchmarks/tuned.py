@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks import readme
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
+from mmfusion.models import VARIANTS
 from mmfusion.reports.tables import UNDEFINED, markdown
 
 NAME = "tuned table"  # of its markers in a README
@@ -38,11 +39,13 @@ def main() -> None:
 
     default, tuned = (collect(folder)[0] for folder in (args.default, args.tuned))
     rows = []
-    for name, of_seed in tuned.items():
-        seeds = [seed for seed in of_seed if seed in default.get(name, {})]
-        if not seeds:
-            raise UserError(f"{args.default} has no run of {name} with a seed of those in {args.tuned}")
-        rows += _rows(name, [(default[name][seed], of_seed[seed]) for seed in seeds])
+    for name in (name for name in VARIANTS if name in tuned):
+        missing = [str(seed) for seed in tuned[name] if seed not in default.get(name, {})]
+        if missing:
+            raise UserError(f"{args.default} has no run of {name} with seed {', '.join(missing)}")
+        rows += _rows(name, [(default[name][seed], result) for seed, result in tuned[name].items()])
+    if not rows:
+        raise UserError(f"{args.tuned} holds no variant's run")
     make_folder(args.out)
     columns = list(rows[0])
     lines = [",".join(columns), *(",".join(str(row[column]) for column in columns) for row in rows)]

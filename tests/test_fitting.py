@@ -33,6 +33,15 @@ def test_label_smoothing_moves_training_labels_only_so_that_validation_losses_co
     assert float(validation) == pytest.approx(cross_entropy(LABELS), abs=1e-6)
 
 
+def test_keras_own_evaluation_knows_no_label_smoothing():
+    films = {"poster": np.zeros((2, 16, 16, 3), np.float32), "tokens": np.array([[1, 2], [2, 0]], np.int32)}
+    losses = [
+        compiled(label_smoothing=share).evaluate(films, LABELS, verbose=0, return_dict=True)["loss"]
+        for share in (0.0, 0.5)
+    ]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])
 def test_weight_decay_shrinks_kernels_and_embeddings_and_leaves_biases(weight_decay):
     model = compiled(weight_decay=weight_decay, learning_rate=0.1)

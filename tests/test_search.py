@@ -2,7 +2,9 @@
 
 import csv
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,8 @@ from mmfusion.data.source import Source
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Run
 from tuning import search
-from tuning.trials import cross_fitted, read_outcome
+from tuning.outcomes import read_outcome
+from tuning.trials import cross_fitted
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,25 @@ def test_says_in_one_line_what_is_wrong(flags, said, tiny, tmp_path, monkeypatch
     assert error.count("\n") == 1
 
 
+def test_an_oracles_file_that_is_gone_is_made_again_by_the_same_command(
+    finished, tiny, tmp_path, monkeypatch, capsys
+):
+    out, _, cache = finished
+    monkeypatch.setenv("MMFUSION_CACHE", str(cache))
+    copy = shutil.copytree(out, tmp_path / "copy")
+    (copy / "trials" / "oracle.json").unlink()
+    assert command(search.main, monkeypatch, *arguments(copy, tiny, trials=3)) == 0
+    assert "made again from the files of 4 trials, 4 of them finished" in capsys.readouterr().out
+    assert (copy / "best.toml").read_bytes() == (out / "best.toml").read_bytes()
+
+
+def test_a_folder_of_something_else_is_left_alone(tiny, tmp_path, monkeypatch, capsys):
+    (tmp_path / "thesis.tex").write_text("")
+    assert command(search.main, monkeypatch, *arguments(tmp_path, tiny)) == 2
+    assert "exists already and holds no search; name another --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_when_all_trials_fail_the_search_fails_and_says_why(tiny, tmp_path, monkeypatch, capsys):
     # No rate is too low for this: every loss is infinite.
     flags = ["--only", "training.decay", "--set", "training.learning_rate=1e30"]
@@ -157,8 +179,8 @@ def test_late_fusions_parts_are_trained_once_when_only_the_combiner_is_searched(
 def test_a_combiner_is_scored_on_films_that_did_not_fit_it():
     """With labels that nothing predicts, many weights fitted on the films themselves look better than none."""
     rng = np.random.default_rng(0)
-    poster, overview = rng.normal(size=(2, 60, 3)).astype(np.float32)
-    labels = (rng.random((60, 3)) < 0.5).astype(np.float32)
+    poster, overview = rng.normal(size=(2, 60, 40)).astype(np.float32)
+    labels = (rng.random((60, 40)) < 0.5).astype(np.float32)
 
     def loss(y_prob):
         return -np.mean(labels * np.log(y_prob) + (1 - labels) * np.log(1 - y_prob))
@@ -186,9 +208,9 @@ def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, ca
 class Command:
     """`python -m tuning.search` as a process of its own."""
 
-    def __init__(self, cache, *arguments):
+    def __init__(self, cache, *arguments, **variables):
         words = [sys.executable, "-m", "tuning.search", *map(str, arguments)]
-        environment = {**os.environ, "MMFUSION_CACHE": str(cache)}
+        environment = {**os.environ, "MMFUSION_CACHE": str(cache), **variables}
         self.process = subprocess.Popen(
             words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -224,27 +246,60 @@ def _workers(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a command's workers by ps")
-def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(finished, tiny, tmp_path):
-    out, _, cache = finished
-    flags = [*arguments(tmp_path / "out", tiny, trials=3), "--workers", 2]
+def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(tiny, tmp_path, cache):
+    # With Hyperband, so that one worker goes on from what another one has trained.
+    out = tmp_path / "out"
+    flags = [*arguments(out, tiny, trials=4, tuner="hyperband", epochs=3), "--workers", 2]
     running = Command(cache, *flags)
-    until(lambda: len(list((tmp_path / "out" / "trials").glob("trial_*"))) == 2)
+    until(lambda: len(list((out / "trials").glob("trial_*"))) >= 2)
     for worker in _workers(running.process.pid):
         os.kill(worker, signal.SIGKILL)
     began = time.monotonic()
     code, said = running.wait()
-    assert code == 2
+    assert code == 2, said
     assert time.monotonic() - began < 60
     assert "all 2 workers are gone" in said
 
     running = Command(cache, *flags)
     until(lambda: len(_workers(running.process.pid)) == 2)
-    until(lambda: len(list((tmp_path / "out" / "trials").glob("*/outcome.json"))) >= 1)
+    until(lambda: len(list((out / "trials").glob("*/outcome.json"))) >= 1)
     os.kill(_workers(running.process.pid)[0], signal.SIGKILL)
     code, said = running.wait()
     assert code == 0, said
     assert "is gone; its trial goes to another one" in said
-    found = sorted(trials_of(tmp_path / "out"), key=lambda row: row["trial"])
-    expected = sorted(trials_of(out), key=lambda row: row["trial"])
-    assert [row["training.learning_rate"] for row in found] == [row["training.learning_rate"] for row in expected]
-    assert {row["status"] for row in found} == {"completed"}
+    rows = trials_of(out)
+    assert [row["status"] for row in rows] == ["completed"] * 5
+    assert [row["epochs"] for row in rows] == ["3", "1", "1", "1", "3"]
+
+
+def test_chief_and_workers_started_at_once_by_hand_find_each_other_and_a_stranger_is_refused(tiny, tmp_path, cache):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        place = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(one.getsockname()[1])}
+    flags = arguments(tmp_path / "out", tiny, trials=1, epochs=1)
+    stranger = Command(cache, *flags, "--seed", 5, KERASTUNER_TUNER_ID="stranger", **place)
+    worker = Command(cache, *flags, KERASTUNER_TUNER_ID="worker-1", **place)
+    chief = Command(cache, *flags, KERASTUNER_TUNER_ID="chief", **place)
+    code, said = chief.wait()
+    assert code == 0, said
+    assert worker.wait() == (0, "")
+    code, said = stranger.wait()
+    assert code == 2
+    assert "holds a search with another seed" in said
+    assert [row["status"] for row in trials_of(tmp_path / "out")] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"KERASTUNER_TUNER_ID": "chief"}, "set all three, or none"),
+        ({"KERASTUNER_ORACLE_PORT": "many"}, "KERASTUNER_ORACLE_PORT must be a number from 1 to 65535"),
+    ],
+)
+def test_variables_that_make_no_sense_are_named(variables, said, tiny, tmp_path, monkeypatch, capsys):
+    if "KERASTUNER_ORACLE_PORT" in variables:
+        variables = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": "127.0.0.1", **variables}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny)) == 2
+    assert said in capsys.readouterr().err

@@ -1,10 +1,13 @@
 """Spaces are made of settings; oracles lose nothing; a failed trial ends nothing. No model is trained here."""
 
 import csv
+import dataclasses
 import functools
 import json
 import math
+import shutil
 import tempfile
+import threading
 
 import keras_tuner
 import pytest
@@ -135,7 +138,7 @@ class TestEveryOracle:
         assert len(again.ended()) == trials_before
         assert finish(again) == uninterrupted(tuner)
         said = capsys.readouterr().out
-        assert (f"{file} is missing or cut short" in said) == (damage != "none")
+        assert (f"{file} is missing, cut short" in said) == (damage != "none")
 
     def test_finished_it_has_nothing_left_to_do(self, tuner, tmp_path):
         finish(oracle(tuner, tmp_path, trials=2))
@@ -164,6 +167,34 @@ class TestEveryOracle:
         assert one.trials[lost.trial_id].status == "FAILED"
         assert "died 3 times" in one.trials[lost.trial_id].message
 
+    def test_a_worker_that_was_taken_for_dead_may_still_end_its_trial(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path)
+        early, late = one.create_trial("early"), one.create_trial("late")
+        one.give_back("early")
+        one.give_back("late")
+        one.create_trial("other")  # takes the last one that was given back
+        for trial in (early, late, late):
+            one.update_trial(trial.trial_id, {"ap_micro": score(trial)})
+            trial.status = kt.TrialStatus.COMPLETED
+            one.end_trial(trial)
+        assert not one.ongoing_trials
+        assert [int(number) for number, *_ in finish(one)] == list(range(9))
+
+    def test_what_is_raised_in_it_stops_the_search_and_locks_nobody_out(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path)
+
+        def full(number):
+            raise UserError("no room left")
+
+        one.on_end = full
+        assert run_trial(one) == 0
+        assert str(one.fault) == "no room left"
+        found = []
+        other = threading.Thread(target=lambda: found.append(one.create_trial("other").status), daemon=True)
+        other.start()
+        other.join(10)
+        assert found == ["STOPPED"]
+
     def test_a_worker_without_work_waits_for_what_others_may_leave(self, tuner, tmp_path):
         one = oracle(tuner, tmp_path, trials=1)
         one.create_trial("worker-1"), one.create_trial("worker-2")
@@ -171,6 +202,16 @@ class TestEveryOracle:
         assert not one.complete
         one.give_back("worker-1")
         assert one.create_trial("worker-3").trial_id == "0"
+
+    def test_the_minutes_begin_with_the_first_trial_and_go_on_in_the_next_call(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path, minutes=1)
+        assert one.seconds_left == 60
+        run_trial(one)
+        one._began -= 50
+        one.save()
+        again = oracle(tuner, tmp_path, minutes=1)
+        again.reload()
+        assert 0 < again.seconds_left < 10
 
     def test_no_trial_begins_after_the_minutes_are_over(self, tuner, tmp_path):
         one = oracle(tuner, tmp_path, minutes=0.001)
@@ -189,13 +230,18 @@ def test_an_interruption_by_hand_is_not_the_trials_fault(tmp_path):
     assert run_trial(one) == 0
 
 
-def test_a_damaged_trial_is_named_with_what_to_do(tmp_path):
-    one = oracle("random", tmp_path)
-    finish(one)
-    file = tmp_path / "trials" / "trial_3" / "trial.json"
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_a_damaged_trial_is_named_and_what_is_advised_helps(tuner, tmp_path):
+    finish(oracle(tuner, tmp_path))
+    file = tmp_path / "trials" / "trial_5" / "trial.json"
     file.write_text("{")
-    with pytest.raises(UserError, match=r"trial_3/trial.json cannot be read; delete this trial's folder"):
-        oracle("random", tmp_path).reload()
+    with pytest.raises(UserError, match=r"trial_5/trial.json cannot be read; delete this trial's folder"):
+        oracle(tuner, tmp_path).reload()
+    for number in range(5, 9):
+        shutil.rmtree(tmp_path / "trials" / f"trial_{number}")
+    again = oracle(tuner, tmp_path)
+    again.reload()
+    assert finish(again) == uninterrupted(tuner)
 
 
 def test_a_small_space_is_exhausted_and_not_tried_twice(tmp_path):
@@ -224,29 +270,43 @@ def row(number, score, reason="", **values):
     return summary.Row(number, score, reason, 1.0, 3, 100, named)
 
 
-def test_the_best_trials_file_trains_just_that_trial(tmp_path):
-    search = search_of()
-    file = tmp_path / "best.toml"
-    best = row(2, 0.7, training__learning_rate=0.002, joint__units=16)
-    file.write_text(summary.best_toml(search, best, trials=2))
-    found = resolve("joint", file=file)
-    start = search.start["joint"]
-    assert (found.training.learning_rate, found.joint.units) == (0.002, 16)
-    assert found.overview_encoder == start.overview_encoder  # the search's own settings are in it too
-    assert found.training.epochs == resolve("joint").training.epochs  # how long a trial lasted is not
-    assert found.data.films == resolve("joint").data.films
+STARTS = {
+    "a recipe's": "",
+    "a file's": "[training]\npatience = 8\nhold_epochs = 3\n[poster_encoder]\npooling = 'flatten'\n"
+    "[variants.cnn.training]\npatience = 10\n[variants.late.late]\ncombiner = 'stacked'\n",
+}
 
 
-def test_late_fusions_file_has_each_parts_own_training(tmp_path):
-    names = ("cnn.training.learning_rate", "bilstm.training.learning_rate", "data.poster_size", "late.combiner")
-    search = search_of("late", names)
-    values = dict(zip(names, (0.002, 0.0005, 48, "weighted")))
-    file = tmp_path / "best.toml"
-    file.write_text(summary.best_toml(search, summary.Row(1, 0.7, "", 1.0, 3, 100, values), trials=1))
-    rates = {variant: resolve(variant, file=file).training.learning_rate for variant in ("cnn", "bilstm", "late")}
-    assert rates == {"cnn": 0.002, "bilstm": 0.0005, "late": resolve("late").training.learning_rate}
-    assert {resolve(variant, file=file).data.poster_size for variant in rates} == {48}
-    assert resolve("late", file=file).late.combiner == "weighted"
+@pytest.mark.parametrize("recipe", ["default", "report"])
+@pytest.mark.parametrize("file", STARTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file, recipe, tmp_path):
+    (tmp_path / "start.toml").write_text(STARTS[file])
+
+    def make(name):
+        return resolve(name, recipe=recipe, file=tmp_path / "start.toml", overrides={"training.epochs": 3})
+
+    start = start_of(variant, make)
+    space = spaces.declare(start, list(spaces.SPACES[variant]))
+    search = Search(variant, "random", "ap_micro", 0, tuple(one.name for one in space.space), start, "films")
+    for seed in range(12):
+        values = {one.name: spaces.decode(one.random_sample(seed)) for one in space.space}
+        found = summary.Row(1, 0.7, "", 1.0, 3, 100, values)
+        (tmp_path / "best.toml").write_text(summary.best_toml(search, found, trials=1))
+        for name, expected in spaces.configure(start, values).items():
+            again = resolve(name, recipe=recipe, file=tmp_path / "best.toml")
+            # How long a trial lasted is not in it, and the films of late fusion's parts are late fusion's.
+            same = {"training": dataclasses.replace(again.training, epochs=3)}
+            if name != variant:
+                same["data"] = expected.data
+            assert dataclasses.replace(again, **same) == expected
+            assert again.training.epochs == resolve(name, recipe=recipe).training.epochs
+
+
+def test_where_nothing_was_better_the_file_says_so():
+    text = summary.best_toml(search_of(), row(0, 0.7), trials=3)
+    assert "# joint: the start, the best of 3 trials and the starting configuration" in text
+    assert "learning_rate" not in text
 
 
 def test_trials_that_failed_are_in_the_table_with_their_reason(tmp_path):

@@ -6,6 +6,7 @@ oracle's file is written whole or not at all; when it is damaged all the same, t
 say what it held.
 """
 
+import functools
 import json
 import time
 import warnings
@@ -19,10 +20,29 @@ from threadpoolctl import threadpool_limits
 
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
+from tuning.outcomes import read_outcome
 
 ATTEMPTS = 3  # a trial in which the process died so often has failed
 START = 0  # number of the trial that is the starting configuration
 ENDED = (kt.TrialStatus.COMPLETED, kt.TrialStatus.FAILED)
+
+
+def _guarded(method):
+    """Under the oracle's lock, and letting go of it whatever happens.
+
+    KerasTuner keeps the lock when something is raised under it, and its server tells nobody. So an error is
+    kept in `fault`, for the main thread to raise, and workers are told to stop.
+    """
+
+    @functools.wraps(method)
+    def guarded(self, *args, **options):
+        try:
+            return method(self, *args, **options)
+        except Exception as error:
+            self.fault = self.fault or error
+            return self._empty(kt.TrialStatus.STOPPED)
+
+    return keras_tuner.synchronized(guarded)
 
 
 class Resumable:
@@ -50,9 +70,10 @@ class Resumable:
         self.max_trials = trials + 1
         self.verbose = 0
         self.on_end = lambda number: None  # called with the number of each trial that has ended
-        self.exhausted = False  # nothing is left to try
+        self.fault: Exception | None = None  # what ended the search before its time
+        self._exhausted = False  # nothing is left to try
         self._seconds = None if minutes is None else 60 * minutes
-        self._began = time.monotonic()
+        self._began: float | None = None  # when this call gave out its first trial
         self._spent_before = 0.0  # seconds, in earlier calls
         self._attempts: dict[str, int] = {}
 
@@ -62,38 +83,49 @@ class Resumable:
         return None if self._seconds is None else max(0.0, self._seconds - self._spent())
 
     @property
+    @keras_tuner.synchronized
     def complete(self) -> bool:
         """Whether nothing is running and nothing will be given out any more."""
         return not self.ongoing_trials and not self._retry_queue and self._nothing_new()
 
     def ended(self) -> list[kt.Trial]:
         """The trials that completed or failed, by number."""
-        return [trial for trial in self._by_number() if trial.status in ENDED]
+        return [trial for trial in self._by_number() if trial.trial_id in self.end_order]
 
-    @keras_tuner.synchronized
+    @_guarded
     def create_trial(self, tuner_id):
+        if self.fault:
+            self.tuner_ids.discard(tuner_id)
+            return self._empty(kt.TrialStatus.STOPPED)
         self.tuner_ids.add(tuner_id)
-        if tuner_id not in self.ongoing_trials and not self._retry_queue and self._nothing_new():
-            # A worker whose trial is still running may die and leave it to this one.
-            status = kt.TrialStatus.IDLE if self.ongoing_trials else kt.TrialStatus.STOPPED
-            if status == kt.TrialStatus.STOPPED:
-                self.tuner_ids.discard(tuner_id)
-            return kt.Trial(self.hyperparameters.copy(), status=status)
-        trial = super().create_trial(tuner_id)
-        if trial.status == kt.TrialStatus.RUNNING:
-            self._attempts[trial.trial_id] = self._attempts.get(trial.trial_id, 0) + 1
-            self.save()
-        self.exhausted |= trial.status == kt.TrialStatus.STOPPED
-        return trial
+        if tuner_id in self.ongoing_trials or self._retry_queue or not self._nothing_new():
+            trial = super().create_trial(tuner_id)
+            if trial.status == kt.TrialStatus.RUNNING:
+                self._began = self._began or time.monotonic()
+                self._attempts[trial.trial_id] = self._attempts.get(trial.trial_id, 0) + 1
+                self.save()
+            if trial.status != kt.TrialStatus.STOPPED:
+                return trial
+            self._exhausted = True
+        # A worker whose trial is still running may die and leave it to this one, which has to wait.
+        waits = bool(self.ongoing_trials)
+        (self.tuner_ids.add if waits else self.tuner_ids.discard)(tuner_id)
+        return self._empty(kt.TrialStatus.IDLE if waits else kt.TrialStatus.STOPPED)
 
-    @keras_tuner.synchronized
+    @_guarded
+    def update_trial(self, trial_id, metrics, step=0):
+        return super().update_trial(trial_id, metrics, step)
+
+    @_guarded
     def end_trial(self, trial):
         if trial.trial_id in self.end_order:
-            return  # by a worker that had been taken for dead
+            return  # by a worker that had been taken for dead; another one has been through with it
+        if trial.trial_id in self._retry_queue:
+            self._retry_queue.remove(trial.trial_id)  # by such a worker, before another one took it
         super().end_trial(trial)
         self.on_end(int(trial.trial_id))
 
-    @keras_tuner.synchronized
+    @_guarded
     def give_back(self, tuner_id: str) -> None:
         """Takes its trial from a worker that is dead, for another one to run."""
         self.tuner_ids.discard(tuner_id)
@@ -102,11 +134,11 @@ class Resumable:
             self._retry_or_fail(trial)
             self.save()
 
-    @keras_tuner.synchronized
+    @_guarded
     def interrupted(self) -> None:
         """Somebody ends this call: its trials are not to blame."""
         for trial in self.ongoing_trials.values():
-            self._attempts[trial.trial_id] -= 1
+            self._attempts[trial.trial_id] = self._attempts.get(trial.trial_id, 1) - 1
         self.save()
 
     def populate_space(self, trial_id):
@@ -120,11 +152,14 @@ class Resumable:
     def _start_values(self) -> dict:
         return {hyperparameter.name: hyperparameter.default for hyperparameter in self.hyperparameters.space}
 
+    def _empty(self, status) -> kt.Trial:
+        return kt.Trial(self.hyperparameters.copy(), status=status)
+
     def _spent(self) -> float:
-        return self._spent_before + time.monotonic() - self._began
+        return self._spent_before + (time.monotonic() - self._began if self._began else 0.0)
 
     def _nothing_new(self) -> bool:
-        return self.exhausted or len(self.trials) >= self.max_trials or self.seconds_left == 0
+        return self._exhausted or len(self.trials) >= self.max_trials or self.seconds_left == 0
 
     def _by_number(self) -> list[kt.Trial]:
         return sorted(self.trials.values(), key=lambda trial: int(trial.trial_id))
@@ -134,7 +169,7 @@ class Resumable:
             self._retry_queue.append(trial.trial_id)
             return
         trial.status = kt.TrialStatus.FAILED
-        trial.message = f"the process died {ATTEMPTS} times in this trial; memory may be short"
+        trial.message = f"the process died {ATTEMPTS} times in this trial, perhaps for want of memory"
         self.end_order.append(trial.trial_id)
         self._save_trial(trial)
         self.on_end(int(trial.trial_id))
@@ -163,38 +198,39 @@ class Resumable:
         trials = sorted(map(_load_trial, file.parent.glob("trial_*/trial.json")), key=lambda t: int(t.trial_id))
         self.trials = {trial.trial_id: trial for trial in trials}
         try:
-            state = json.loads(file.read_bytes())
-            self.set_state(state)
-            # Given out in the moment of the crash, and not yet in the oracle's file: given out again.
+            self.set_state(json.loads(file.read_bytes()))
+            whole = set(self.start_order) <= set(self.trials)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if whole:
+            # One given out in the moment of the crash is not yet in the oracle's file: it is given out again.
             self.trials = {name: trial for name, trial in self.trials.items() if name in self.start_order}
-        except (OSError, ValueError, KeyError):
+        else:
             self._rebuild()
             print(
-                f"{file} is missing or cut short: it was made again from the files of {len(trials)} trials, "
-                f"{len(self.end_order)} of them finished, and the search goes on. To start anew instead, "
-                f"name another --out.",
+                f"{file} is missing, cut short, or does not fit the trials beside it: it was made again from the "
+                f"files of {len(trials)} trials, {len(self.end_order)} of them finished, and the search goes on. "
+                "To start anew instead, name another --out.",
                 flush=True,
             )
-        # KerasTuner saves before it takes a trial that has ended from the running ones.
-        interrupted = [trial for trial in self.ongoing_trials.values() if trial.trial_id not in self.end_order]
-        self.ongoing_trials = {}
-        for trial in interrupted:
-            self._retry_or_fail(trial)
+        self.ongoing_trials, self._retry_queue = {}, []
+        # In reverse: the next one to run is taken from the end.
+        for trial in reversed(self._by_number()):
+            if trial.trial_id not in self.end_order:
+                self._retry_or_fail(trial)
         self.save()
 
     def _rebuild(self) -> None:
         """What `set_state` would have restored, from the trials alone."""
-        self._spent_before = 0.0  # the minutes count anew; nothing else is lost
+        folder = Path(self._project_dir)
+        outcomes = [read_outcome(folder / f"trial_{name}") for name in self.trials]
+        self._spent_before = sum(outcome.seconds for outcome in outcomes if outcome)
         self.start_order = list(self.trials)
-        self.end_order = [trial.trial_id for trial in self.ended()]
+        self.end_order = [trial.trial_id for trial in self._by_number() if trial.status in ENDED]
         for number, trial in enumerate(self._by_number()):
             if int(trial.trial_id) != number:
-                raise UserError(
-                    f"{self._project_dir} has no trial {number}, but later ones; delete those to try them again"
-                )
+                raise UserError(f"{folder} has no trial {number}, but later ones; delete those to try them again")
             self._record_values(trial)
-        # In reverse: the next one to run is taken from the end.
-        self._retry_queue = [name for name in reversed(self.trials) if name not in self.end_order]
 
 
 class RandomOracle(Resumable, keras_tuner.oracles.RandomSearchOracle):

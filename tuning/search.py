@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,14 @@ from mmfusion.config import Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
-from mmfusion.runs import PARTS, check_free
+from mmfusion.runs import PARTS
 from mmfusion.startup import cache_folder, import_tensorflow
 from mmfusion.train import add_config_flags, configure, say_which_films, settled
 from tuning import OBJECTIVES, TUNERS, workers
 
 EPOCHS = 12  # at most, of a trial
 TRIALS = 20
+FILE = "search.json"
 
 
 def parser() -> ArgumentParser:
@@ -68,54 +70,61 @@ def main() -> None:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
+    if args.combiner and args.variant != "late":
+        raise UserError("--combiner is for --variant late")
     cache = cache_folder(args.cache_dir)
-    args.epochs = EPOCHS if args.epochs is None else args.epochs
+    if args.epochs is None and "training.epochs" not in settled(args):
+        args.epochs = EPOCHS
     parts = PARTS if args.variant == "late" else ()
     start = {variant: configure(args, variant, args.seed) for variant in (*parts, args.variant)}
+    config = start[args.variant]
     role = workers.role()
     if role != workers.WORKER:
-        say_which_films(start[args.variant], args)
+        say_which_films(config, args)
 
     import_tensorflow()
-    import keras_tuner
-
     workers.share_cores()
-    from tuning import spaces, summary
+    from tuning import spaces
     from tuning.oracles import ORACLES
     from tuning.trials import FilmTuner, prepared
 
-    config = start[args.variant]
-    names = _names(args, list(spaces.SPACES[args.variant]))
-    space = spaces.declare(start, names)
+    space = spaces.declare(start, _names(args, list(spaces.SPACES[args.variant])))
+    names = tuple(hyperparameter.name for hyperparameter in space.space)
     films = prepared(config.data, config.seed, cache)
-    search = Search(
-        args.variant,
-        args.tuner,
-        args.objective,
-        config.seed,
-        tuple(hyperparameter.name for hyperparameter in space.space),
-        start,
-        films.films.fingerprint,
-    )
-    if role != workers.WORKER:
-        _keep(search, args.out)
+    search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, films.films.fingerprint)
+    if role == workers.WORKER:
+        workers.wait_for(args.out / FILE)
+    _keep(search, args.out)
     oracle = _oracle(ORACLES[args.tuner], search, space, args)
     resumed = args.tuner == "hyperband"
     tuner = FilmTuner(oracle, start, args.objective, args.out, cache, resumed=resumed)
     if role == workers.WORKER:
         workers.work(tuner, args.out)
         return
-    if (args.out / "trials").is_dir() and any((args.out / "trials").glob("*.json")):
+
+    def prepare_all() -> None:  # by the chief, once, and not by all workers at the same time
+        for size in _poster_sizes(space):
+            prepared(dataclasses.replace(config.data, poster_size=size), config.seed, cache)
+
+    counted = args.max_trials is not None or args.budget_minutes is None
+    _run(tuner, search, args, len(films.split["validation"]), prepare_all, counted=counted)
+
+
+def _run(tuner, search: Search, args, films: int, prepare_all, *, counted: bool) -> None:
+    """Goes on with the search to its end, in this process or as a chief, and says what it gave."""
+    import keras_tuner
+
+    from tuning import summary
+
+    oracle, served = tuner.oracle, args.workers or workers.role() == workers.CHIEF
+    if any((args.out / "trials").glob("trial_*/trial.json")):
         oracle.reload()
-    progress = summary.Progress(search, oracle, args.out, args.workers or 1)
+    progress = summary.Progress(search, oracle, args.out, counted=counted)
     oracle.on_end = progress.ended
-    progress.begin(len(films.split["validation"]))
+    progress.begin(films)
     try:
-        if args.workers or role == workers.CHIEF:
-            for size in _poster_sizes(space):  # here, once, and not by all workers at the same time
-                data = dataclasses.replace(config.data, poster_size=size)
-                prepared(data, config.seed, cache)
-            workers.serve(tuner, args.workers, args.out)
+        if served:
+            workers.serve(tuner, args.workers, args.out, prepare_all)
         else:
             tuner.search(verbose=0)
     except KeyboardInterrupt:
@@ -123,6 +132,8 @@ def main() -> None:
         raise
     except keras_tuner.errors.FatalError as error:
         raise UserError(f"{error}; the same command goes on with the search") from error
+    if oracle.fault:
+        raise oracle.fault
     print(summary.write(search, oracle, args.out))
 
 
@@ -141,7 +152,7 @@ def _names(args, known: list[str]) -> list[str]:
 def _oracle(kind, search: Search, space, args):
     import keras_tuner
 
-    options = {"epochs": args.epochs} if args.tuner == "hyperband" else {}
+    options = {"epochs": search.start[search.variant].training.epochs} if args.tuner == "hyperband" else {}
     many = 10_000 if args.budget_minutes else TRIALS
     return kind(
         keras_tuner.Objective(search.objective, OBJECTIVES[search.objective]),
@@ -155,9 +166,10 @@ def _oracle(kind, search: Search, space, args):
 
 def _keep(search: Search, out: Path) -> None:
     """Writes what the search is, or makes sure that the folder holds the same one."""
-    file = out / "search.json"
+    file = out / FILE
     if not file.is_file():
-        check_free(out)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} exists already and holds no search; name another --out")
         make_folder(out)
         write_atomically(file, json.dumps(search.to_dict(), indent=2) + "\n")
         return
@@ -177,4 +189,5 @@ def _poster_sizes(space) -> list[int]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's time limit is no fault of the trial
     sys.exit(run_command(main))

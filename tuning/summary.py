@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from mmfusion.config import resolve
+from mmfusion.config import override, resolve
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
 from mmfusion.runs import PARTS
 from tuning import OBJECTIVES, importance, pictures, spaces
 from tuning.oracles import START
-from tuning.trials import read_outcome
+from tuning.outcomes import read_outcome
 
 # Settings that belong to a call and not to what a search found.
 _OF_THE_CALL = {
@@ -49,11 +49,11 @@ class Progress:
         search: a `tuning.search.Search`.
         oracle: its oracle.
         out: its folder.
-        workers: how many trials run at a time.
+        counted: whether the number of trials is known beforehand.
     """
 
-    def __init__(self, search, oracle, out: Path, workers: int):
-        self._search, self._oracle, self._out, self._workers = search, oracle, out, workers
+    def __init__(self, search, oracle, out: Path, *, counted: bool):
+        self._search, self._oracle, self._out, self._counted = search, oracle, out, counted
 
     def begin(self, films: int) -> None:
         """Says what begins, or goes on."""
@@ -70,7 +70,8 @@ class Progress:
         found = rows(self._search, self._oracle, self._out)
         write_trials(found, self._search, self._out)
         row = next(row for row in found if row.number == number)
-        what = "start" if number == START else f"trial {number} of {self._oracle.max_trials - 1}"
+        of_all = f" of {self._oracle.max_trials - 1}" if self._counted else ""
+        what = "start" if number == START else f"trial {number}{of_all}"
         if row.score is None:
             print(f"{what}: failed: {row.reason}", flush=True)
             return
@@ -83,10 +84,11 @@ class Progress:
 
     def _left(self, found: list[Row]) -> str:
         todo = self._oracle.max_trials - len(found)
-        seconds = todo * np.mean([row.seconds for row in found]) / self._workers
+        at_a_time = max(1, len(self._oracle.tuner_ids))
+        seconds = todo * np.mean([row.seconds for row in found]) / at_a_time
         if self._oracle.seconds_left is not None:
             seconds = min(seconds, self._oracle.seconds_left)
-        return f"; about {max(1, round(seconds / 60))} min left" if todo else ""
+        return f"; about {max(1, round(seconds / 60))} min left" if seconds else ""
 
 
 def rows(search, oracle, out: Path) -> list[Row]:
@@ -144,6 +146,8 @@ def write(search, oracle, out: Path) -> str:
     """
     found = rows(search, oracle, out)
     write_trials(found, search, out)
+    if not found:
+        raise UserError(f"no trial of the search in {out} has ended")
     winner = best(found, search)
     if winner is None:
         reasons = list(dict.fromkeys(row.reason for row in found))
@@ -173,14 +177,20 @@ def best_toml(search, winner: Row, trials: int) -> str:
     configs = search.start if winner.number == START else spaces.configure(search.start, winner.values)
     recipe = search.start[search.variant].recipe
     differing = _differing(configs[search.variant], resolve(search.variant, recipe=recipe))
+    of_parts = {}
     for part in PARTS if search.variant == "late" else ():
-        of_part = _differing(configs[part], resolve(part, recipe=recipe))
+        # What stands above all holds for the parts too, so they are compared with that.
+        above = {f"{section}.{key}": value for section, of in differing.items() for key, value in of.items()}
+        given = override(resolve(part, recipe=recipe), above, where="best.toml")
+        of_part = _differing(configs[part], given)
         of_part.pop("data", None)  # the same films for all, under [data]
-        if of_part:
-            differing.setdefault("variants", {})[part] = of_part
+        of_parts |= {part: of_part} if of_part else {}
+    if of_parts:
+        differing["variants"] = of_parts
     cap = configs[search.variant].training.epochs
+    name = "the start" if winner.number == START else f"trial {winner.name}"
     head = (
-        f"# {search.variant}: the best of {trials} trials and the starting configuration ({winner.name}), by\n"
+        f"# {search.variant}: {name}, the best of {trials} trials and the starting configuration, by\n"
         f"# {search.tuner} search with seed {search.seed}: {search.objective} {winner.score:.4f} on validation\n"
         f"# films, after at most {cap} epochs.\n#\n"
         f"#   python -m mmfusion.train --variant {search.variant}{_recipe_flag(search)} --config FILE\n"
@@ -232,12 +242,12 @@ def _table(search, found: list[Row]) -> str:
 
 
 def _verdict(search, found: list[Row], winner: Row) -> str:
-    start = next((row for row in found if row.number == START), None)
+    start = found[START]
     failed = sum(row.score is None for row in found)
     said = f" {failed} of {len(found)} trials failed." if failed else ""
     if winner.number == START:
         return f"No trial was better than the starting configuration.{said}"
-    if start is None or start.score is None:
+    if start.score is None:
         return f"The starting configuration itself failed.{said}"
     gain = winner.score - start.score
     return (
@@ -265,7 +275,7 @@ def _summary(search, found: list[Row], winner: Row, weights: importance.Importan
     if weights.shares:
         parts.append("![Importance](figures/importance.png)")
     changed = [
-        [name, str(next(row for row in found if row.number == START).values.get(name, "")), str(value)]
+        [name, str(found[START].values[name]), str(value)]
         for name, value in winner.values.items()
         if name in search.names
     ]

@@ -24,25 +24,14 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
 from mmfusion.reports import metrics
 from mmfusion.runs import PARTS, Predictions, Run
-from tuning import spaces
+from tuning import OBJECTIVES, spaces
 from tuning.oracles import START
+from tuning.outcomes import Outcome, write_outcome
 
 # Prepared films, by what they are made of: most trials differ in other things.
 prepared = functools.lru_cache(maxsize=2)(experiment.prepare)
 
 FOLDS = 5  # of validation films, for late fusion's combiner
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a trial came to; kept in its folder as `outcome.json`."""
-
-    score: float | None  # None: it failed
-    reason: str  # why it failed
-    seconds: float
-    epochs: int  # that the models were trained for, all together
-    parameters: int | None
-    models: tuple[str, ...]  # folders in `models/`
 
 
 class FatalError(keras_tuner.errors.FatalError):
@@ -79,29 +68,38 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         time.sleep(0.2)
 
     def run_trial(self, trial, **_):
+        try:
+            outcome = self._run(trial)
+            write_outcome(outcome, Path(self.get_trial_dir(trial.trial_id)))
+        except UserError as error:  # all that concerns this trial alone is in its outcome
+            raise FatalError(str(error)) from error
+        self._failed = outcome.reason
+        worst = -np.inf if OBJECTIVES[self._objective] == "max" else np.inf  # never used: the trial has failed
+        return {self._objective: worst if outcome.score is None else outcome.score}
+
+    def _run(self, trial) -> Outcome:
         began = time.perf_counter()
-        folder = Path(self.get_trial_dir(trial.trial_id))
-        epochs, parameters, models = 0, None, ()
+        runs, score, reason = {}, None, ""
         try:
             configs = self._configs(trial)
             earlier = trial.hyperparameters.values.get("tuner/initial_epoch", 0)
-            runs = {
-                variant: self._trained(config, earlier) for variant, config in configs.items() if variant != "late"
-            }
+            for variant, config in configs.items():
+                if variant != "late":
+                    runs[variant] = self._trained(config, earlier)
             score = self._score(configs, {variant: run.predictions("validation") for variant, run in runs.items()})
-            epochs = sum(len(run.history) for run in runs.values())
-            parameters = sum(run.facts["parameters"] for run in runs.values())
-            models = tuple(run.name for run in runs.values())
-            reason = ""
         except Exception as error:
             if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
-                raise FatalError(str(error)) from error
-            score, reason = None, _reason(error)
-            write_atomically(folder / "failure.txt", traceback.format_exc())
-        seconds = round(time.perf_counter() - began, 1)
-        _write(Outcome(score, reason, seconds, epochs, parameters, models), folder)
-        self._failed = reason
-        return {self._objective: np.nan if score is None else score}
+                raise UserError(str(error)) from error
+            reason = _reason(error)
+            write_atomically(Path(self.get_trial_dir(trial.trial_id)) / "failure.txt", traceback.format_exc())
+        return Outcome(
+            score,
+            reason,
+            seconds=round(time.perf_counter() - began, 1),
+            epochs=sum(len(run.history) for run in runs.values()),
+            parameters=sum(run.facts["parameters"] for run in runs.values()) if runs else None,
+            models=tuple(run.name for run in runs.values()),
+        )
 
     def on_trial_end(self, trial):
         if self._failed:  # said here, since KerasTuner prints the whole trace of an error that it is shown
@@ -128,12 +126,15 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             if epochs_before:
                 training = dataclasses.replace(config.training, epochs=epochs_before)
                 earlier = Run(models / _name(dataclasses.replace(config, training=training)))
-            run = experiment.explore(
-                config, models / name, prepared(config.data, config.seed, self._cache), earlier=earlier
-            )
-            if not isinstance(self.oracle, keras_tuner.oracles.HyperbandOracle):
-                for file in (run.state_file, run.model_file):  # nobody goes on from here
-                    file.unlink(missing_ok=True)
+            run = Run(models / name)
+            try:
+                films = prepared(config.data, config.seed, self._cache)
+                experiment.explore(config, run.folder, films, earlier=earlier)
+            except Exception:
+                _forget(run)
+                raise
+            if not self._resumed:
+                _forget(run)
         return run
 
     def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
@@ -173,6 +174,12 @@ def cross_fitted(config: Config, poster: np.ndarray, overview: np.ndarray, label
     return y_prob
 
 
+def _forget(run: Run) -> None:
+    """Removes what only a training that goes on would need."""
+    for file in (run.state_file, run.model_file):
+        file.unlink(missing_ok=True)
+
+
 def _name(config: Config) -> str:
     said = json.dumps(config.to_dict(), sort_keys=True)
     return f"{config.variant}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
@@ -187,15 +194,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
         return f"out of memory: {first}"
     return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
-
-
-def _write(outcome: Outcome, folder: Path) -> None:
-    write_atomically(folder / "outcome.json", json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
-
-
-def read_outcome(folder: Path) -> Outcome | None:
-    """What a trial's folder says of its end; None where the process died before it could write that."""
-    try:
-        return Outcome(**json.loads((folder / "outcome.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mmfusion.errors import UserError
@@ -21,6 +22,7 @@ ALONE, CHIEF, WORKER = "alone", "chief", "worker"
 LOOPBACK = "127.0.0.1"
 BEAT = 5  # seconds between two counts
 DEAD = 45  # seconds without one
+ARRIVAL = 3600  # seconds in which the first worker must come, and to a worker its chief
 FAREWELL = 30  # seconds in which workers hear that the search is over
 ID, HOST, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 CORES = "MMFUSION_WORKER_CORES"  # how many of them a worker on this machine may use
@@ -56,27 +58,41 @@ def work(tuner, out: Path) -> None:
 
     name = os.environ[ID]
     with _Beating(out, name):
-        _leave_without(out, "chief")
+        _leave_without_chief(out)
         try:
             tuner.search(verbose=0)
         except keras_tuner.errors.FatalError as error:
             raise UserError(str(error)) from error
 
 
-def serve(tuner, count: int | None, out: Path) -> None:
+def wait_for(file: Path) -> None:
+    """Lets the chief come first: a worker touches nothing in the search's folder before.
+
+    Raises:
+        UserError: it does not come.
+    """
+    end = time.monotonic() + ARRIVAL
+    while not file.is_file():
+        if time.monotonic() > end:
+            raise UserError(f"no chief has written {file} in {ARRIVAL // 60} minutes")
+        time.sleep(0.5)
+
+
+def serve(tuner, count: int | None, out: Path, prepare: Callable[[], None]) -> None:
     """Gives out trials until the search is complete.
 
     Args:
         tuner: whose oracle is to be served.
         count: how many workers to start on this machine; None: they come from elsewhere.
         out: the search's folder.
+        prepare: what to do before, when workers elsewhere may already wait.
 
     Raises:
         UserError: the port cannot be had, or all workers are gone.
     """
     if count:
         os.environ |= {ID: "chief", HOST: LOOPBACK, PORT: str(_free_port()), "no_grpc_proxy": LOOPBACK}
-    host, port = os.environ[HOST], int(os.environ[PORT])
+    host, port = os.environ[HOST], os.environ[PORT]
     _check_port(host, port)
     if not host.startswith("127.") and host != "localhost":
         print(
@@ -85,37 +101,46 @@ def serve(tuner, count: int | None, out: Path) -> None:
             flush=True,
         )
     server = threading.Thread(target=tuner.search, kwargs={"verbose": 0}, daemon=True)
-    with _Beating(out, "chief"), _started(count or 0, out) as processes:
-        server.start()
-        _watch(tuner.oracle, server, processes, out)
+    with _Beating(out, "chief"):
+        prepare()
+        with _started(count or 0, out) as processes:
+            server.start()
+            _watch(tuner.oracle, server, processes, out)
 
 
 def _watch(oracle, server: threading.Thread, processes: dict[str, subprocess.Popen], out: Path) -> None:
     """Takes their trials from dead workers until all is done, and lets the living ones go."""
     watch, seen, gone = _Watch(out), set(processes), set()
-    over = None  # since when
+    began, over = time.monotonic(), None  # since when all is done
     while True:
         time.sleep(0.5)
-        if not server.is_alive():
+        if oracle.fault:
+            return  # it is raised where the search was called
+        if not server.is_alive() and not oracle.complete:
             raise UserError(f"cannot serve {os.environ[HOST]}:{os.environ[PORT]}")
         seen |= set(oracle.tuner_ids)
         for name in sorted(seen - gone):
             if watch.dead(name) or (name in processes and processes[name].poll() is not None):
                 gone.add(name)
-                if over is None and not oracle.complete:
+                if not oracle.complete:
                     log = f"; see {_log(out, name)}" if name in processes else ""
-                    print(f"{name} is gone; its trial goes to another one{log}", flush=True)
+                    others = "its trial goes to another one" if seen - gone else "it was the last one"
+                    print(f"{name} is gone; {others}{log}", flush=True)
                 oracle.give_back(name)
         gone -= {name for name in gone & set(oracle.tuner_ids) if name not in processes}  # it came back
         if oracle.complete:
             over = over or time.monotonic()
             if not oracle.tuner_ids or time.monotonic() - over > FAREWELL:
                 return
-        elif seen and seen == gone:
+            continue
+        over = None
+        if seen and seen == gone:
             raise UserError(
                 f"all {len(seen)} workers are gone, after {len(oracle.ended())} of {len(oracle.trials)} trials "
-                f"that were begun; see the logs in {out / 'workers'}; the same command goes on"
+                f"that were begun; what they said is in {out / 'workers'}; the same command goes on"
             )
+        if not seen and time.monotonic() - began > ARRIVAL:
+            raise UserError(f"no worker has come in {ARRIVAL // 60} minutes; the same command goes on")
 
 
 @contextlib.contextmanager
@@ -169,32 +194,41 @@ class _Beating:
 
 
 class _Watch:
-    """Tells by their files, and this machine's clock alone, who has stopped counting."""
+    """Tells by their files, and this machine's clock alone, who has stopped counting.
 
-    def __init__(self, out: Path):
+    Args:
+        out: the search's folder.
+        first: seconds in which somebody must begin to count.
+    """
+
+    def __init__(self, out: Path, first: float = DEAD):
         self._folder = out / "workers"
-        self._last: dict[str, tuple[str, float]] = {}
+        self._first = first
+        self._last: dict[str, tuple[str, float, float]] = {}  # the count, since when, and for how long it may stay
 
     def dead(self, name: str) -> bool:
         try:
             count = (self._folder / f"{name}.beat").read_text()
         except OSError:
             count = ""
-        before, since = self._last.get(name, (None, 0.0))
+        if name not in self._last:
+            self._last[name] = (count, time.monotonic(), self._first)
+        before, since, patience = self._last[name]
         if count != before:
-            self._last[name] = (count, time.monotonic())
+            self._last[name] = (count, time.monotonic(), DEAD)
             return False
-        return time.monotonic() - since > DEAD
+        return time.monotonic() - since > patience
 
 
-def _leave_without(out: Path, name: str) -> None:
-    """Ends this process once another one is dead, since KerasTuner would wait for an hour."""
-    watch = _Watch(out)
+def _leave_without_chief(out: Path) -> None:
+    """Ends this process once its chief is dead, since KerasTuner would wait for an hour."""
+    watch, parent = _Watch(out, first=ARRIVAL), os.getppid()
 
     def watching():
-        while not watch.dead(name):
+        # A worker that a chief on this machine has started serves no other one.
+        while not watch.dead("chief") and not (os.environ.get(CORES) and os.getppid() != parent):
             time.sleep(1)
-        print(f"mmfusion: the {name} is gone; the same commands go on with the search", file=sys.stderr, flush=True)
+        print("mmfusion: the chief is gone; the same commands go on with the search", file=sys.stderr, flush=True)
         os._exit(2)
 
     threading.Thread(target=watching, daemon=True).start()
@@ -206,11 +240,13 @@ def _free_port() -> int:
         return one.getsockname()[1]
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: str) -> None:
     """gRPC would share a port that is taken, without a word."""
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UserError(f"{PORT} must be a number from 1 to 65535, not {port!r}")
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind((host, port))
+            one.bind((host, int(port)))
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); set another {PORT}") from error
