@@ -1,6 +1,7 @@
 """Which hyperparameter mattered, as far as the trials of one search can tell."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,8 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import r2_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+from tuning.oracles import EPOCHS
 
 FEWEST = 10  # scored trials
 
@@ -31,9 +34,16 @@ def estimate(found, search) -> Importance:
         search: a `tuning.search.Search`.
     """
     scored = [row for row in found if row.score is not None]
+    of_length = ""
+    if search.tuner == "hyperband" and scored:  # its scores differ most by how long a trial was trained
+        (length, _), *_ = Counter(row.values[EPOCHS] for row in scored).most_common(1)
+        scored = [row for row in scored if row.values[EPOCHS] == length]
+        of_length = f" of {length} epochs"
     if len(scored) < FEWEST:
-        return Importance({}, f"{len(scored)} scored trials are too few to tell; there must be {FEWEST}.")
-    names = [*search.names, *(["tuner/epochs"] if search.tuner == "hyperband" else [])]
+        return Importance(
+            {}, f"{len(scored)} scored trials{of_length} are too few to tell; there must be {FEWEST}."
+        )
+    names = search.names
     columns = np.array([_numbers([row.values[name] for row in scored]) for name in names]).T
     scores = np.array([row.score for row in scored])
     forest = RandomForestRegressor(100, min_samples_leaf=2, random_state=search.seed)
@@ -41,8 +51,8 @@ def estimate(found, search) -> Importance:
     if seen <= 0:
         return Importance(
             {},
-            f"These {len(scored)} trials cannot tell: a random forest of their hyperparameters predicts the score "
-            f"of a trial that was left out no better than the others' mean (R² {seen:.2f}).",
+            f"The {len(scored)} trials{of_length} cannot tell: a random forest of their hyperparameters predicts "
+            f"the score of a trial that was left out no better than the others' mean (R² {seen:.2f}).",
         )
     shuffled = permutation_importance(forest.fit(columns, scores), columns, scores, n_repeats=30, random_state=0)
     order = np.argsort(-shuffled.importances_mean)
@@ -50,8 +60,8 @@ def estimate(found, search) -> Importance:
     return Importance(
         shares,
         f"A random forest predicts the score of a trial that was left out with R² {seen:.2f} ({len(scored)} "
-        "trials). The bars say how much of its own fit is lost when one hyperparameter is shuffled. With so few "
-        "trials the order is a hint, not a result.",
+        f"trials{of_length}). The bars say how much of its own fit is lost when one hyperparameter is shuffled. "
+        "With so few trials the order is a hint, not a result.",
     )
 
 

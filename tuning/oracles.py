@@ -23,6 +23,7 @@ from mmfusion.files import write_atomically
 from tuning.outcomes import read_outcome
 
 ATTEMPTS = 3  # a trial in which the process died so often has failed
+EPOCHS = "tuner/epochs"  # KerasTuner's name for how long one of Hyperband's trials is trained
 START = 0  # number of the trial that is the starting configuration
 ENDED = (kt.TrialStatus.COMPLETED, kt.TrialStatus.FAILED)
 
@@ -274,7 +275,7 @@ class HyperbandOracle(Resumable, keras_tuner.oracles.HyperbandOracle):
         # In no bracket: it is trained to the end whatever the others reach.
         return {
             **super()._start_values(),
-            "tuner/epochs": self.max_epochs,
+            EPOCHS: self.max_epochs,
             "tuner/initial_epoch": 0,
             "tuner/bracket": -1,
             "tuner/round": 0,

@@ -10,7 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from mmfusion.reports.figures import COLOURS, save
 from tuning import OBJECTIVES
 from tuning.importance import Importance
-from tuning.oracles import START
+from tuning.oracles import EPOCHS, START
+
+# From short trials to long ones, so few of them that markers tell them apart in print.
+_SHADES = ("#9ecae1", "#56B4E9", "#2b8cbe", COLOURS[0])
+_MARKERS = "v^so"
 
 
 def draw_scores(found, search, path: Path) -> None:
@@ -27,7 +31,13 @@ def draw_scores(found, search, path: Path) -> None:
     numbers, scores = [row.number for row in scored], [row.score for row in scored]
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     axis.step(numbers, running.accumulate(scores), where="post", color="0.6", label="best so far", zorder=1)
-    axis.scatter(numbers, scores, color=COLOURS[0], s=26, label="trial", zorder=2)
+    # Hyperband's trials are of different lengths, and a short one must not be taken for a bad one.
+    lengths = sorted({row.values.get(EPOCHS) for row in scored})
+    for colour, marker, length in zip(_SHADES[-len(lengths) :], _MARKERS, lengths):
+        of_length = [row for row in scored if row.values.get(EPOCHS) == length]
+        label = "trial" if length is None else f"{length} epochs"
+        places = [row.number for row in of_length], [row.score for row in of_length]
+        axis.scatter(*places, color=colour, marker=marker, s=30, label=label, zorder=2)
     start = next((row for row in scored if row.number == START), None)
     if start:
         axis.axhline(start.score, color=COLOURS[1], linewidth=1, linestyle="--", label="starting configuration")
@@ -40,7 +50,7 @@ def draw_scores(found, search, path: Path) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(color="0.92")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(loc="outside upper center", ncols=6, fontsize=9, frameon=False)
     save(figure, path)
 
 
@@ -55,7 +65,7 @@ def draw_parallel(found, search, path: Path) -> None:
     scored = [row for row in found if row.score is not None]
     sign = 1 if OBJECTIVES[search.objective] == "max" else -1
     scored.sort(key=lambda row: sign * row.score)  # the best is drawn last, on top
-    axes = [*search.names, search.objective]
+    axes = [*search.names, *([EPOCHS] if search.tuner == "hyperband" else []), search.objective]
     places, ticks = zip(*(_places([_value(row, name, search) for row in scored]) for name in axes))
     # Names run down the page: there are many of them, and they are long.
     figure, axis = plt.subplots(figsize=(8, 1.4 + 0.42 * len(axes)), layout="constrained")
@@ -63,7 +73,8 @@ def draw_parallel(found, search, path: Path) -> None:
     for height, marks in zip(heights, ticks):
         axis.axhline(height, color="0.88", zorder=0)
         for x, label in marks:
-            axis.text(x, height - 0.12, label, ha="center", va="bottom", fontsize=7, color="0.35", zorder=4)
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+            axis.text(x, height - 0.14, label, ha="center", va="bottom", fontsize=7, zorder=4, bbox=box)
     ranks = np.linspace(0.15, 1.0, len(scored)) if len(scored) > 1 else np.ones(1)
     lines = LineCollection(
         [np.column_stack([[column[i] for column in places], heights]) for i in range(len(scored))],
@@ -94,7 +105,7 @@ def draw_importance(weights: Importance, path: Path) -> None:
     axis.barh(names, means, xerr=deviations, color=COLOURS[0], ecolor="0.4", height=0.65)
     axis.invert_yaxis()
     axis.axvline(0, color="0.5", linewidth=0.8)
-    axis.set_xlabel("drop of the forest's R² when shuffled (± standard deviation over 30 shuffles)")
+    axis.set_xlabel("drop of the forest's R² (mean ± SD of 30 shuffles)")
     axis.tick_params(axis="y", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     save(figure, path)

@@ -14,7 +14,7 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
 from mmfusion.runs import PARTS
 from tuning import OBJECTIVES, importance, pictures, spaces
-from tuning.oracles import START
+from tuning.oracles import EPOCHS, START
 from tuning.outcomes import read_outcome
 
 # Settings that belong to a call and not to what a search found.
@@ -100,7 +100,7 @@ def rows(search, oracle, out: Path) -> list[Row]:
         values = {
             name: spaces.decode(value)
             for name, value in trial.hyperparameters.values.items()
-            if name in search.names or name == "tuner/epochs"
+            if name in search.names or name == EPOCHS
         }
         score = trial.score if trial.status == "COMPLETED" else None
         reason = "" if score is not None else (outcome and outcome.reason) or trial.message or "the process died"
@@ -129,7 +129,7 @@ def write_trials(found: list[Row], search, out: Path) -> None:
     """Writes `trials.csv`, a line a trial."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = [*search.names, *(["tuner/epochs"] if search.tuner == "hyperband" else [])]
+    names = [*search.names, *([EPOCHS] if search.tuner == "hyperband" else [])]
     writer.writerow(["trial", "status", search.objective, "seconds", "epochs", "parameters", *names, "reason"])
     for row in found:
         status = "failed" if row.score is None else "completed"

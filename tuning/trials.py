@@ -25,7 +25,7 @@ from mmfusion.models.late import Combiner
 from mmfusion.reports import metrics
 from mmfusion.runs import PARTS, Predictions, Run
 from tuning import OBJECTIVES, spaces
-from tuning.oracles import START
+from tuning.oracles import EPOCHS, START
 from tuning.outcomes import Outcome, write_outcome
 
 # Prepared films, by what they are made of: most trials differ in other things.
@@ -109,9 +109,9 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
     def _configs(self, trial) -> dict[str, Config]:
         values = trial.hyperparameters.values
         configs = dict(self._start) if int(trial.trial_id) == START else spaces.configure(self._start, values)
-        if "tuner/epochs" in values:  # Hyperband's: fewer than a trial trained to the end
+        if EPOCHS in values:  # Hyperband's: fewer than a trial trained to the end
             for variant, config in configs.items():
-                training = dataclasses.replace(config.training, epochs=values["tuner/epochs"])
+                training = dataclasses.replace(config.training, epochs=values[EPOCHS])
                 configs[variant] = dataclasses.replace(config, training=training)
         return configs
 
