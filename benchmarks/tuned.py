@@ -8,7 +8,7 @@ from benchmarks import readme
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
-from mmfusion.reports.tables import UNDEFINED, markdown
+from mmfusion.reports.tables import markdown
 
 NAME = "tuned table"  # of its markers in a README
 FILE = "tuned.csv"
@@ -100,7 +100,7 @@ def table(folder: Path) -> str:
 
 
 def _said(row: dict, column: str) -> str:
-    return f"{float(row[column]):.3f}" if row[column] not in ("", "None") else UNDEFINED
+    return f"{float(row[column]):.3f}"
 
 
 if __name__ == "__main__":

@@ -167,6 +167,20 @@ class TestEveryOracle:
         assert one.trials[lost.trial_id].status == "FAILED"
         assert "died 3 times" in one.trials[lost.trial_id].message
 
+    def test_a_worker_that_leaves_by_itself_is_no_death_of_its_trial(self, tuner, tmp_path):
+        one = oracle(tuner, tmp_path)
+        for _ in range(ATTEMPTS + 1):
+            assert one.create_trial("worker-1").trial_id == "0"
+            one.give_back("worker-1", died=False)
+
+    def test_more_trials_than_before_are_those_of_a_search_that_had_them_from_the_start(self, tuner, tmp_path):
+        if tuner == "bayesian":
+            pytest.skip("how many it draws at first depends on how many there are")
+        finish(oracle(tuner, tmp_path, trials=2))
+        more = oracle(tuner, tmp_path, trials=8)
+        more.reload()
+        assert finish(more) == uninterrupted(tuner)
+
     def test_a_worker_that_was_taken_for_dead_may_still_end_its_trial(self, tuner, tmp_path):
         one = oracle(tuner, tmp_path)
         early, late = one.create_trial("early"), one.create_trial("late")
@@ -233,6 +247,7 @@ def test_an_interruption_by_hand_is_not_the_trials_fault(tmp_path):
 @pytest.mark.parametrize("tuner", TUNERS)
 def test_a_damaged_trial_is_named_and_what_is_advised_helps(tuner, tmp_path):
     finish(oracle(tuner, tmp_path))
+    oracle(tuner, tmp_path).reload()
     file = tmp_path / "trials" / "trial_5" / "trial.json"
     file.write_text("{")
     with pytest.raises(UserError, match=r"trial_5/trial.json cannot be read; delete this trial's folder"):

@@ -98,8 +98,10 @@ class Resumable:
         if self.fault:
             self.tuner_ids.discard(tuner_id)
             return self._empty(kt.TrialStatus.STOPPED)
+        if tuner_id in self.ongoing_trials:  # it died and was started again
+            self.give_back(tuner_id)
         self.tuner_ids.add(tuner_id)
-        if tuner_id in self.ongoing_trials or self._retry_queue or not self._nothing_new():
+        if self._retry_queue or not self._nothing_new():
             trial = super().create_trial(tuner_id)
             if trial.status == kt.TrialStatus.RUNNING:
                 self._began = self._began or time.monotonic()
@@ -127,11 +129,17 @@ class Resumable:
         self.on_end(int(trial.trial_id))
 
     @_guarded
-    def give_back(self, tuner_id: str) -> None:
-        """Takes its trial from a worker that is dead, for another one to run."""
+    def give_back(self, tuner_id: str, *, died: bool = True) -> None:
+        """Takes its trial from a worker that is gone, for another one to run.
+
+        Args:
+            tuner_id: the worker's.
+            died: in its trial, and not by somebody's will.
+        """
         self.tuner_ids.discard(tuner_id)
         trial = self.ongoing_trials.pop(tuner_id, None)
         if trial:
+            self._attempts[trial.trial_id] -= not died
             self._retry_or_fail(trial)
             self.save()
 
@@ -214,6 +222,10 @@ class Resumable:
                 "To start anew instead, name another --out.",
                 flush=True,
             )
+        # The trials' own files say which have ended: they are written first.
+        ended = [name for name, trial in self.trials.items() if trial.status in ENDED]
+        self.end_order = [name for name in self.end_order if name in ended]
+        self.end_order += [name for name in ended if name not in self.end_order]
         self.ongoing_trials, self._retry_queue = {}, []
         # In reverse: the next one to run is taken from the end.
         for trial in reversed(self._by_number()):
@@ -226,6 +238,10 @@ class Resumable:
         folder = Path(self._project_dir)
         outcomes = [read_outcome(folder / f"trial_{name}") for name in self.trials]
         self._spent_before = sum(outcome.seconds for outcome in outcomes if outcome)
+        self._tried_so_far.clear()
+        self._id_to_hash.clear()
+        self._run_times.clear()
+        self._attempts.clear()
         self.start_order = list(self.trials)
         self.end_order = [trial.trial_id for trial in self._by_number() if trial.status in ENDED]
         for number, trial in enumerate(self._by_number()):
@@ -245,6 +261,10 @@ class BayesianOracle(Resumable, keras_tuner.oracles.BayesianOptimizationOracle):
         # KerasTuner's own default is three for each hyperparameter: a search of usual length would never get
         # beyond drawing.
         super().__init__(objective, trials, seed, space, num_initial_points=min(10, max(2, trials // 3)), **options)
+
+    def set_state(self, state):
+        # This call's number of trials decides, not that of an earlier one.
+        super().set_state({**state, "num_initial_points": self.num_initial_points})
 
     def populate_space(self, trial_id):
         self._random_state = np.random.RandomState([self.seed, int(trial_id)])
@@ -270,6 +290,9 @@ class HyperbandOracle(Resumable, keras_tuner.oracles.HyperbandOracle):
         super().__init__(
             objective, trials, seed, space, max_epochs=epochs, hyperband_iterations=trials + 1, **options
         )
+
+    def set_state(self, state):
+        super().set_state({**state, "hyperband_iterations": self.hyperband_iterations})
 
     def _start_values(self):
         # In no bracket: it is trained to the end whatever the others reach.

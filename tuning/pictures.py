@@ -1,5 +1,6 @@
 """Pictures of a search."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,9 +13,7 @@ from tuning import OBJECTIVES
 from tuning.importance import Importance
 from tuning.oracles import EPOCHS, START
 
-# From short trials to long ones, so few of them that markers tell them apart in print.
-_SHADES = ("#9ecae1", "#56B4E9", "#2b8cbe", COLOURS[0])
-_MARKERS = "v^so"
+_MARKERS = "osv^D"
 
 
 def draw_scores(found, search, path: Path) -> None:
@@ -33,7 +32,8 @@ def draw_scores(found, search, path: Path) -> None:
     axis.step(numbers, running.accumulate(scores), where="post", color="0.6", label="best so far", zorder=1)
     # Hyperband's trials are of different lengths, and a short one must not be taken for a bad one.
     lengths = sorted({row.values.get(EPOCHS) for row in scored})
-    for colour, marker, length in zip(_SHADES[-len(lengths) :], _MARKERS, lengths):
+    shades = plt.get_cmap("Blues")(np.linspace(0.45, 0.9, len(lengths)) if len(lengths) > 1 else [0.8])
+    for colour, marker, length in zip(shades, itertools.cycle(_MARKERS), lengths):
         of_length = [row for row in scored if row.values.get(EPOCHS) == length]
         label = "trial" if length is None else f"{length} epochs"
         places = [row.number for row in of_length], [row.score for row in of_length]

@@ -131,8 +131,10 @@ def _run(tuner, search: Search, args, films: int, prepare_all, *, counted: bool)
         oracle.interrupted()
         raise
     except keras_tuner.errors.FatalError as error:
+        oracle.interrupted()
         raise UserError(f"{error}; the same command goes on with the search") from error
     if oracle.fault:
+        oracle.interrupted()
         raise oracle.fault
     print(summary.write(search, oracle, args.out))
 

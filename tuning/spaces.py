@@ -44,7 +44,8 @@ class Range:
 
     def declare(self, space: keras_tuner.HyperParameters, name: str, start: float) -> None:
         low, high = min(self.low, start), max(self.high, start)
-        space.Float(name, low, high, sampling="log" if self.log else "linear", default=start)
+        sampling = "log" if self.log and low > 0 else "linear"
+        space.Float(name, low, high, sampling=sampling, default=start)
 
 
 DATA_OF_POSTERS = {

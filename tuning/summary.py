@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,7 @@ def write(search, oracle, out: Path) -> str:
         f"\n{table}\n\n{_verdict(search, found, winner)}\n"
         f"\nThe whole is in {out / 'summary.md'}. To train with what was found:\n"
         f"  python -m mmfusion.train --variant {search.variant}{_recipe_flag(search)} --config {out / 'best.toml'}"
+        f"{_film_flags(search)}"
     )
 
 
@@ -201,6 +203,14 @@ def best_toml(search, winner: Row, trials: int) -> str:
 def _recipe_flag(search) -> str:
     recipe = search.start[search.variant].recipe
     return "" if recipe == "default" else f" --recipe {recipe}"
+
+
+def _film_flags(search) -> str:
+    """The films and the seed that the search had, which are not in its file."""
+    config = search.start[search.variant]
+    flags = {"--dataset": config.data.dataset, "--data-dir": config.data.data_dir, "--seed": str(config.seed)}
+    said = "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
+    return said + " --skip-bad" * config.data.skip_bad
 
 
 def _differing(config, recipe) -> dict:
@@ -264,7 +274,7 @@ def _summary(search, found: list[Row], winner: Row, weights: importance.Importan
         f"{sum(row.seconds for row in found) / 60:.1f} minutes of training. Scores are {search.objective} of the "
         "validation films"
         + (", late fusion's with a combiner fitted on other folds of them" * (search.variant == "late"))
-        + ". The test films were not read.",
+        + ". No model was shown a test film.",
         _verdict(search, found, winner),
         _table(search, found),
         "![Score of each trial](figures/scores.png)",

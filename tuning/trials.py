@@ -73,7 +73,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             write_outcome(outcome, Path(self.get_trial_dir(trial.trial_id)))
         except UserError as error:  # all that concerns this trial alone is in its outcome
             raise FatalError(str(error)) from error
-        self._failed = outcome.reason
+        self._failed = None if outcome.score is not None else outcome.reason
         worst = -np.inf if OBJECTIVES[self._objective] == "max" else np.inf  # never used: the trial has failed
         return {self._objective: worst if outcome.score is None else outcome.score}
 
@@ -88,7 +88,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
                     runs[variant] = self._trained(config, earlier)
             score = self._score(configs, {variant: run.predictions("validation") for variant, run in runs.items()})
         except Exception as error:
-            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            if _is_the_machines(error):
                 raise UserError(str(error)) from error
             reason = _reason(error)
             write_atomically(Path(self.get_trial_dir(trial.trial_id)) / "failure.txt", traceback.format_exc())
@@ -102,7 +102,9 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         )
 
     def on_trial_end(self, trial):
-        if self._failed:  # said here, since KerasTuner prints the whole trace of an error that it is shown
+        if (
+            self._failed is not None
+        ):  # said here, since KerasTuner prints the whole trace of an error that it is shown
             trial.status, trial.message = keras_tuner.engine.trial.TrialStatus.FAILED, self._failed
         super().on_trial_end(trial)
 
@@ -130,8 +132,9 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             try:
                 films = prepared(config.data, config.seed, self._cache)
                 experiment.explore(config, run.folder, films, earlier=earlier)
-            except Exception:
-                _forget(run)
+            except Exception as error:
+                if not _is_the_machines(error):
+                    _forget(run)
                 raise
             if not self._resumed:
                 _forget(run)
@@ -172,6 +175,11 @@ def cross_fitted(config: Config, poster: np.ndarray, overview: np.ndarray, label
         combiner.fit(poster[others], overview[others], labels[others])
         y_prob[fold] = keras.ops.sigmoid(combiner([poster[fold], overview[fold]]))
     return y_prob
+
+
+def _is_the_machines(error: Exception) -> bool:
+    """Whether the disk or the like is at fault, which no other trial would get over either."""
+    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
 
 
 def _forget(run: Run) -> None:

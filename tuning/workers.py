@@ -25,7 +25,10 @@ DEAD = 45  # seconds without one
 ARRIVAL = 3600  # seconds in which the first worker must come, and to a worker its chief
 FAREWELL = 30  # seconds in which workers hear that the search is over
 ID, HOST, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
-CORES = "MMFUSION_WORKER_CORES"  # how many of them a worker on this machine may use
+CORES = "MMFUSION_WORKER_CORES"  # how many of them a worker that was started by a chief may use
+PARENT = "MMFUSION_WORKER_PARENT"  # that chief's process
+_GONE = "the chief is gone; the same commands go on with the search"
+LEFT, OVER = "left", "over"  # last words of who ends by itself, and of a chief when all is done
 
 
 def role() -> str:
@@ -54,15 +57,17 @@ def share_cores() -> None:
 
 def work(tuner, out: Path) -> None:
     """Runs trials for the chief until it says that there are no more, or is gone."""
+    import grpc
     import keras_tuner
 
-    name = os.environ[ID]
-    with _Beating(out, name):
+    with _Beating(out, os.environ[ID]):
         _leave_without_chief(out)
         try:
             tuner.search(verbose=0)
         except keras_tuner.errors.FatalError as error:
             raise UserError(str(error)) from error
+        except grpc.RpcError as error:
+            raise UserError(_GONE) from error
 
 
 def wait_for(file: Path) -> None:
@@ -101,11 +106,12 @@ def serve(tuner, count: int | None, out: Path, prepare: Callable[[], None]) -> N
             flush=True,
         )
     server = threading.Thread(target=tuner.search, kwargs={"verbose": 0}, daemon=True)
-    with _Beating(out, "chief"):
+    with _Beating(out, "chief") as beating:
         prepare()
         with _started(count or 0, out) as processes:
             server.start()
             _watch(tuner.oracle, server, processes, out)
+        beating.last_word = OVER
 
 
 def _watch(oracle, server: threading.Thread, processes: dict[str, subprocess.Popen], out: Path) -> None:
@@ -124,13 +130,14 @@ def _watch(oracle, server: threading.Thread, processes: dict[str, subprocess.Pop
                 gone.add(name)
                 if not oracle.complete:
                     log = f"; see {_log(out, name)}" if name in processes else ""
-                    others = "its trial goes to another one" if seen - gone else "it was the last one"
-                    print(f"{name} is gone; {others}{log}", flush=True)
-                oracle.give_back(name)
+                    trial = "; its trial goes to another one" if name in oracle.ongoing_trials else ""
+                    print(f"{name} is gone{trial if seen - gone else '; it was the last one'}{log}", flush=True)
+                oracle.give_back(name, died=watch.last_word(name) != LEFT)
         gone -= {name for name in gone & set(oracle.tuner_ids) if name not in processes}  # it came back
         if oracle.complete:
             over = over or time.monotonic()
-            if not oracle.tuner_ids or time.monotonic() - over > FAREWELL:
+            told = bool(seen) and not oracle.tuner_ids  # else the first of them may still be on its way
+            if told or time.monotonic() - over > FAREWELL:
                 return
             continue
         over = None
@@ -151,7 +158,7 @@ def _started(count: int, out: Path):
     cores = str(max(1, (os.cpu_count() or 1) // count)) if count else ""
     try:
         for name in (f"worker-{number + 1}" for number in range(count)):
-            environment = {**os.environ, ID: name, CORES: cores}
+            environment = {**os.environ, ID: name, CORES: cores, PARENT: str(os.getpid())}
             with _log(out, name).open("ab") as log:
                 processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "tuning.search", *sys.argv[1:]], env=environment, stdout=log, stderr=log
@@ -176,21 +183,28 @@ class _Beating:
 
     def __init__(self, out: Path, name: str):
         make_folder(out / "workers")
+        self.last_word = LEFT
         self._file = out / "workers" / f"{name}.beat"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def _beat(self):
         while not self._stop.is_set():
-            with contextlib.suppress(OSError):  # a full disk ends the trial, and says so there
-                self._file.write_text(str(time.time_ns()))
+            self._write(str(time.time_ns()))
             self._stop.wait(BEAT)
+
+    def _write(self, word: str):
+        with contextlib.suppress(OSError):  # a full disk ends the trial, and says so there
+            self._file.write_text(word)
 
     def __enter__(self):
         self._thread.start()
+        return self
 
     def __exit__(self, *_):
         self._stop.set()
+        self._thread.join()
+        self._write(self.last_word)
 
 
 class _Watch:
@@ -206,29 +220,36 @@ class _Watch:
         self._first = first
         self._last: dict[str, tuple[str, float, float]] = {}  # the count, since when, and for how long it may stay
 
-    def dead(self, name: str) -> bool:
+    def last_word(self, name: str) -> str:
+        """What somebody wrote last; "" where there is nothing."""
         try:
-            count = (self._folder / f"{name}.beat").read_text()
+            return (self._folder / f"{name}.beat").read_text()
         except OSError:
-            count = ""
+            return ""
+
+    def dead(self, name: str) -> bool:
+        """Whether somebody has stopped counting, or has said that it leaves, after it was seen to count."""
+        count = self.last_word(name)
         if name not in self._last:
             self._last[name] = (count, time.monotonic(), self._first)
         before, since, patience = self._last[name]
         if count != before:
             self._last[name] = (count, time.monotonic(), DEAD)
-            return False
+            return count in (LEFT, OVER)
         return time.monotonic() - since > patience
 
 
 def _leave_without_chief(out: Path) -> None:
     """Ends this process once its chief is dead, since KerasTuner would wait for an hour."""
-    watch, parent = _Watch(out, first=ARRIVAL), os.getppid()
+    watch, parent = _Watch(out, first=ARRIVAL), os.environ.get(PARENT)
 
     def watching():
         # A worker that a chief on this machine has started serves no other one.
-        while not watch.dead("chief") and not (os.environ.get(CORES) and os.getppid() != parent):
+        while not watch.dead("chief") and parent in (None, str(os.getppid())):
             time.sleep(1)
-        print("mmfusion: the chief is gone; the same commands go on with the search", file=sys.stderr, flush=True)
+        if watch.last_word("chief") == OVER:
+            os._exit(0)
+        print(f"mmfusion: {_GONE}", file=sys.stderr, flush=True)
         os._exit(2)
 
     threading.Thread(target=watching, daemon=True).start()
