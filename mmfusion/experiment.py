@@ -124,10 +124,13 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
             if earlier:
                 new.copy_training(earlier)
     source = source_of(config, prepared)
-    fitting.fit(model, run, config, source, prepared.rows, quiet=True)
-    _load_weights(model, run)
     rows = prepared.rows["validation"]
-    probabilities = _sigmoid(fitting.logits_of(model, source, rows))
+    try:
+        fitting.fit(model, run, config, source, prepared.rows, quiet=True)
+        _load_weights(model, run)
+        probabilities = _sigmoid(fitting.logits_of(model, source, rows))
+    finally:
+        source.release()
     run.write_predictions(
         {"validation": Predictions(tuple(split["validation"]), prepared.films.labels[rows], probabilities)}
     )

@@ -1,6 +1,7 @@
 """A search from the command to the file that trains its best trial, with real trials, kills and workers."""
 
 import csv
+import gc
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 
 import keras
 import numpy as np
@@ -203,6 +205,17 @@ def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, ca
     assert [row["epoch"] for row in earlier.history] == [1]
     assert later.history[0] == earlier.history[0]
     assert later.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
+
+
+def test_a_trials_films_are_let_go_with_it(tmp_path, cache):
+    """Or a search would keep the posters of each size as often as it prepared them."""
+    config = tiny_config("bilstm", training__epochs=1)
+    films = experiment.prepare(config.data, config.seed, cache)
+    posters = weakref.ref(films.films.posters)
+    experiment.explore(config, tmp_path / "run", films)
+    del films
+    gc.collect()
+    assert posters() is None
 
 
 class Command:

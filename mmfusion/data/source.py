@@ -63,6 +63,14 @@ class Source:
         dataset = tf.data.Dataset.from_generator(batches, output_signature=(*self._signature(), key))
         return _counted(dataset.map(finish, num_parallel_calls=2), self.steps(films) * len(epochs))
 
+    def release(self) -> None:
+        """Lets go of the films; there are no more batches.
+
+        TensorFlow keeps a generator that has fed a model for as long as the process lives, and with it this
+        source. A process that trains one model after the other would keep the films of all of them.
+        """
+        self._posters = self._tokens = self._labels = None
+
     def steps(self, films: Sequence[int]) -> int:
         """Batches an epoch of these films."""
         return len(self._in_batches(np.asarray(films)))
