@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import json
 import os
 import shutil
 import signal
@@ -275,7 +276,7 @@ def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(ti
 
     running = Command(cache, *flags)
     until(lambda: len(_workers(running.process.pid)) == 2)
-    until(lambda: len(list((out / "trials").glob("*/outcome.json"))) >= 1)
+    until(lambda: len(json.loads((out / "trials" / "oracle.json").read_text())["ongoing_trials"]) == 2)
     os.kill(_workers(running.process.pid)[0], signal.SIGKILL)
     code, said = running.wait()
     assert code == 0, said
