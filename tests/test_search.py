@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tomli_w
 from conftest import TINY, command, tiny_config
+from filelock import FileLock
 
 from mmfusion import experiment, fitting, train
 from mmfusion.data.source import Source
@@ -142,6 +143,15 @@ def test_an_oracles_file_that_is_gone_is_made_again_by_the_same_command(
     assert command(search.main, monkeypatch, *arguments(copy, tiny, trials=3)) == 0
     assert "made again from the files of 4 trials, 4 of them finished" in capsys.readouterr().out
     assert (copy / "best.toml").read_bytes() == (out / "best.toml").read_bytes()
+
+
+def test_a_second_search_in_the_same_folder_waits_its_turn(finished, tiny, tmp_path, monkeypatch, capsys):
+    out, _, cache = finished
+    monkeypatch.setenv("MMFUSION_CACHE", str(cache))
+    with FileLock(out / ".lock"):
+        assert command(search.main, monkeypatch, *arguments(out, tiny, trials=3)) == 2
+    assert "another process is searching in" in capsys.readouterr().err
+    assert command(search.main, monkeypatch, *arguments(out, tiny, trials=3)) == 0
 
 
 def test_a_folder_of_something_else_is_left_alone(tiny, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from mmfusion.config import Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
@@ -107,7 +109,15 @@ def main() -> None:
             prepared(dataclasses.replace(config.data, poster_size=size), config.seed, cache)
 
     counted = args.max_trials is not None or args.budget_minutes is None
-    _run(tuner, search, args, len(films.split["validation"]), prepare_all, counted=counted)
+    lock = FileLock(args.out / ".lock")  # the system lets go of it when this process ends, however that is
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"another process is searching in {args.out}; wait for it, or name another --out"
+        ) from error
+    with held:
+        _run(tuner, search, args, len(films.split["validation"]), prepare_all, counted=counted)
 
 
 def _run(tuner, search: Search, args, films: int, prepare_all, *, counted: bool) -> None:
