@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from mmfusion.reports.figures import COLOURS, save
 from tuning import OBJECTIVES
 from tuning.importance import Importance
-from tuning.oracles import EPOCHS, START
+from tuning.oracles import EPOCHS
+from tuning.resumable import START
 
 _MARKERS = "osv^D"
 

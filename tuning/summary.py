@@ -15,8 +15,9 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
 from mmfusion.runs import PARTS
 from tuning import OBJECTIVES, importance, pictures, spaces
-from tuning.oracles import EPOCHS, START
+from tuning.oracles import EPOCHS
 from tuning.outcomes import read_outcome
+from tuning.resumable import START
 
 # Settings that belong to a call and not to what a search found.
 _OF_THE_CALL = {
@@ -151,10 +152,9 @@ def write(search, oracle, out: Path) -> str:
         raise UserError(f"no trial of the search in {out} has ended")
     winner = best(found, search)
     if winner is None:
-        reasons = list(dict.fromkeys(row.reason for row in found))
         raise UserError(
-            f"all {len(found)} trials failed; the first one: {reasons[0]} (trials.csv in {out} has all reasons, "
-            f"trials/trial_*/failure.txt where they arose)"
+            f"all {len(found)} trials failed; the first one: {found[START].reason} (trials.csv in {out} has all "
+            f"reasons, trials/trial_*/failure.txt where they arose)"
         )
     write_atomically(out / "best.toml", best_toml(search, winner, len(found) - 1))
     make_folder(out / "figures")

@@ -25,8 +25,9 @@ from mmfusion.models.late import Combiner
 from mmfusion.reports import metrics
 from mmfusion.runs import PARTS, Predictions, Run
 from tuning import OBJECTIVES, spaces
-from tuning.oracles import EPOCHS, START
+from tuning.oracles import EPOCHS
 from tuning.outcomes import Outcome, write_outcome
+from tuning.resumable import START
 
 # Prepared films, by what they are made of: most trials differ in other things.
 prepared = functools.lru_cache(maxsize=2)(experiment.prepare)
@@ -102,9 +103,8 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         )
 
     def on_trial_end(self, trial):
-        if (
-            self._failed is not None
-        ):  # said here, since KerasTuner prints the whole trace of an error that it is shown
+        # Not by raising: KerasTuner prints the whole trace of an error that it is shown.
+        if self._failed is not None:
             trial.status, trial.message = keras_tuner.engine.trial.TrialStatus.FAILED, self._failed
         super().on_trial_end(trial)
 
