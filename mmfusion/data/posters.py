@@ -1,56 +1,65 @@
-"""Where a poster becomes an array: encoded bytes in, uint8 pixels out."""
+"""Where a poster becomes an array: encoded bytes in, uint8 pixels out, whoever the bytes come from."""
 
+import contextlib
 import io
+import struct
+import threading
+import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # Pillow knows others, some of which run programs
-_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
+LARGE = 8_000_000  # pixels; above, one at a time: at MAX_PIXELS a picture takes up to 1 GB while it is decoded
+MAX_SCANS = 100  # passes over a JPEG of MAX_PIXELS, more over a smaller one; progressive ones have about ten
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
+
+_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
+_SHORT = 3  # the EXIF type of its value
+_TURN_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class BadPoster(Exception):
     """These bytes are not a picture that can be read; the message says why."""
 
 
-def open_poster(encoded: bytes, max_size: int | None = None) -> Image.Image:
-    """Decodes a JPEG, PNG, GIF, WebP or BMP into an upright RGB picture.
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self):
+        """Nothing: the resolution is not asked for, and to look for it is to read all of EXIF."""
 
-    Args:
-        encoded: the file's bytes.
-        max_size: with it, a JPEG may be decoded at a reduced scale that is not below this many pixels
-            a side; the rest of the way is left to `resize`.
+
+# By how they begin. Pillow knows others, some of which run programs, and `Image.open` reads more than pixels.
+_READERS = {
+    b"\xff\xd8\xff": _Jpeg,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"GIF8": GifImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
+}
+
+
+def open_poster(encoded: bytes) -> Image.Image:
+    """Decodes a JPEG, PNG, GIF, WebP or BMP into an upright RGB picture; of an animation, the first frame.
+
+    What is transparent becomes white.
 
     Raises:
         BadPoster: not a picture, cut short, or with more than `MAX_PIXELS` pixels.
     """
-    try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:  # known from the header, before anything is decoded
-                raise BadPoster(_TOO_LARGE)
-            if max_size is not None:
-                picture.draft("RGB", (max_size, max_size))
-            picture.load()
-            if _ORIENTATION in picture.getexif():
-                picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):  # 16-bit gray: RGB would clip it to white
-                pixels = np.asarray(picture, np.uint32) >> 8
-                picture = Image.fromarray(pixels.astype(np.uint8))
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                white = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(white, picture)
-            return picture if picture.mode == "RGB" else picture.convert("RGB")
-    except BadPoster:
-        raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, further up
-        raise BadPoster(_TOO_LARGE) from error
-    # Pillow's decoders raise what they please on broken input, struct.error and SyntaxError included.
-    except Exception as error:
-        raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)") from error
+    return _decode(encoded, None)
 
 
 def decode_poster(encoded: bytes, size: int) -> np.ndarray:
@@ -63,5 +72,94 @@ def decode_poster(encoded: bytes, size: int) -> np.ndarray:
     Raises:
         BadPoster: see `open_poster`.
     """
-    picture = open_poster(encoded, max_size=size)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(_decode(encoded, size))
+
+
+def _decode(encoded: bytes, size: int | None) -> Image.Image:
+    """An RGB picture, resized unless `size` is None."""
+    reader = next((reader for start, reader in _READERS.items() if encoded.startswith(start)), None)
+    if reader is None:
+        raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)")
+    try:
+        with _quiet(), reader(io.BytesIO(encoded)) as picture:
+            pixels = picture.width * picture.height
+            if pixels > MAX_PIXELS:  # known from the header, before anything is decoded
+                raise BadPoster(_TOO_LARGE)
+            # Every scan goes over all pixels, and a file of a few kB can hold thousands.
+            if reader is _Jpeg and encoded.count(b"\xff\xda") * pixels > MAX_SCANS * MAX_PIXELS:
+                raise BadPoster("a JPEG of too many scans")
+            with _one_at_a_time if pixels > LARGE else contextlib.nullcontext():
+                if size is not None:
+                    picture.draft("RGB", (size, size))
+                picture.load()
+                rgb = _upright_rgb(picture)
+                return rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR)
+    except BadPoster:
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, further up
+        raise BadPoster(_TOO_LARGE) from error
+    # Pillow's decoders raise what they please on broken input, struct.error and SyntaxError included.
+    except Exception as error:
+        raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)") from error
+
+
+def _upright_rgb(picture: Image.Image) -> Image.Image:
+    turn = _TURN_BACK.get(_orientation(picture.info.get("exif", b"")))
+    if picture.mode.startswith("I"):  # 16-bit gray: RGB would clip it to white
+        gray = np.asarray(picture)
+        white = gray == picture.info.get("transparency", -1)
+        picture = Image.fromarray(np.where(white, 255, gray >> 8).astype(np.uint8))
+    if turn is not None:
+        picture = picture.transpose(turn)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _orientation(exif: bytes) -> int:
+    """How the camera was held, as EXIF counts it from 1 to 8; 1 where that cannot be read.
+
+    Pillow would read all of EXIF, warn of or stop at what is wrong in it though the picture is good, and,
+    in older versions, take gigabytes for entries that share one megabyte.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = ">" if exif.startswith(b"MM") else "<"
+    try:
+        (table,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, table)
+        for place in range(table + 2, table + 2 + 12 * entries, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, place)
+            if tag == _ORIENTATION and kind == _SHORT:
+                return value
+    except (struct.error, TypeError, AttributeError):  # cut short, or a PNG's text of that name
+        pass
+    return 1
+
+
+_one_at_a_time = threading.Lock()
+_counting = threading.Lock()
+_inside, _before = 0, contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Pillow says nothing of oddities that leave the picture whole, in any thread.
+
+    `warnings.catch_warnings` is for one thread alone: here the first of several to come in sets the filter,
+    and the last to leave takes it away.
+    """
+    global _inside
+    with _counting:
+        if not _inside:
+            _before.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _inside -= 1
+            if not _inside:
+                _before.close()
