@@ -24,7 +24,9 @@ def run_command(main: Callable[[], None]) -> int:
     try:
         main()
     except UserError as error:
-        print(f"mmfusion: {error}", file=sys.stderr)
+        # A file's name can hold what clears the terminal.
+        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
+        print(f"mmfusion: {''.join(shown)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import itertools
 import json
 import math
 import os
@@ -12,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,7 @@ from mmfusion.schema import CHANNELS
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
 POSTERS_IN_MEMORY = 2**29  # bytes; a larger cache stays on disk and is read as films are needed
 _WINDOW = 512  # films whose encoded posters are in memory at a time while they are prepared
+_HELD = 2**28  # bytes of them that may be in memory already when a window is full
 _TASK = 32  # films a thread decodes before it looks for more
 
 
@@ -163,7 +164,7 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
     films, keys, bad = [], [], {}  # good films, what tells their duplicates, why others are bad
     records = builder.films(_downloads(builder, cache))
     with (folder / "posters").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        while window := list(itertools.islice(records, _WINDOW)):
+        for window in _windows(records):
             tasks = [window[i : i + _TASK] for i in range(0, len(window), _TASK)]
             for task, (pixels, found) in zip(
                 tasks, pool.map(partial(_decode, data.poster_size), tasks), strict=True
@@ -180,6 +181,9 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
     refuse_bad_films(bad, data.skip_bad, len(films) + len(bad))
     if not films:
         raise UserError(f"{data.data_dir or data.dataset} holds no film")
+    if bad:
+        total = len(films) + len(bad)
+        print(f"{len(bad)} of {total} films are left out; a run's skipped.csv says why", file=sys.stderr)
     labels = np.zeros((len(films), len(column)), np.float32)
     for row, film in enumerate(films):
         labels[row, [column[genre] for genre in film.genres]] = 1
@@ -200,6 +204,18 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
         groups=duplicate_groups(keys),
     )
     write_atomically(folder / "films.npz", buffer.getbuffer())
+
+
+def _windows(records: Iterable[FilmRecord]) -> Iterator[list[FilmRecord]]:
+    window, held = [], 0
+    for film in records:
+        window.append(film)
+        held += film.held
+        if len(window) == _WINDOW or held >= _HELD:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
 
 
 def _decode(size: int, films: list[FilmRecord]) -> tuple[bytes, list[tuple[bytes, str]]]:

@@ -12,6 +12,8 @@ from mmfusion.data.posters import BadPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.schema import CHANNELS
 
+MAX_POSTER_BYTES = 64 * 2**20  # of a file; one with `posters.MAX_PIXELS` pixels can have as many
+MAX_BAD_SHARE = 1 / 3  # of the films; the public set lacks the posters of a tenth, a wrong folder nearly all
 _LISTED = 10  # bad films named in one message
 
 
@@ -24,6 +26,7 @@ class FilmRecord:
     genres: tuple[str, ...]
     read_poster: Callable[[], bytes] | None  # raises BadPoster when there is none; None once it was read
     split: str = "films"
+    held: int = 0  # bytes of the poster that its reader keeps in memory
 
 
 @dataclasses.dataclass(eq=False)
@@ -112,29 +115,46 @@ def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> s
     return digest.hexdigest()[:16]
 
 
-def read_inside(folder: Path, name: str) -> bytes:
-    """Reads a file of this folder; a link that leads out of it counts as missing.
+def read_inside(folder: Path, name: str, limit: int = MAX_POSTER_BYTES, kind: str = "poster") -> bytes:
+    """Reads a file of this folder; anything else of that name is refused before it is opened.
 
     Args:
-        folder: resolved.
-        name: of the file, without any folder.
+        folder: resolved; it may lie anywhere.
+        name: of the file, without any folder. It may be a link to another file of the folder.
+        limit: the greatest number of bytes.
+        kind: what the file is, for the message.
 
     Raises:
-        BadPoster: there is no such file in the folder that can be read.
+        BadPoster: there is no such file, it cannot be read, its link leads out of the folder, it is
+            something else than a file (to read a pipe would wait for ever), or it is larger than `limit`.
     """
     path = folder / name
     try:
         if path.is_symlink():
             path = path.resolve()
-        if path.is_relative_to(folder) and stat.S_ISREG(path.lstat().st_mode):
-            return path.read_bytes()
-    except (OSError, ValueError, RuntimeError) as error:  # no permission; a NUL; links in a circle
-        raise BadPoster("poster missing") from error
-    raise BadPoster("poster missing")
+        if not path.is_relative_to(folder):
+            raise BadPoster("its link leads out of the folder")
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadPoster(f"{kind} is not a file")
+        if found.st_size > limit:
+            raise BadPoster(too_large(limit))
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadPoster(f"{kind} missing") from error
+    except OSError as error:  # no permission, a name too long
+        raise BadPoster(f"{kind} cannot be read: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:  # a NUL; links in a circle
+        raise BadPoster(f"{kind} missing") from error
+
+
+def too_large(limit: int) -> str:
+    """Why a file of more than `limit` bytes is refused."""
+    return f"more than {limit // 2**20} MiB"
 
 
 def refuse_bad_films(bad: Mapping[str, str], skip_bad: bool, total: int) -> None:
-    """Stops at bad films unless they are to be skipped and some good ones are left.
+    """Stops at bad films unless they are to be skipped and most films are good.
 
     Args:
         bad: why a film cannot be used, by id.
@@ -144,8 +164,16 @@ def refuse_bad_films(bad: Mapping[str, str], skip_bad: bool, total: int) -> None
     Raises:
         UserError: it names the first films and says what to do.
     """
-    if bad and (not skip_bad or len(bad) == total):
+    too_many = len(bad) > MAX_BAD_SHARE * total
+    if bad and (too_many or not skip_bad):
         named = "; ".join(f"{film} ({why})" for film, why in list(bad.items())[:_LISTED])
         more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-        advice = "no film is left" if len(bad) == total else "mend them, or drop them with --skip-bad"
+        if len(bad) == total:
+            advice = "no film is left"
+        elif too_many:
+            advice = (
+                f"{len(bad) / total:.0%} is more than the third that --skip-bad may drop: the folder looks wrong"
+            )
+        else:
+            advice = "mend them, or drop them with --skip-bad"
         raise UserError(f"{len(bad)} of {total} films cannot be read: {named}{more}; {advice}")

@@ -2,20 +2,32 @@
 
 import hashlib
 import json
-import tarfile
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
+from mmfusion.data.archives import read_tar
 from mmfusion.data.posters import BadPoster
-from mmfusion.data.records import FilmRecord, FilmsBuilder, FilmsConfig, configured, fingerprint, read_inside
+from mmfusion.data.records import (
+    MAX_POSTER_BYTES,
+    FilmRecord,
+    FilmsBuilder,
+    FilmsConfig,
+    configured,
+    fingerprint,
+    read_inside,
+    too_large,
+)
 from mmfusion.errors import UserError
 from mmfusion.files import check_id
 
 ARCHIVE = "mmimdb.tar.gz"
+SPLIT = "split.json"
+MAX_JSON_BYTES = 4 * 2**20  # the official split has 0.3 MB; what Python makes of JSON can be 20 times as large
 SPLIT_NAMES = {"train": "train", "dev": "validation", "test": "test"}
 
 # The 23 most frequent genres of the 25,959 films, as in the paper's table 3; News, Adult, Talk-Show
@@ -39,23 +51,24 @@ class Builder(FilmsBuilder):
 
     def films(self, dl_manager):
         folder = Path(self.builder_config.folder or dl_manager.manual_dir)
-        split_of, overviews, genres = _read_texts(folder)
+        split_of, texts, why = _read_texts(folder)
 
-        def record(film, read_poster):
-            known = tuple(g for g in genres.get(film, ()) if g in GENRES)
-            return FilmRecord(film, overviews.get(film, ""), known, read_poster, split_of[film])
+        def record(film, read_poster, held=0):
+            overview, genres = texts.get(film, ("", ()))
+            return FilmRecord(film, overview, genres, read_poster, split_of[film], held)
 
         found = set()
-        for film, poster in _read_posters(folder, set(overviews)):
+        for film, read_poster, held in _posters(folder, set(texts)):
             if film in found:  # an archive can hold a file twice
                 continue
             found.add(film)
-            yield record(film, lambda poster=poster: poster)
+            yield record(film, read_poster, held)
         for film in sorted(split_of.keys() - found):
-            yield record(film, partial(_missing, "poster missing" if film in overviews else "its JSON is missing"))
+            reason = "poster missing" if film in texts else why.get(film, "its JSON is missing")
+            yield record(film, partial(_bad, reason))
 
 
-def _missing(why: str):
+def _bad(why: str):
     raise BadPoster(why)
 
 
@@ -76,76 +89,105 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
     else:
         files = [path.name for path in _unpacked(folder)]
         try:
-            split = read_inside(folder, "split.json")
-        except BadPoster:
-            raise UserError(f"{folder / 'split.json'} cannot be read") from None
-        name = fingerprint([split, *map(str.encode, files)], (folder / "dataset").resolve(), files)
+            split = read_inside(folder, SPLIT, MAX_JSON_BYTES, "file")
+        except BadPoster as error:
+            raise UserError(f"{folder / SPLIT}: {error}") from error
+        name = fingerprint([split, *map(os.fsencode, files)], (folder / "dataset").resolve(), files)
     return configured(Builder, FilmsConfig(name=name, genres=GENRES, folder=str(folder)), cache)
 
 
 def _unpacked(folder: Path) -> list[Path]:
     """The files of `dataset/`."""
-    if not (folder / "dataset").is_dir() or not (folder / "split.json").is_file():
+    if not (folder / "dataset").is_dir() or not (folder / SPLIT).is_file():
         raise UserError(f"{folder} holds neither {ARCHIVE} nor dataset/ and split.json")
     return sorted((folder / "dataset").iterdir())
 
 
-def _files(folder: Path, suffix: str = "") -> Iterator[tuple[str, bytes]]:
-    """Files of the archive (read in place, nothing is unpacked) or folder, as name and content.
-
-    Names are `split.json`, `ID.json` and `ID.jpeg`; others are passed over.
-    """
+def _jsons(folder: Path) -> Iterator[tuple[str, bytes | None, str]]:
+    """`split.json` and each `ID.json` of the archive or folder: name, content, and why there is none."""
     if (folder / ARCHIVE).is_file():
-        try:
-            with tarfile.open(folder / ARCHIVE, "r|gz") as archive:
-                for member in archive:
-                    name = PurePosixPath(member.name).name
-                    if member.isfile() and name.endswith(suffix) and not name.startswith("."):
-                        yield name, archive.extractfile(member).read()
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise UserError(f"{folder / ARCHIVE} cannot be read: {error}") from error
+        for name, content in read_tar(folder / ARCHIVE, ".json", MAX_JSON_BYTES):
+            yield name, content, f"its JSON has {too_large(MAX_JSON_BYTES)}" if content is None else ""
         return
-    for path in [folder / "split.json", *_unpacked(folder)]:
-        if path.name.endswith(suffix):
+    for path in [folder / SPLIT, *_unpacked(folder)]:
+        if path.suffix == ".json":
             try:
-                yield path.name, read_inside(path.parent.resolve(), path.name)
-            except BadPoster:  # a link out of the folder: the film is then reported as missing
-                continue
+                yield path.name, read_inside(path.parent.resolve(), path.name, MAX_JSON_BYTES, "its JSON"), ""
+            except BadPoster as error:
+                yield path.name, None, str(error)
 
 
-def _read_texts(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
-    """The split of each film, and of each film of the split its longest plot and its genres."""
-    split, films = None, {}
-    for name, content in _files(folder, ".json"):
+def _read_texts(folder: Path):
+    """What the JSON files say.
+
+    Returns:
+        The split of each film; the longest plot and the genres of each film of the split that has a JSON
+        file; and why others have none.
+    """
+    split, films, why = None, {}, {}
+    for name, content, fault in _jsons(folder):
+        film = name.removesuffix(".json")
+        if content is None and name != SPLIT:
+            why[film] = fault
+            continue
         try:
-            value = json.loads(content)
-        except ValueError as error:
-            raise UserError(f"{folder}: {name} is not valid JSON: {error}") from error
-        if name == "split.json":
+            value = json.loads(content or b"")
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{folder}: {name} is not valid JSON: {fault or error}") from error
+        if name == SPLIT:
             split = value
-        else:
-            films[name.removesuffix(".json")] = value
+        else:  # what else is in there is not kept: a film has some 50 kB of it
+            films[film] = (value.get("plot"), value.get("genres")) if isinstance(value, dict) else None
     if split is None:
-        raise UserError(f"{folder}: there is no split.json")
+        raise UserError(f"{folder}: there is no {SPLIT}")
+    split_of = _read_split(split, f"{folder}: {SPLIT}")
+    texts = {film: _read_film(films[film], f"{folder}: {film}.json") for film in split_of if film in films}
+    return split_of, texts, why
+
+
+def _read_split(split, where: str) -> dict[str, str]:
     if not isinstance(split, dict) or set(split) != set(SPLIT_NAMES):
-        raise UserError(f"{folder}: split.json must hold {', '.join(SPLIT_NAMES)}, not {', '.join(split)}")
+        held = ", ".join(split)[:100] if isinstance(split, dict) else type(split).__name__
+        raise UserError(f"{where} must hold {', '.join(SPLIT_NAMES)}, not {held}")
     split_of = {}
     for name, ids in split.items():
+        if not isinstance(ids, list):
+            raise UserError(f"{where}: {name} must be a list of ids")
         for film in ids:
-            if check_id(film, "split.json") in split_of:
-                raise UserError(f"{folder}: split.json names {film} twice")
+            if check_id(film, where) in split_of:
+                raise UserError(f"{where} names {film} twice")
             split_of[film] = SPLIT_NAMES[name]
-    overviews, genres = {}, {}
-    for film in split_of.keys() & films.keys():
-        if not isinstance(films[film], dict):
-            raise UserError(f"{folder}: {film}.json does not hold one film")
-        plots = films[film].get("plot") or []
-        overviews[film] = max([plots] if isinstance(plots, str) else plots, key=len, default="")
-        genres[film] = films[film].get("genres") or []
-    return split_of, overviews, genres
+    return split_of
 
 
-def _read_posters(folder: Path, films: set[str]) -> Iterator[tuple[str, bytes]]:
-    for name, content in _files(folder, ".jpeg"):
-        if (film := name.removesuffix(".jpeg")) in films:
-            yield film, content
+def _read_film(film: tuple | None, where: str) -> tuple[str, tuple[str, ...]]:
+    if film is None:
+        raise UserError(f"{where} does not hold one film")
+    plots, genres = ([] if value is None else value for value in film)
+    plots = [plots] if isinstance(plots, str) else plots
+    for key, texts in (("plot", plots), ("genres", genres)):
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{where}: {key!r} is not made of texts")
+    overview = max(plots, key=len, default="")
+    try:
+        overview.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(overview[error.start])
+        raise UserError(f"{where}: its longest plot holds {half}, half of a character") from error
+    return overview, tuple(genre for genre in genres if genre in GENRES)
+
+
+def _posters(folder: Path, films: set[str]) -> Iterator[tuple[str, Callable[[], bytes], int]]:
+    """Films of these that have a poster, in the source's order, what reads it, and how many bytes that holds."""
+    if (folder / ARCHIVE).is_file():
+        for name, content in read_tar(folder / ARCHIVE, ".jpeg", MAX_POSTER_BYTES):
+            if (film := name.removesuffix(".jpeg")) not in films:
+                continue
+            if content is None:
+                yield film, partial(_bad, too_large(MAX_POSTER_BYTES)), 0
+            else:  # an archive is read from its start to its end, so this poster is in memory now or never
+                yield film, lambda content=content: content, len(content)
+        return
+    for path in _unpacked(folder):
+        if path.suffix == ".jpeg" and path.stem in films:
+            yield path.stem, partial(read_inside, path.parent.resolve(), path.name), 0

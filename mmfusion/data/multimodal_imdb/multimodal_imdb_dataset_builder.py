@@ -1,16 +1,29 @@
 """The tensorflow-datasets builder of Multimodal IMDB: from a folder, or downloaded."""
 
+import zipfile
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
+from mmfusion.data.archives import open_zip, read_zip_member
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
-from mmfusion.data.records import FilmRecord, FilmsBuilder, FilmsConfig, configured, fingerprint, read_inside
+from mmfusion.data.posters import BadPoster
+from mmfusion.data.records import (
+    MAX_POSTER_BYTES,
+    FilmRecord,
+    FilmsBuilder,
+    FilmsConfig,
+    configured,
+    fingerprint,
+    read_inside,
+)
 from mmfusion.errors import UserError
 
 CSV_NAME = "IMDB_overview_genres.csv"
+MAX_CSV_BYTES = 256 * 2**20  # the public one has 1.5 MB for 6,325 films
 _CSV_COMMIT = "24ea10818ef8906cd06124c5e2cab975ec739c30"
 _POSTERS_COMMIT = "0f2cea5ba255a8197cd749135080c93c3c931d48"
 CSV_URL = (
@@ -37,16 +50,43 @@ class Builder(FilmsBuilder):
 
     def films(self, dl_manager):
         if folder := self.builder_config.folder:
-            csv, images = Path(folder) / CSV_NAME, Path(folder) / "Images"
+            csv = _read_csv(Path(folder))
+            posters = partial(read_inside, (Path(folder) / "Images").resolve())
         else:
-            csv = Path(dl_manager.download(CSV_URL))
-            archive = Path(dl_manager.download_and_extract(POSTERS_URL))
-            images = next(iter(sorted(archive.glob("**/Images"))), archive / "Images")
-        images = images.resolve()
-        _, rows = parse_films(csv.read_bytes(), CSV_NAME)
+            files = dl_manager.download({"csv": CSV_URL, "posters": POSTERS_URL})
+            csv = Path(files["csv"]).read_bytes()
+            posters = _posters_in_zip(Path(files["posters"]))
+        _, rows = parse_films(csv, CSV_NAME)
         for row in rows:
-            read_poster = partial(read_inside, images, f"{row.film}.jpg")
-            yield FilmRecord(row.film, row.overview, row.genres, read_poster)
+            yield FilmRecord(row.film, row.overview, row.genres, partial(posters, f"{row.film}.jpg"))
+
+
+def _read_csv(folder: Path) -> bytes:
+    try:
+        return read_inside(folder, CSV_NAME, MAX_CSV_BYTES, "file")
+    except BadPoster as error:
+        raise UserError(
+            f"{folder / CSV_NAME}: {error}; --data-dir names a folder with {CSV_NAME} and Images/"
+        ) from error
+
+
+def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
+    """What reads a poster, by its file's name, from the zip; that stays open as long as this is kept."""
+    try:
+        archive = open_zip(path)
+    except zipfile.BadZipFile as error:
+        path.unlink()  # else it would be taken for downloaded the next time
+        raise tfds.download.DownloadError(f"{POSTERS_URL}: {error}") from error
+    members = {
+        PurePosixPath(name).name: name for name in archive.namelist() if PurePosixPath(name).parent.name == "Images"
+    }
+
+    def read(name: str) -> bytes:
+        if name not in members:
+            raise BadPoster("poster missing")
+        return read_zip_member(archive, members[name], MAX_POSTER_BYTES)
+
+    return read
 
 
 def make_builder(data: DataConfig, cache: Path) -> Builder:
@@ -58,12 +98,7 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
     if not data.data_dir:
         return configured(Builder, PUBLIC, cache)
     folder = Path(data.data_dir).resolve()
-    try:
-        content = (folder / CSV_NAME).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{folder / CSV_NAME}: {error.strerror}; --data-dir names a folder with {CSV_NAME} and Images/"
-        ) from error
+    content = _read_csv(folder)
     genres, rows = parse_films(content, str(folder / CSV_NAME))
     name = fingerprint([content], (folder / "Images").resolve(), [f"{row.film}.jpg" for row in rows])
     return configured(Builder, FilmsConfig(name=name, genres=genres, folder=str(folder)), cache)
