@@ -10,7 +10,8 @@ import tensorflow as tf
 def fit_vocabulary(overviews: Sequence[str], size: int) -> list[str]:
     """The most frequent words of these overviews, most frequent first.
 
-    Words are lower-cased and freed of punctuation. Entry 0 is padding (""), entry 1 stands for words
+    A word is what stands between white space, without ASCII punctuation and with ASCII letters lower-cased:
+    a Chinese sentence is one word, and so is an emoji. Entry 0 is padding (""), entry 1 stands for words
     that are not in the list ("[UNK]").
 
     Args:
@@ -18,7 +19,7 @@ def fit_vocabulary(overviews: Sequence[str], size: int) -> list[str]:
         size: the greatest length of the list, the two special entries included.
     """
     layer = keras.layers.TextVectorization(max_tokens=size)
-    layer.adapt(tf.data.Dataset.from_tensor_slices(list(overviews)).batch(1024))
+    layer.adapt(tf.data.Dataset.from_tensor_slices(_without_nul(overviews)).batch(1024))
     return layer.get_vocabulary()
 
 
@@ -27,4 +28,9 @@ def encode_overviews(overviews: Sequence[str], vocabulary: Sequence[str], max_to
     if not len(overviews) or len(vocabulary) <= 2:  # nothing to look up, or nothing to look it up in
         return np.zeros((len(overviews), max_tokens), np.int32)
     layer = keras.layers.TextVectorization(vocabulary=list(vocabulary[2:]), output_sequence_length=max_tokens)
-    return np.asarray(layer(tf.constant(list(overviews))), np.int32)
+    return np.asarray(layer(tf.constant(_without_nul(overviews))), np.int32)
+
+
+def _without_nul(overviews: Sequence[str]) -> list[str]:
+    """With a space for a NUL: NumPy cuts it from a word's end, and the word is in the vocabulary twice."""
+    return [overview.replace("\0", " ") for overview in overviews]
