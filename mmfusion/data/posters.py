@@ -5,17 +5,19 @@ import io
 import struct
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
-LARGE = 8_000_000  # pixels; above, one at a time: at MAX_PIXELS a picture takes up to 1 GB while it is decoded
+LARGE = 4_000_000  # pixels; above, one at a time: at MAX_PIXELS a picture takes up to 1.1 GB while it is decoded
 MAX_SCANS = 100  # passes over a JPEG of MAX_PIXELS, more over a smaller one; progressive ones have about ten
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 
@@ -88,12 +90,9 @@ def _decode(encoded: bytes, size: int | None) -> Image.Image:
             # Every scan goes over all pixels, and a file of a few kB can hold thousands.
             if reader is _Jpeg and encoded.count(b"\xff\xda") * pixels > MAX_SCANS * MAX_PIXELS:
                 raise BadPoster("a JPEG of too many scans")
-            with _one_at_a_time if pixels > LARGE else contextlib.nullcontext():
-                if size is not None:
-                    picture.draft("RGB", (size, size))
-                picture.load()
-                rgb = _upright_rgb(picture)
-                return rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR)
+            if pixels > LARGE:
+                return _large.submit(_load, picture, size).result()
+            return _load(picture, size)
     except BadPoster:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, further up
@@ -101,6 +100,14 @@ def _decode(encoded: bytes, size: int | None) -> Image.Image:
     # Pillow's decoders raise what they please on broken input, struct.error and SyntaxError included.
     except Exception as error:
         raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)") from error
+
+
+def _load(picture: ImageFile, size: int | None) -> Image.Image:
+    if size is not None:
+        picture.draft("RGB", (size, size))
+    picture.load()
+    rgb = _upright_rgb(picture)
+    return rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _upright_rgb(picture: Image.Image) -> Image.Image:
@@ -138,7 +145,9 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-_one_at_a_time = threading.Lock()
+# A lock would not do: each thread that has decoded a large picture keeps much of the memory.
+_large = ThreadPoolExecutor(1, "large-posters")
+
 _counting = threading.Lock()
 _inside, _before = 0, contextlib.ExitStack()
 
