@@ -53,7 +53,7 @@ def read_zip_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     """Reads one member; threads may do so at once.
 
     Raises:
-        BadPoster: it is damaged, has not the size it claims, or more than `limit` bytes.
+        BadPoster: it is damaged, larger than the archive says, or has more than `limit` bytes.
     """
     try:
         with archive.open(name) as file:
