@@ -19,11 +19,11 @@ from PIL import Image
 
 from mmfusion.data import mmimdb, multimodal_imdb
 from mmfusion.data.archives import ALLOWANCE, MAX_EXPANSION, open_zip, read_tar, read_zip_member
-from mmfusion.data.films import load_films
+from mmfusion.data.films import _windows, load_films
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE, MAX_JSON_BYTES
 from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import CSV_NAME, PUBLIC_GENRES
 from mmfusion.data.posters import BadPoster
-from mmfusion.data.records import MAX_POSTER_BYTES
+from mmfusion.data.records import MAX_POSTER_BYTES, FilmRecord
 from mmfusion.errors import UserError
 
 
@@ -175,11 +175,11 @@ class TestTar:
         packed = tar_of(good_members(), form)
         half = len(packed) // 2
         two_parts = gzip.compress(packed[:half]) + gzip.compress(packed[half:])
-        films = load(mm_folder(tmp_path / f"films{form}", two_parts), cache)
-        assert films.ids == tuple(FILMS)
-        assert films.overviews[3] == "Film 3"
-        np.testing.assert_allclose(films.posters[:, 8, 8, 0], range(12), atol=3)
-        assert films.encoded_posters(["0000005"]) == {"0000005": poster(5)}
+        loaded = load(mm_folder(tmp_path / f"films{form}", two_parts), cache)
+        assert loaded.ids == tuple(FILMS)
+        assert loaded.overviews[3] == "Film 3"
+        np.testing.assert_allclose(loaded.posters[:, 8, 8, 0], range(12), atol=3)
+        assert loaded.encoded_posters(["0000005"]) == {"0000005": poster(5)}
 
     def test_long_names_and_attributes_are_passed_over(self, tmp_path, cache):
         long = member(f"mmimdb/{LONG}/{FILMS[0]}.txt", b"x", pax_headers={"comment": "é" * 1_000})
@@ -213,6 +213,13 @@ class TestTar:
         ):
             load(folder, cache)
         assert len(load(folder, cache, data__skip_bad=True)) == 10
+
+    def test_few_posters_are_in_memory_at_a_time_where_they_are_large(self, monkeypatch):
+        monkeypatch.setattr("mmfusion.data.films._HELD", 100)
+        monkeypatch.setattr("mmfusion.data.films._WINDOW", 4)
+        records = [FilmRecord(f"{held}", "", (), None, held=held) for held in (1, 2, 3, 4, 99, 1, 100, 5, 200, 7)]
+        windows = [[record.held for record in window] for window in _windows(iter(records))]
+        assert windows == [[1, 2, 3, 4], [99, 1], [100], [5, 200], [7]]
 
     def test_as_much_as_films_can_shrink_is_read(self, tmp_path):
         """JSON alone shrinks to a tenth."""

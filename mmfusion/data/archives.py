@@ -3,7 +3,6 @@
 import gzip
 import re
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -35,7 +34,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, ValueError, NotImplementedError, struct.error) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise zipfile.BadZipFile(str(error)) from error
     for member in archive.infolist():
         _check_name(path, member.orig_filename)
@@ -117,7 +116,7 @@ def read_tar(path: Path, suffix: str, limit: int) -> Iterator[tuple[str, bytes |
                     yield last, archive.exactly(padded)[: member.size]
             while archive.read(_PIECE):  # to the checksum at the end
                 pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
