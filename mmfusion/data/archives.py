@@ -19,6 +19,7 @@ MAX_EXPANSION = 20
 ALLOWANCE = 2**20  # bytes on top: a very small archive is mostly padding, which shrinks to nothing
 _MAX_NAME = 2**13  # bytes that a tar's extra header may have: a long name and some attributes
 _BLOCK = 512  # bytes; a tar is made of these
+_SHOWN = 100  # characters of a name in a message
 _PIECE = 2**16  # bytes passed over at a time
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _EXTRA = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)  # they tell more of the next member
@@ -42,7 +43,9 @@ def open_zip(path: Path) -> zipfile.ZipFile:
             raise _neither(path, member.orig_filename)
         # Bit 0 says encrypted. Other ways to compress can ask for gigabytes before the first byte comes out.
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{path}: {member.orig_filename!r} is encrypted or compressed in an unusual way")
+            raise UserError(
+                f"{path}: {member.orig_filename[:_SHOWN]!r} is encrypted or compressed in an unusual way"
+            )
     if sum(member.file_size for member in archive.infolist()) > _most(path):
         raise _bomb(path)
     return archive
@@ -148,11 +151,13 @@ class _Bounded(gzip.GzipFile):
 def _check_name(path: Path, name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if "\0" in name or ".." in parts or not parts[0] or parts[0].endswith(":"):
-        raise UserError(f"{path}: the member {name!r} leads out of the archive; do not unpack it either")
+        raise UserError(f"{path}: the member {name[:_SHOWN]!r} leads out of the archive; do not unpack it either")
 
 
 def _neither(path: Path, name: str) -> UserError:
-    return UserError(f"{path}: the member {name!r} is neither a file nor a folder; do not unpack it either")
+    return UserError(
+        f"{path}: the member {name[:_SHOWN]!r} is neither a file nor a folder; do not unpack it either"
+    )
 
 
 def _bomb(path: Path) -> UserError:

@@ -75,7 +75,8 @@ def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
     try:
         archive = open_zip(path)
     except zipfile.BadZipFile as error:
-        path.unlink()  # else it would be taken for downloaded the next time
+        for file in (path, path.with_name(f"{path.name}.INFO")):  # else it counts as downloaded the next time
+            file.unlink(missing_ok=True)
         raise tfds.download.DownloadError(f"{POSTERS_URL}: {error}") from error
     members = {
         PurePosixPath(name).name: name for name in archive.namelist() if PurePosixPath(name).parent.name == "Images"

@@ -69,9 +69,14 @@ def test_a_data_set_without_a_folder_is_downloaded_and_a_host_that_fails_is_one_
     data = resolve("cnn", overrides=overrides).data
     films = load_films(data, tmp_path / "cache")
     assert (len(films), films.genres) == (4, builder.PUBLIC_GENRES)
+    assert films.encoded_posters(["tt02"])["tt02"].startswith(b"\xff\xd8")
+    assert not list((tmp_path / "cache").rglob("*.jpg"))  # read in place
+    archive = (host / "posters.zip").read_bytes()
     (host / "posters.zip").write_bytes(b"<html>try later</html>")
     with pytest.raises(UserError, match=r"could not be downloaded .* --data-dir"):
         load_films(data, tmp_path / "other_cache")
+    (host / "posters.zip").write_bytes(archive)
+    assert len(load_films(data, tmp_path / "other_cache")) == 4  # the page was not kept
 
 
 def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):
