@@ -8,6 +8,7 @@ The same examples every time; more of them by hand:
 import csv
 import io
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
 from mmfusion.schema import SPLITS
 
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", f"{tempfile.gettempdir()}/mmfusion-hypothesis")
 settings.register_profile(
     "mmfusion",
     derandomize=True,
