@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from filelock import FileLock, Timeout
 from requests import RequestException  # what tensorflow-datasets downloads with
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
@@ -30,7 +32,7 @@ from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError
-from mmfusion.files import make_folder, write_atomically
+from mmfusion.files import make_folder, move_into_place, write_atomically
 from mmfusion.schema import CHANNELS
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
@@ -136,13 +138,16 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
     beside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _write(builder, data, beside, cache)
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, with the same content
-                raise
+        lock = folder.with_name(f".{folder.name}.lock")
+        with _one_at_a_time(lock):
+            if folder.is_dir():  # another process has prepared it meanwhile
+                return
+            for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+                shutil.rmtree(abandoned)
+            beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            _write(builder, data, beside, cache)
+            move_into_place(beside, folder)
+            lock.unlink()  # still held: who comes now finds the folder
     except _DOWNLOAD_ERRORS as error:
         reason = textwrap.shorten(str(error), 160)
         raise UserError(
@@ -156,6 +161,21 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
     finally:
         if beside:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Waits for a process that prepares the same films, and says so."""
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print("Another process is preparing these films; waiting for it ...", file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
