@@ -12,8 +12,10 @@ from mmfusion.startup import import_tensorflow
 
 import_tensorflow()
 
+from mmfusion import assessment, experiment  # noqa: E402
 from mmfusion.config import Config, resolve  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
+from mmfusion.runs import PARTS, Run  # noqa: E402
 
 # Every dimension as small as it can be while every layer still has work.
 TINY = {
@@ -39,6 +41,19 @@ def tiny_config(variant: str, **overrides) -> Config:
     """A configuration that trains in seconds; overrides by dotted key with `__` for the dot."""
     named = {key.replace("__", "."): value for key, value in overrides.items()}
     return resolve(variant, overrides={**TINY, **named})
+
+
+def part_configs(**overrides) -> dict[str, Config]:
+    """How late fusion's two models are trained."""
+    return {variant: tiny_config(variant, **overrides) for variant in PARTS}
+
+
+def run_variant(variant, folder, cache, **overrides) -> Run:
+    """A finished run of `tiny_config`, with its report."""
+    parts = part_configs(**overrides) if variant == "late" else None
+    run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
+    assessment.write_report(run)
+    return run
 
 
 def command(main, monkeypatch, *args) -> int:

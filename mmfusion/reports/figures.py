@@ -1,5 +1,6 @@
 """Pictures of numbers: training curves and scores by genre."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from mmfusion.files import write_atomically
 
 # Okabe and Ito's colours can be told apart by the colour-blind; markers tell them apart in print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
@@ -86,5 +89,7 @@ def save(figure: Figure, *paths: Path) -> None:
     """Writes a figure, in the format that each file's ending names, and closes it; the same one, the same bytes."""
     for path in paths:
         dates = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, dpi=150, metadata=dates)
+        picture = io.BytesIO()
+        figure.savefig(picture, format=path.suffix[1:], dpi=150, metadata=dates)
+        write_atomically(path, picture.getbuffer())
     plt.close(figure)
