@@ -98,9 +98,8 @@ class Run:
             UserError: another process is training it.
         """
         with only_one(self.lock_file, f"another process is training {self.folder}; wait for it, or stop it"):
-            for run in (self, *self.parts):
-                for half_written in run.folder.glob(".*-*"):
-                    half_written.unlink()
+            for half_written in self.folder.rglob(".*-*"):
+                half_written.unlink()
             yield
             self.lock_file.unlink(missing_ok=True)  # still held: who comes now finds a run that is trained
 

@@ -1,11 +1,13 @@
 """Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image
 
 from mmfusion.startup import import_tensorflow
@@ -96,3 +98,33 @@ def write_folder(folder: Path, films: int = 40, genres=("Comedy", "N/A", "War"),
 def folder(tmp_path) -> Path:
     """A data folder with 40 films."""
     return write_folder(tmp_path / "films")
+
+
+@pytest.fixture
+def tiny_toml(tmp_path) -> Path:
+    """`tiny_config` as a config file."""
+    tables: dict = {}
+    for key, value in TINY.items():
+        table, name = key.split(".")
+        tables.setdefault(table, {})[name] = value
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tables))
+    return tmp_path / "tiny.toml"
+
+
+@pytest.fixture
+def mounted():
+    """Mounts a file system, as `mount` takes its arguments; it is gone after the test."""
+    places = []
+
+    def mount(place: Path, *args):
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", *map(str, args), str(place)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"nothing may be mounted here: {done.stderr.strip()}")
+        if not any("remount" in str(arg) for arg in args):
+            places.append(place)
+        return place
+
+    yield mount
+    for place in reversed(places):
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -99,7 +99,6 @@ def load_films(data: DataConfig, cache: Path) -> Films:
     key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
     folder = cache / "films" / builder.name / key
     if not folder.is_dir():
-        print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
         _prepare(builder, data, folder, cache)
     with np.load(folder / "films.npz", allow_pickle=False) as arrays:
         records = json.loads(arrays["records"].tobytes())
@@ -140,14 +139,14 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f".{folder.name}.lock")
         with _one_at_a_time(lock):
-            if folder.is_dir():  # another process has prepared it meanwhile
-                return
-            for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
-                shutil.rmtree(abandoned)
-            beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            _write(builder, data, beside, cache)
-            move_into_place(beside, folder)
-            lock.unlink()  # still held: who comes now finds the folder
+            if not folder.is_dir():  # else another process has prepared it meanwhile
+                print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
+                for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+                    shutil.rmtree(abandoned)
+                beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+                _write(builder, data, beside, cache)
+                move_into_place(beside, folder)
+            lock.unlink(missing_ok=True)  # still held: who comes now finds the folder
     except _DOWNLOAD_ERRORS as error:
         reason = textwrap.shorten(str(error), 160)
         raise UserError(
