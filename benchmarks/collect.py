@@ -94,6 +94,7 @@ def _read(path: Path) -> Result:
     run = Run(path)
     if not run.finished:
         raise UserError(f"the run {path} is not finished")
+    run.check_folders()
     config, facts, genres = run.config, run.facts, run.genres
     if "reads" not in facts:
         raise UserError(f"{run.config_file} does not say reads; train it again")

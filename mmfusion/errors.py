@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
-# What the machine may run out of anywhere: room, a quota, the size of a file, the right to write.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# What a disk may refuse anywhere: room, a quota, the size of a file, the right to read or write, a sector.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class UserError(Exception):
@@ -42,6 +42,6 @@ def run_command(main: Callable[[], None]) -> int:
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        print(f"mmfusion: cannot write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        print(f"mmfusion: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2
     return 0

@@ -149,7 +149,18 @@ class Run:
             raise UserError(f"{run.folder} is not a run folder: it has no config.json")
         if finished and not run.finished:
             raise UserError(f"the run {run.folder} is not finished; go on with --resume {run.folder}")
+        run.check_folders()
         return run
+
+    def check_folders(self) -> None:
+        """Refuses a run of which a part lies elsewhere: it would be read, or written to, there.
+
+        Raises:
+            UserError: it names the link.
+        """
+        for name in ("films", "figures", "parts", *(f"parts/{variant}" for variant in PARTS)):
+            if (self.folder / name).is_symlink():
+                raise UserError(f"{self.folder / name} is a link; a run folder holds all its files itself")
 
     @property
     def name(self) -> str:

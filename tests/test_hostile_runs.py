@@ -441,6 +441,17 @@ class TestKeptFilms:
         assert "the overview of x is not a text" in self.spoiled(run, monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("name", ["films", "figures", "parts"])
+def test_folders_that_lie_elsewhere_are_neither_read_nor_written_to(run, tmp_path, monkeypatch, capsys, name):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.rmtree(run.folder / name, ignore_errors=True)
+    (run.folder / name).symlink_to(elsewhere)
+    assert command(evaluate.main, monkeypatch, run.folder) == 2
+    assert f"{name} is a link" in capsys.readouterr().err
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_links_in_a_part_of_late_fusion_are_not_followed_when_it_is_copied(run, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("secret")
