@@ -94,11 +94,10 @@ def _read(path: Path) -> Result:
     run = Run(path)
     if not run.finished:
         raise UserError(f"the run {path} is not finished")
+    run.check_folders()
     config, facts, genres = run.config, run.facts, run.genres
-    missing = [key for key in ("fingerprint", "split", "films", "parameters", "reads") if key not in facts]
-    missing += [key for key in ("cores", "processor", "started", "versions") if key not in facts]
-    if missing:
-        raise UserError(f"{run.config_file} does not say {', '.join(missing)}; train it again")
+    if "reads" not in facts:
+        raise UserError(f"{run.config_file} does not say reads; train it again")
     if path.parts[-2:] != (f"seed-{config.seed}", config.variant):
         raise UserError(f"{path} holds a run of {config.variant} with seed {config.seed}")
     validation, test = run.predictions("validation"), run.predictions("test")

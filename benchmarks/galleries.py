@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.analysis import better_unimodal
 from benchmarks.collect import Result, Results, collect
 from benchmarks.sheets import as_csv
+from mmfusion.assessment import picture_of
 from mmfusion.files import write_atomically
 from mmfusion.reports.metrics import film_losses
 from mmfusion.reports.panels import Film, draw_panel, top_genres
@@ -89,7 +90,7 @@ def draw_galleries(results: Results, folder: Path) -> dict[str, str]:
         shown = [
             _film(gallery.fusion, film, kept[film], beside)
             for film in gallery.films
-            if film in kept and kept[film][0].is_file()
+            if film in kept and kept[film][0] is not None
         ]
         if shown:
             draw_panel(gallery.title, shown, folder / f"{gallery.name}.png", folder / f"{gallery.name}.svg")
@@ -110,7 +111,7 @@ def _film(fusion: Result, film: str, kept: tuple, beside: dict[str, Result]) -> 
     row = fusion.test.ids.index(film)
     return Film(
         title=film,
-        poster=poster,
+        poster=picture_of(film, poster),
         overview=overview,
         genres=tuple(genre for genre, there in zip(fusion.genres, fusion.test.y_true[row]) if there),
         top={name: top_genres(result.genres, result.test.y_prob[row]) for name, result in beside.items()},

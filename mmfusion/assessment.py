@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmfusion.data.posters import BadPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, metrics, panels, tables
@@ -134,7 +135,7 @@ def _write(scored: Sequence[Scored], folder: Path, kept: dict | None = None) -> 
     pictures = folder / "figures"
     pictures.mkdir(exist_ok=True)
     if kept is None:
-        kept = {film: shown for one in scored for film, shown in one.run.films().items()}
+        kept = {film: shown for one in scored for film, shown in one.run.films().items() if shown[0] is not None}
     drawn = _draw(scored, pictures, kept)
     write_atomically(folder / "report.md", _markdown(scored, drawn))
     reports = [s.report for s in scored]
@@ -193,7 +194,7 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
     Args:
         scored: the models; their predictions hold these films.
         films: ids.
-        kept: by id the poster (a file's path, or an open file) and the overview.
+        kept: by id the bytes of the poster's file and the overview.
         title: above the panel.
         path: the PNG to write.
     """
@@ -207,13 +208,25 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
         shown.append(
             panels.Film(
                 title=f"{film} ({split_of[film]} film)" if film in split_of else film,
-                poster=poster,
+                poster=picture_of(film, poster),
                 overview=overview,
                 genres=tuple(genre for genre, there in zip(genres, truth) if there),
                 top=top,
             )
         )
     panels.draw_panel(title, shown, path)
+
+
+def picture_of(film: str, poster: bytes) -> np.ndarray:
+    """A poster to be drawn, as uint8 (H, W, 3).
+
+    Raises:
+        UserError: it cannot be read; it names the film.
+    """
+    try:
+        return np.asarray(open_poster(poster))
+    except BadPoster as error:
+        raise UserError(f"the poster of {film} cannot be drawn: {error}") from error
 
 
 def _split_of(run: Run) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """Callbacks that keep the best epoch and make an interrupted training go on as if nothing had happened."""
 
-import os
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from mmfusion.errors import UserError
 from mmfusion.runs import Run
+from mmfusion.weights import save_model
 
 MONITOR = "val_loss"  # the best epoch is the one with the least of it
 
@@ -34,39 +33,48 @@ class EpochSeeds(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """Writes, after every epoch, the history, the state to go on from, and the model if it is the best.
 
-    The order matters: the state is written last and knows its epoch, so what an interruption leaves
-    beyond it is made again, the same.
+    The order matters. The state knows its epoch, so a line of the history beyond it is made again, the same;
+    and a best epoch whose model was not written yet is the state's own, so the model is written again from it.
 
     Args:
         run: where to write.
         patience: stop after so many epochs without a better validation loss; 0: never.
-        steps: batches an epoch.
     """
 
-    def __init__(self, run: Run, *, patience: int, steps: int):
+    def __init__(self, run: Run, *, patience: int):
         super().__init__()
         self._run = run
         self._patience = patience
-        self._steps = steps
         self._rows: list[dict] = []
 
     def restore(self, model: keras.Model) -> int:
         """Puts the model and the history back where the last whole epoch left them.
 
+        Args:
+            model: compiled.
+
         Returns:
             The epoch to go on with; 0 when there is nothing to go on from.
+
+        Raises:
+            UserError: the state cannot be read, or is that of another model.
         """
-        if not self._run.state_file.is_file():
+        state = self._run.read_state()
+        if not state:
             return 0
-        model.optimizer.build(model.trainable_variables)
-        try:
-            model.load_weights(self._run.state_file)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{self._run.state_file} cannot be read; delete it to train again from the first epoch"
-            ) from error
-        epochs = int(model.optimizer.iterations) // self._steps
+        variables = _variables(model)
+        wanted = {"epoch": ()} | {name: tuple(v.shape) for name, v in variables.items()}
+        found = {name: array.shape for name, array in state.items()}
+        epochs = int(state["epoch"]) if found == wanted else 0
         self._rows = self._run.history[:epochs]
+        if not epochs or len(self._rows) < epochs:
+            raise UserError(
+                f"{self._run.state_file} is not of this run; delete it to train again from the first epoch"
+            )
+        for name, variable in variables.items():
+            variable.assign(state[name])
+        if self._is_best(epochs - 1):
+            save_model(model, self._run.model_file)
         return epochs
 
     @property
@@ -88,29 +96,19 @@ class Checkpoint(keras.callbacks.Callback):
                     f"{name} is {row[name]} in epoch {epoch + 1} ({kept}); train again with a lower "
                     "training.learning_rate"
                 )
-        if all(row[MONITOR] < before[MONITOR] for before in self._rows):
-            save_model(self.model, self._run.model_file)
         self._rows.append(row)
         self._run.write_history(self._rows)
-        _save(self.model.save_weights, self._run.state_file)
+        arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _variables(self.model).items()}
+        self._run.write_state({"epoch": np.int64(epoch + 1), **arrays})
+        if self._is_best(epoch):
+            save_model(self.model, self._run.model_file)
         self.model.stop_training = self.stopped_early
 
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Saves the model as `.keras`, whole or not at all."""
-    _save(model.save, path)
+    def _is_best(self, epoch: int) -> bool:
+        return all(self._rows[epoch][MONITOR] < before[MONITOR] for before in self._rows[:epoch])
 
 
-def _save(save, path: Path) -> None:
-    # Keras chooses the format by the name's ending and opens the file itself, so the file beside the
-    # place ends as the place does.
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        save(beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """All that training changes, by a name that the same model always gives it."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return {f"{number:04d}": variable for number, variable in enumerate(variables)}

@@ -128,10 +128,10 @@ class Config:
 # What a value must satisfy beyond its type; checked here so that every way in is covered.
 _RANGES = {
     "seed": (lambda v: 0 <= v < 2**31, "a whole number from 0 to 2147483647"),
-    "data.films": (lambda v: v >= 20, "at least 20"),
+    "data.films": (lambda v: 20 <= v <= 10_000_000, "from 20 to 10,000,000"),
     "data.films_seed": (lambda v: 0 <= v < 2**31, "a whole number from 0 to 2147483647"),
     "data.poster_size": (lambda v: 16 <= v <= 1024, "from 16 to 1024 pixels"),
-    "data.vocabulary_size": (lambda v: v >= 3, "at least 3"),
+    "data.vocabulary_size": (lambda v: 3 <= v <= 10_000_000, "from 3 to 10,000,000"),
     "data.split": (
         lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
         "three positive shares that add up to 1",
@@ -270,6 +270,8 @@ def _typed(value, hint, name: str, where: str):
         value = float(value)
     elif type(value) is not hint:
         raise UserError(f"{where}: {name} must be {_TYPE_NAMES[hint]}, not {value!r}")
+    elif hint is str and not value.isprintable():  # it comes to be printed, and a terminal obeys some of the rest
+        raise UserError(f"{where}: {name} must have characters that can be printed only, not {value!r}")
     return value
 
 
@@ -282,12 +284,16 @@ def _check_range(value, name: str, where: str) -> None:
         sizes = value if isinstance(value, tuple) else (value,)
         if not sizes and key != "dense_units":  # without dense layers there is still a network
             raise UserError(f"{where}: {name} must not be empty")
+        if len(sizes) > _DEEPEST or max(sizes, default=1) > _LARGEST:
+            raise UserError(f"{where}: {name} must have at most {_DEEPEST} entries of at most {_LARGEST:,}")
         check, meaning = (lambda _: min(sizes, default=1) >= 1), "at least 1"
     if check and not check(value):
         shown = list(value) if isinstance(value, tuple) else value
         raise UserError(f"{where}: {name} must be {meaning}, not {shown!r}")
 
 
+_LARGEST = 1_000_000  # of any size: more is a slip, or somebody's run folder that asks for all memory
+_DEEPEST = 100  # layers in one list
 _SIZES = (
     "max_tokens batch_size filters dense_units embedding_dim lstm_units patch_size width heads blocks units epochs"
 ).split()

@@ -1,11 +1,14 @@
 """What a person is told when something is wrong, and how a command ends."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
+# What a disk may refuse anywhere: room, a quota, the size of a file, the right to read or write, a sector.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class UserError(Exception):
@@ -38,4 +41,9 @@ def run_command(main: Callable[[], None]) -> int:
     except BrokenPipeError:  # `... | head` closed our output; there is nobody left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        print(f"mmfusion: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0

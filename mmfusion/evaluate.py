@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import io
 import sys
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def _shown(films, ids) -> dict:
     posters = films.encoded_posters(ids)
     if gone := [film for film in ids if film not in posters]:
         raise UserError(f"the posters of {', '.join(gone)} cannot be read any more")
-    return {film: (io.BytesIO(posters[film]), films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
+    return {film: (posters[film], films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
 
 
 def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:

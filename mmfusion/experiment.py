@@ -6,7 +6,6 @@ import datetime
 import functools
 import os
 import platform
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import tensorflow as tf
 
 import mmfusion
 from mmfusion import fitting
-from mmfusion.checkpoint import save_model
 from mmfusion.config import Config, DataConfig
 from mmfusion.data.films import Films, load_films
 from mmfusion.data.source import Source
@@ -26,6 +24,7 @@ from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.reports.panels import choose_films
 from mmfusion.runs import PARTS, Predictions, Run, check_free
+from mmfusion.weights import check_weights, load_weights, save_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,8 @@ def train(
         for variant, part_config in (part_configs or {}).items():
             _decide(new.part(variant), part_config, prepared)
     run = Run(folder)
-    _fit_and_predict(run, config, prepared, tensorboard, model)
+    with run.locked():
+        _fit_and_predict(run, config, prepared, tensorboard, model)
     return run
 
 
@@ -89,14 +89,15 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
     """Goes on with a run that was interrupted; its results are those of an uninterrupted one.
 
     Raises:
-        UserError: the films are no longer those of the run's start.
+        UserError: the films are no longer those of the run's start, or another process is training it.
     """
     config, facts = run.config, run.facts
-    prepared = prepare(config.data, config.seed, cache)
-    if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
-        raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
-    if not run.trained:  # else nothing but the report is missing
-        _fit_and_predict(run, config, prepared, tensorboard)
+    with run.locked():
+        prepared = prepare(config.data, config.seed, cache)
+        if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
+            raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+        if not run.trained:  # else nothing but the report is missing
+            _fit_and_predict(run, config, prepared, tensorboard)
     return run
 
 
@@ -141,9 +142,13 @@ def load_model(run: Run) -> keras.Model:
     """The run's model: rebuilt from its `config.json`, then given its weights; no stored code is run.
 
     Raises:
-        UserError: the weights cannot be read or do not fit the configuration.
+        UserError: the weights are not those that the run wrote, cannot be read, or do not fit the configuration.
     """
-    model = build_model(_with_vocabulary(run.config, run.vocabulary), len(run.genres))
+    run.check_model()
+    config = _with_vocabulary(run.config, run.vocabulary)
+    with tf.Graph().as_default():  # where weights have a shape and take no memory, whatever config.json asks for
+        check_weights(build_model(config, len(run.genres)), run.model_file)
+    model = build_model(config, len(run.genres))
     _load_weights(model, run)
     return model
 
@@ -188,11 +193,8 @@ def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
 
 
 def _load_weights(model: keras.Model, run: Run) -> None:
-    try:
-        model.load_weights(run.model_file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{run.model_file} does not fit the run's config.json: {reason}") from error
+    run.check_model()
+    load_weights(model, run.model_file)
 
 
 def prepare(data: DataConfig, seed: int, cache: Path) -> Prepared:
@@ -242,11 +244,20 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
             "numpy": np.__version__,
         },
         "cores": os.cpu_count(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or _threads(),
         "processor": _processor(),
         "started": datetime.date.today().isoformat(),
     }
     run.write_config(config, facts)
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
+
+
+def _threads() -> int:
+    """How many TensorFlow takes when it is not told."""
+    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor() -> str:
@@ -338,6 +349,7 @@ def write_predictions(run: Run, prepared: Prepared, probabilities: Mapping[str, 
     posters = films.encoded_posters(shown)
     overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown)) if film in posters}
     run.write_films(posters, overviews)
+    run.seal()
 
 
 def source_of(config: Config, prepared: Prepared) -> Source:

@@ -1,9 +1,16 @@
-"""Files that are whole or not there, and names that stay in their folder."""
+"""Files that are whole or not there, that are files and no more, and names that stay in their folder."""
 
+import contextlib
+import math
 import os
 import re
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from mmfusion.errors import UserError
 
@@ -33,6 +40,70 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
+def open_regular(path: Path, limit: float = math.inf) -> BinaryIO:
+    """Opens a file for reading that is one: no link, pipe or device, and no larger than it can sensibly be.
+
+    Args:
+        path: of the file; the folders above it may be links.
+        limit: the most bytes that it may have.
+
+    Raises:
+        UserError: it is something else, larger, or cannot be read.
+    """
+    try:
+        # A link at the end of the path is not followed, and a pipe that nobody writes to does not keep us waiting.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        reason = "it is a link" if path.is_symlink() else error.strerror
+        raise UserError(f"{path} cannot be read: {reason}") from error
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} cannot be read: it is not a plain file")
+    raise UserError(
+        f"{path} cannot be read: it has {status.st_size:,} bytes, more than the {limit:,} that it may have"
+    )
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Reads such a file.
+
+    Raises:
+        UserError: see `open_regular`.
+    """
+    with open_regular(path, limit) as file:
+        try:
+            return file.read(limit)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def only_one(lock: Path, busy: str) -> Iterator[None]:
+    """Lets one process at a time into the block; the system lets go of the lock when the process ends.
+
+    Args:
+        lock: a file of nothing but this.
+        busy: what is said when another process is in there.
+
+    Raises:
+        UserError: with `busy`; or the lock's file cannot be made.
+    """
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(busy) from error
+    except OSError as error:
+        raise UserError(f"cannot write {lock}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
 def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     """Writes beside the place and renames into it: a reader sees the old file or the new, never half.
 
@@ -50,9 +121,20 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             beside.chmod(0o644)  # mkstemp makes files that only their owner can read
-            beside.replace(path)
+            move_into_place(beside, path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def move_into_place(beside: Path, path: Path) -> None:
+    """Renames a file or folder that was written whole; the new name outlives a loss of power."""
+    beside.replace(path)
+    with contextlib.suppress(OSError):  # not every system can open a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

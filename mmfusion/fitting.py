@@ -69,7 +69,7 @@ def fit(
     compile_model(model, config)
     rows = split["train"]
     steps = source.steps(rows)
-    checkpoint = Checkpoint(run, patience=training.patience, steps=steps)
+    checkpoint = Checkpoint(run, patience=training.patience)
     first = checkpoint.restore(model)
     if first >= training.epochs or checkpoint.stopped_early:
         return

@@ -26,26 +26,33 @@ def main() -> None:
     """Reads the flags, predicts and prints."""
     args = parser().parse_args()
     run = Run.open(args.run)
-    variant = run.config.variant
+    variant, overview = run.config.variant, args.overview or ""
+    if not overview.isprintable() and any("\ud800" <= character <= "\udfff" for character in overview):
+        raise UserError("--overview is not a text: it has bytes that are not UTF-8")
     poster = _poster(args.poster, run.config.data.poster_size)
     cache_folder()
     import_tensorflow()
     from mmfusion import experiment
     from mmfusion.models import model_class
+    from mmfusion.reports.metrics import tune_thresholds
 
-    given = {POSTER: args.poster is not None, TOKENS: bool((args.overview or "").strip())}
+    given = {POSTER: args.poster is not None, TOKENS: bool(overview.strip())}
     for modality in model_class(variant).reads:
         if not given[modality]:
             word = {POSTER: "poster", TOKENS: "overview"}[modality]
             raise UserError(f"{run.folder} is a {variant} run and reads the {word}: add --{word}")
-    probabilities = experiment.predict(run, poster[None], [args.overview or ""])[0]
-    thresholds = {row["genre"]: row["threshold"] for row in run.report["genres"]}
+    probabilities = experiment.predict(run, poster[None], [overview])[0]
+    validation = run.predictions("validation")
+    thresholds = tune_thresholds(validation.y_true, validation.y_prob)  # NaN for a genre that none of them has
     rows = [
-        {"genre": run.genres[i], "probability": float(probabilities[i]), "threshold": thresholds[run.genres[i]]}
+        {
+            "genre": run.genres[i],
+            "probability": float(probabilities[i]),
+            "threshold": None if np.isnan(thresholds[i]) else float(thresholds[i]),
+            "predicted": bool(probabilities[i] >= (0.5 if np.isnan(thresholds[i]) else thresholds[i])),
+        }
         for i in np.argsort(-probabilities, kind="stable")
     ]
-    for row in rows:
-        row["predicted"] = row["probability"] >= (0.5 if row["threshold"] is None else row["threshold"])
     if args.json:
         print(json.dumps({"run": str(run.folder), "variant": variant, "genres": rows}, indent=2))
         return

@@ -2,11 +2,12 @@
 
 import contextlib
 import csv
+import errno
+import hashlib
 import io
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,31 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion import config as configs
+from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.config import Config
 from mmfusion.errors import UserError
-from mmfusion.files import check_id, write_atomically
+from mmfusion.facts import check_facts
+from mmfusion.files import check_id, move_into_place, only_one, open_regular, read_regular, write_atomically
+from mmfusion.schema import SPLITS
 
 PARTS = ("cnn", "bilstm")  # of late fusion: its poster model and its overview model
+
+# What a finished run's manifest vouches for: all that its report and its predictions are made from.
+SEALED = (
+    "config.json",
+    "split.json",
+    "genres.json",
+    "vocabulary.txt",
+    "skipped.csv",
+    "history.csv",
+    "model.keras",
+    "predictions.npz",
+)
+_TEXT_LIMIT = 2**28  # bytes; a million films have 15 MB of ids
+_ARRAYS_LIMIT = 2**32  # bytes; a million films with 25 genres have 200 MB of predictions
+_POSTER_LIMIT = 2**26  # bytes, of the file of one poster
+
+_HISTORY = ("epoch", "seconds", *(a + b for a in ("", "val_") for b in ("loss", "precision", "recall")))
 
 
 @dataclass(frozen=True)
@@ -38,9 +59,11 @@ class Run:
         self.config_file = self.folder / "config.json"
         self.history_file = self.folder / "history.csv"
         self.model_file = self.folder / "model.keras"
-        self.state_file = self.folder / "resume.weights.h5"
+        self.state_file = self.folder / "resume.npz"
         self.predictions_file = self.folder / "predictions.npz"
+        self.manifest_file = self.folder / "manifest.json"
         self.report_file = self.folder / "report.json"
+        self.lock_file = self.folder / ".lock"
         self.films_folder = self.folder / "films"
         self.figures_folder = self.folder / "figures"
 
@@ -63,9 +86,51 @@ class Run:
                 beside.mkdir(parents=True)
             yield cls(beside)
             with _cannot_make(folder):
-                beside.replace(folder)
+                move_into_place(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time trains a run; what a killed one left half written is removed first.
+
+        Raises:
+            UserError: another process is training it.
+        """
+        with only_one(self.lock_file, f"another process is training {self.folder}; wait for it, or stop it"):
+            for half_written in self.folder.rglob(".*-*"):
+                half_written.unlink()
+            yield
+            self.lock_file.unlink(missing_ok=True)  # still held: who comes now finds a run that is trained
+
+    def seal(self) -> None:
+        """Writes `manifest.json`: the SHA-256 of every file that the run is read from, from now on."""
+        files = [name for name in SEALED if (self.folder / name).is_file()]
+        self._write_json(self.manifest_file, {"sha256": {name: _sha256(self.folder / name) for name in files}})
+
+    def check_model(self) -> None:
+        """Refuses a `model.keras` that is not the one that this run wrote.
+
+        Raises:
+            UserError: it names both hashes.
+        """
+        self._check_sealed(self.model_file, _sha256(self.model_file))
+
+    def _check_sealed(self, path: Path, found: str) -> None:
+        """Compares a file's SHA-256 with the manifest's; a run that is still being written has none yet."""
+        if path.parent != self.folder or path.name not in SEALED:
+            return
+        if not self.manifest_file.exists():
+            if self.report_file.exists():
+                raise UserError(f"{self.folder} has a report but no manifest.json to check it by; train it again")
+            return
+        hashes = self._read_object(self.manifest_file).get("sha256")
+        wanted = hashes.get(path.name) if isinstance(hashes, dict) else None
+        if found != wanted:
+            raise UserError(
+                f"{path} is not the file that this run wrote: its SHA-256 is {found[:12]}…, that in manifest.json "
+                f"{str(wanted)[:12]}…; get the run again from where it came"
+            )
 
     def write_config(self, config: Config, facts: dict) -> None:
         """Writes `config.json`: the configuration, and under "facts" what else was decided."""
@@ -84,7 +149,18 @@ class Run:
             raise UserError(f"{run.folder} is not a run folder: it has no config.json")
         if finished and not run.finished:
             raise UserError(f"the run {run.folder} is not finished; go on with --resume {run.folder}")
+        run.check_folders()
         return run
+
+    def check_folders(self) -> None:
+        """Refuses a run of which a part lies elsewhere: it would be read, or written to, there.
+
+        Raises:
+            UserError: it names the link.
+        """
+        for name in ("films", "figures", "parts", *(f"parts/{variant}" for variant in PARTS)):
+            if (self.folder / name).is_symlink():
+                raise UserError(f"{self.folder / name} is a link; a run folder holds all its files itself")
 
     @property
     def name(self) -> str:
@@ -102,13 +178,22 @@ class Run:
 
     @property
     def config(self) -> Config:
-        values = self._read_json(self.config_file)
+        values = self._read_object(self.config_file)
         values.pop("facts", None)
         return configs.from_dict(values, where=str(self.config_file))
 
     @property
     def facts(self) -> dict:
-        return self._read_json(self.config_file).get("facts", {})
+        """What `config.json` says beside the configuration.
+
+        Raises:
+            UserError: a fact is unknown, missing or of the wrong type.
+        """
+        facts = self._read_object(self.config_file).get("facts")
+        if not isinstance(facts, dict):
+            raise UserError(f"{self.config_file}: the key facts is missing")
+        check_facts(facts, len(self.genres), self.config_file)
+        return facts
 
     def part(self, variant: str) -> "Run":
         """The run of one part of late fusion, inside this one."""
@@ -117,7 +202,8 @@ class Run:
     def copy_part(self, part: "Run") -> None:
         """Copies a finished run in as a part of late fusion, so that this run needs no other folder."""
         try:
-            shutil.copytree(part.folder, self.part(part.config.variant).folder)
+            # Links stay links: what they lead to is not this run's, and is not read later.
+            shutil.copytree(part.folder, self.part(part.config.variant).folder, symlinks=True)
         except (OSError, shutil.Error) as error:
             raise UserError(f"cannot copy {part.folder} into {self.folder}: {error}") from error
 
@@ -145,15 +231,31 @@ class Run:
 
     @property
     def split(self) -> dict[str, list[str]]:
-        return self._read_json(self.folder / "split.json")
+        """Film ids by split."""
+        split, file = self._read_object(self.folder / "split.json"), self.folder / "split.json"
+        if not set(split) <= set(SPLITS) or not all(isinstance(ids, list) for ids in split.values()):
+            raise UserError(f"{file} must hold lists of film ids under {', '.join(SPLITS)}")
+        films = [check_id(film, str(file)) for ids in split.values() for film in ids]
+        if len(set(films)) < len(films):
+            raise UserError(f"{file} names a film twice")
+        return split
 
     @property
     def genres(self) -> tuple[str, ...]:
-        return tuple(self._read_json(self.folder / "genres.json"))
+        file = self.folder / "genres.json"
+        genres = self._read_json(file)
+        good = isinstance(genres, list) and genres and all(isinstance(g, str) and g.isprintable() for g in genres)
+        if not good or len(set(genres)) < len(genres):
+            raise UserError(f"{file} must be a list of different names that can be printed")
+        return tuple(genres)
 
     @property
     def vocabulary(self) -> list[str]:
-        return self._read(self.folder / "vocabulary.txt").decode().split("\n")
+        file = self.folder / "vocabulary.txt"
+        words = self._read_text(file).split("\n")
+        if words[:2] != ["", "[UNK]"] or len(set(words)) < len(words):
+            raise UserError(f"{file} must hold an empty line, [UNK], and then different words")
+        return words
 
     def write_history(self, rows: list[dict]) -> None:
         """Writes all epochs so far; floats keep all their digits, so that `--resume` reads what was."""
@@ -165,8 +267,31 @@ class Run:
         """A dict an epoch; empty where nothing was trained (late fusion's history is in its parts)."""
         if not self.history_file.is_file():
             return []
-        rows = csv.DictReader(io.StringIO(self._read(self.history_file).decode()))
-        return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
+        rows = csv.DictReader(io.StringIO(self._read_text(self.history_file)))
+        try:
+            history = [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
+            if not set(_HISTORY) <= set(rows.fieldnames or ()):
+                raise ValueError(f"it must have the columns {', '.join(_HISTORY)}")
+        except (csv.Error, TypeError, ValueError) as error:
+            raise UserError(f"{self.history_file} cannot be read: {error}") from error
+        return history
+
+    def write_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Writes what training goes on from."""
+        write_arrays(self.state_file, arrays)
+
+    def read_state(self) -> dict[str, np.ndarray]:
+        """What training goes on from; empty when there is nothing.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.state_file.is_file():
+            return {}
+        try:
+            return parse_arrays(read_regular(self.state_file, _ARRAYS_LIMIT), self.state_file)
+        except UserError as error:
+            raise UserError(f"{error}; delete it to train again from the first epoch") from error
 
     def write_predictions(self, predictions: dict[str, Predictions]) -> None:
         """Writes one file for all splits: `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`."""
@@ -175,25 +300,29 @@ class Run:
             arrays[f"ids_{split}"] = np.array(found.ids)
             arrays[f"y_true_{split}"] = np.asarray(found.y_true, np.uint8)
             arrays[f"y_prob_{split}"] = np.asarray(found.y_prob, np.float32)
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_atomically(self.predictions_file, buffer.getbuffer())
+        write_arrays(self.predictions_file, arrays)
 
     def predictions(self, split: str) -> Predictions:
-        """The validation or test predictions; pickles in the file are refused."""
+        """The validation or test predictions.
+
+        Raises:
+            UserError: the file is damaged, holds a pickle, or is of other films or genres than this run.
+        """
+        arrays = parse_arrays(self._read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
         try:
-            with np.load(self.predictions_file, allow_pickle=False) as arrays:
-                found = Predictions(
-                    ids=tuple(arrays[f"ids_{split}"].tolist()),
-                    y_true=arrays[f"y_true_{split}"],
-                    y_prob=arrays[f"y_prob_{split}"],
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.predictions_file} cannot be read: {error}") from error
-        shape = (len(found.ids), len(self.genres))
-        if found.y_true.shape != shape or found.y_prob.shape != shape:
-            raise UserError(f"{self.predictions_file} does not fit genres.json: {found.y_prob.shape}, {shape}")
-        return found
+            ids, y_true, y_prob = (arrays[f"{name}_{split}"] for name in ("ids", "y_true", "y_prob"))
+        except KeyError as error:
+            raise UserError(f"{self.predictions_file} cannot be read: it has no {error.args[0]}") from error
+        shape = (len(ids), len(self.genres))
+        if y_true.shape != shape or y_prob.shape != shape:
+            raise UserError(f"{self.predictions_file} does not fit genres.json: {y_prob.shape}, {shape}")
+        if y_true.dtype != np.uint8 or y_prob.dtype != np.float32 or ids.dtype.kind != "U":
+            raise UserError(f"{self.predictions_file} holds {y_true.dtype}, {y_prob.dtype} and {ids.dtype}")
+        if (y_true > 1).any() or not ((y_prob >= 0) & (y_prob <= 1)).all():
+            raise UserError(f"{self.predictions_file} holds values that are no labels or no probabilities")
+        if ids.tolist() != self.split.get(split):
+            raise UserError(f"{self.predictions_file} holds other {split} films than split.json")
+        return Predictions(tuple(ids.tolist()), y_true, y_prob)
 
     @property
     def report(self) -> dict:
@@ -207,27 +336,41 @@ class Run:
             write_atomically(self.films_folder / f"{film}.jpg", poster)
         self._write_json(self.films_folder / "overviews.json", overviews)
 
-    def films(self) -> dict[str, tuple[Path, str]]:
-        """The films that were kept: poster file and overview, by id."""
-        if not (self.films_folder / "overviews.json").is_file():
+    def films(self) -> dict[str, tuple[bytes | None, str]]:
+        """The films that were kept: the bytes of the poster's file, None without one, and the overview, by id."""
+        file = self.folder / "films" / "overviews.json"
+        if not file.is_file():
             return {}
-        file = self.films_folder / "overviews.json"
-        return {
-            check_id(film, str(file)): (self.films_folder / f"{film}.jpg", text)
-            for film, text in self._read_json(file).items()
-        }
+        films = {}
+        for film, overview in self._read_object(file).items():
+            poster = self.films_folder / f"{check_id(film, str(file))}.jpg"
+            if not isinstance(overview, str):
+                raise UserError(f"{file}: the overview of {film} is not a text")
+            films[film] = (read_regular(poster, _POSTER_LIMIT) if poster.exists() else None, overview)
+        return films
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, path: Path, limit: int = _TEXT_LIMIT) -> bytes:
+        content = read_regular(path, limit)
+        self._check_sealed(path, hashlib.sha256(content).hexdigest())
+        return content
+
+    def _read_text(self, path: Path) -> str:
         try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+            return self._read(path).decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8: {error.reason}") from error
 
     def _read_json(self, path: Path):
         try:
-            return json.loads(self._read(path))
-        except ValueError as error:
+            return json.loads(self._read_text(path))
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not valid JSON: {error}") from error
+
+    def _read_object(self, path: Path) -> dict:
+        value = self._read_json(path)
+        if not isinstance(value, dict):
+            raise UserError(f"{path} must hold a JSON object, not {type(value).__name__}")
+        return value
 
     def _write_json(self, path: Path, value) -> None:
         write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -248,7 +391,14 @@ def _cannot_make(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+            check_free(folder)
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
+
+
+def _sha256(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _csv(columns, rows) -> str:

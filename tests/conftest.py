@@ -1,19 +1,23 @@
 """Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image
 
 from mmfusion.startup import import_tensorflow
 
 import_tensorflow()
 
+from mmfusion import assessment, experiment  # noqa: E402
 from mmfusion.config import Config, resolve  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
+from mmfusion.runs import PARTS, Run  # noqa: E402
 
 # Every dimension as small as it can be while every layer still has work.
 TINY = {
@@ -39,6 +43,19 @@ def tiny_config(variant: str, **overrides) -> Config:
     """A configuration that trains in seconds; overrides by dotted key with `__` for the dot."""
     named = {key.replace("__", "."): value for key, value in overrides.items()}
     return resolve(variant, overrides={**TINY, **named})
+
+
+def part_configs(**overrides) -> dict[str, Config]:
+    """How late fusion's two models are trained."""
+    return {variant: tiny_config(variant, **overrides) for variant in PARTS}
+
+
+def run_variant(variant, folder, cache, **overrides) -> Run:
+    """A finished run of `tiny_config`, with its report."""
+    parts = part_configs(**overrides) if variant == "late" else None
+    run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
+    assessment.write_report(run)
+    return run
 
 
 def command(main, monkeypatch, *args) -> int:
@@ -81,3 +98,33 @@ def write_folder(folder: Path, films: int = 40, genres=("Comedy", "N/A", "War"),
 def folder(tmp_path) -> Path:
     """A data folder with 40 films."""
     return write_folder(tmp_path / "films")
+
+
+@pytest.fixture
+def tiny_toml(tmp_path) -> Path:
+    """`tiny_config` as a config file."""
+    tables: dict = {}
+    for key, value in TINY.items():
+        table, name = key.split(".")
+        tables.setdefault(table, {})[name] = value
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tables))
+    return tmp_path / "tiny.toml"
+
+
+@pytest.fixture
+def mounted():
+    """Mounts a file system, as `mount` takes its arguments; it is gone after the test."""
+    places = []
+
+    def mount(place: Path, *args):
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", *map(str, args), str(place)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"nothing may be mounted here: {done.stderr.strip()}")
+        if not any("remount" in str(arg) for arg in args):
+            places.append(place)
+        return place
+
+    yield mount
+    for place in reversed(places):
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -272,6 +272,8 @@ def test_a_run_that_cannot_be_compared_is_refused_by_name_and_left_out_when_aske
     # The first run of all: it is the odd one and not what the others are measured by.
     bad = copy / "seed-0" / "bilstm"
     spoil(bad)
+    if Run(bad).finished:
+        Run(bad).seal()
     with pytest.raises(UserError, match=re.escape(said)) as error:
         collect(copy)
     assert str(bad) in str(error.value)

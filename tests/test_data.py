@@ -326,21 +326,6 @@ class TestFilms:
             poster = (folder / "Images" / f"{film}.jpg").read_bytes()
             np.testing.assert_array_equal(films.posters[row], decode_poster(poster, 16))
 
-    def test_two_processes_may_prepare_the_same_films(self, folder, cache, monkeypatch):
-        """Both read the whole source; the one that ends second finds the other's films in its place."""
-        from mmfusion.data import films as module
-
-        real = module._write
-
-        def slow(builder, data, beside, cache):
-            monkeypatch.setattr(module, "_write", real)
-            load_films(data, cache)  # the other process, from its start to its end
-            real(builder, data, beside, cache)
-
-        monkeypatch.setattr(module, "_write", slow)
-        assert len(load_films(imdb(folder), cache)) == 40
-        assert not [path for path in (cache / "films" / "multimodal_imdb").iterdir() if path.name.startswith(".")]
-
     def test_a_film_whose_poster_went_away_is_left_out_of_the_pictures(self, folder, cache):
         films = load_films(imdb(folder), cache)
         (folder / "Images" / "tt0001.jpg").unlink()

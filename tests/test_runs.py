@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import command, tiny_config, write_folder
+from conftest import command, run_variant, tiny_config, write_folder
 
 from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
@@ -15,17 +15,6 @@ from mmfusion.errors import UserError
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS, Predictions, Run
 from mmfusion.schema import SPLITS
-
-
-def part_configs(**overrides):
-    return {variant: tiny_config(variant, **overrides) for variant in PARTS}
-
-
-def run_variant(variant, folder, cache, **overrides) -> Run:
-    parts = part_configs(**overrides) if variant == "late" else None
-    run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
-    assessment.write_report(run)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +29,7 @@ class TestEveryRun:
     def test_has_every_file_that_the_readme_names(self, runs, variant):
         names = {path.name for path in runs[variant].folder.iterdir()}
         expected = {"config.json", "split.json", "vocabulary.txt", "genres.json", "model.keras"}
-        expected |= {"predictions.npz", "report.json", "report.md", "figures", "films"}
+        expected |= {"predictions.npz", "manifest.json", "report.json", "report.md", "figures", "films"}
         assert names == expected | ({"parts"} if variant == "late" else {"history.csv"})
 
     def test_its_model_comes_back_with_the_same_predictions(self, runs, variant, cache):
@@ -79,10 +68,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, tmp_pa
 
 @pytest.mark.parametrize(
     ("variant", "moment"),
-    [("cnn", "in an epoch"), ("joint", "before its state is written"), ("cnn", "at the end")],
+    [
+        ("cnn", "in an epoch"),
+        ("joint", "before its state is written"),
+        ("cnn", "before its model is written"),
+        ("cnn", "at the end"),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, monkeypatch, variant, moment):
-    """With augmentation and dropout; the model and the history of the second epoch may be written already."""
+    """With augmentation and dropout; the history of the second epoch may be written already."""
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -94,7 +88,9 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
 
         def on_epoch_end(self, epoch, logs=None):
             if moment == "before its state is written" and epoch == 1:
-                self.model.save_weights = interrupt
+                self._run.write_state = interrupt
+            if moment == "before its model is written":
+                self.model.save = interrupt
             super().on_epoch_end(epoch, logs)
 
     with monkeypatch.context() as patch:
@@ -276,9 +272,11 @@ class TestEvaluate:
         shutil.copytree(runs["cnn"].folder, tmp_path / "run")
         run = Run.open(tmp_path / "run")
         np.savez(run.predictions_file, ids_test=np.array([{"a": 1}], object))
+        run.seal()
         with pytest.raises(UserError, match="cannot be read"):
             run.predictions("test")
         run.write_predictions({"test": Predictions(("a",), np.zeros((1, 2)), np.zeros((1, 2)))})
+        run.seal()
         with pytest.raises(UserError, match=r"does not fit genres\.json"):
             run.predictions("test")
 

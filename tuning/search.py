@@ -7,11 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mmfusion.config import Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
-from mmfusion.files import make_folder, write_atomically
+from mmfusion.files import make_folder, only_one, write_atomically
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -109,14 +107,8 @@ def main() -> None:
             prepared(dataclasses.replace(config.data, poster_size=size), config.seed, cache)
 
     counted = args.max_trials is not None or args.budget_minutes is None
-    lock = FileLock(args.out / ".lock")  # the system lets go of it when this process ends, however that is
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f"another process is searching in {args.out}; wait for it, or name another --out"
-        ) from error
-    with held:
+    busy = f"another process is searching in {args.out}; wait for it, or name another --out"
+    with only_one(args.out / ".lock", busy):
         _run(tuner, search, args, len(films.split["validation"]), prepare_all, counted=counted)
 
 

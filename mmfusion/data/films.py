@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from filelock import FileLock, Timeout
 from requests import RequestException  # what tensorflow-datasets downloads with
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
@@ -30,7 +31,7 @@ from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError
-from mmfusion.files import make_folder, write_atomically
+from mmfusion.files import make_folder, move_into_place, write_atomically
 from mmfusion.schema import CHANNELS
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
@@ -98,7 +99,6 @@ def load_films(data: DataConfig, cache: Path) -> Films:
     key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
     folder = cache / "films" / builder.name / key
     if not folder.is_dir():
-        print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
         _prepare(builder, data, folder, cache)
     with np.load(folder / "films.npz", allow_pickle=False) as arrays:
         records = json.loads(arrays["records"].tobytes())
@@ -137,13 +137,16 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
     beside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _write(builder, data, beside, cache)
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, with the same content
-                raise
+        lock = folder.with_name(f".{folder.name}.lock")
+        with _one_at_a_time(lock):
+            if not folder.is_dir():  # else another process has prepared it meanwhile
+                print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
+                for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+                    shutil.rmtree(abandoned)
+                beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+                _write(builder, data, beside, cache)
+                move_into_place(beside, folder)
+            lock.unlink(missing_ok=True)  # still held: who comes now finds the folder
     except _DOWNLOAD_ERRORS as error:
         reason = textwrap.shorten(str(error), 160)
         raise UserError(
@@ -157,6 +160,21 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
     finally:
         if beside:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Waits for a process that prepares the same films, and says so."""
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print("Another process is preparing these films; waiting for it ...", file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:

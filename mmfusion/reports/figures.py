@@ -1,16 +1,31 @@
 """Pictures of numbers: training curves and scores by genre."""
 
+import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import MaxNLocator
+
+from mmfusion.files import write_atomically
 
 # Okabe and Ito's colours can be told apart by the colour-blind; markers tell them apart in print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
+# For overviews in other scripts than matplotlib's own font has, where one of these is installed.
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Arabic",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+)
+plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in get_font_names())]
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
@@ -83,8 +98,20 @@ def draw_genres(
 
 
 def save(figure: Figure, *paths: Path) -> None:
-    """Writes a figure, in the format that each file's ending names, and closes it; the same one, the same bytes."""
-    for path in paths:
-        dates = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, dpi=150, metadata=dates)
-    plt.close(figure)
+    """Writes a figure, in the format that each file's ending names, and closes it; the same one, the same bytes.
+
+    A character that no installed font has is drawn as a box.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    try:
+        for path in paths:
+            dates = {"Date": None} if path.suffix == ".svg" else {}
+            picture = io.BytesIO()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")  # one for every character
+                figure.savefig(picture, format=path.suffix[1:], dpi=150, metadata=dates)
+            write_atomically(path, picture.getbuffer())
+    finally:
+        plt.close(figure)

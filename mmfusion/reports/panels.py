@@ -4,11 +4,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
 
 from mmfusion.reports.figures import save
 from mmfusion.reports.metrics import film_losses
@@ -24,7 +22,7 @@ class Film:
     """What a panel shows of one film."""
 
     title: str
-    poster: Path | BinaryIO
+    poster: np.ndarray  # uint8 (H, W, 3)
     overview: str
     genres: tuple[str, ...]
     top: Mapping[str, Sequence[tuple[str, float]]]  # by model, its most probable genres
@@ -76,8 +74,7 @@ def draw_panel(title: str, films: Sequence[Film], *paths: Path) -> None:
         scale = (page_width, page_height, page_width, page_height)
         axis = page.add_axes([inches / side for inches, side in zip(box, scale)], anchor="NE")
         axis.axis("off")
-        with Image.open(film.poster) as poster:
-            axis.imshow(np.asarray(poster.convert("RGB")))
+        axis.imshow(film.poster)
         x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
         page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25, parse_math=False)
     save(page, *paths)

@@ -1,0 +1,63 @@
+"""What `config.json` says of a run beside its configuration, and how it must look."""
+
+import math
+from pathlib import Path
+
+from mmfusion.errors import UserError
+
+# Of every run, and of some.
+_FACTS = {
+    "fingerprint": str,  # of the source of the films
+    "split": str,  # its hash
+    "films": dict,  # how many, by split
+    "genre_counts": dict,  # by split a count a genre
+    "parameters": int,
+    "versions": dict,  # of the libraries
+    "cores": int,
+    "threads": int,  # that one operation of TensorFlow may use: with the seed they decide every byte
+    "processor": str,
+    "started": str,  # a date
+}
+_MORE_FACTS = {
+    "reads": list,  # modalities
+    "train_seconds": float,  # of what has no history
+    "ms_per_film": float,
+}
+_KINDS = {str: "a string", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
+
+
+def check_facts(facts: dict, genres: int, where: Path) -> None:
+    """Checks what a run folder says before anything is made of it.
+
+    Args:
+        facts: as in `config.json`.
+        genres: G, how many genres the run has.
+        where: the file, for messages.
+
+    Raises:
+        UserError: a fact is unknown, missing, of the wrong type, or disagrees with the genres.
+    """
+    for key in facts.keys() - _FACTS.keys() - _MORE_FACTS.keys():
+        raise UserError(f"{where}: unknown key facts.{key}")
+    for key, kind in {**_FACTS, **_MORE_FACTS}.items():
+        if key not in facts:
+            if key in _FACTS:
+                raise UserError(f"{where}: the key facts.{key} is missing")
+            continue
+        value = facts[key]
+        number = type(value) in (int, float) and math.isfinite(value) if kind is float else type(value) is kind
+        if not number:
+            raise UserError(f"{where}: facts.{key} must be {_KINDS[kind]}, not {value!r}")
+    for split, films in facts["films"].items():
+        counts = facts["genre_counts"].get(split)
+        if type(films) is not int or films < 1 or not isinstance(counts, list):
+            raise UserError(f"{where}: facts.films and facts.genre_counts must count the films of {split!r}")
+        if len(counts) != genres or not all(type(count) is int for count in counts):
+            raise UserError(f"{where}: facts.genre_counts has {len(counts)} counts, genres.json {genres} genres")
+    if "train" not in facts["films"]:
+        raise UserError(f"{where}: facts.films does not count the training films")
+    for key, text in {**facts["versions"], **{key: facts[key] for key in ("processor", "started")}}.items():
+        if not isinstance(text, str) or not text.isprintable():
+            raise UserError(f"{where}: facts: {key!r} must be a text that can be printed, not {text!r}")
+    if not all(isinstance(modality, str) for modality in facts.get("reads", ())):
+        raise UserError(f"{where}: facts.reads must be a list of names")

@@ -1,0 +1,166 @@
+"""What happens to a run: it is killed or interrupted, goes to infinity, is started twice. Nothing is lost.
+
+The signals are real, and the processes are others than the tests'.
+"""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from conftest import command, run_variant, tiny_config, write_folder
+from processes import AT_LAST, KILL, TRAIN, Process, one_line, resumed
+
+from mmfusion import experiment, train
+from mmfusion.checkpoint import EpochSeeds
+from mmfusion.data.films import load_films
+from mmfusion.errors import UserError
+from mmfusion.runs import Run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    """The final predictions of runs that nothing happened to, by variant."""
+    folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
+    runs = {variant: run_variant(variant, folder / variant, cache) for variant in ("cnn", "late")}
+    return {variant: run.predictions_file.read_bytes() for variant, run in runs.items()}
+
+
+@pytest.mark.parametrize(
+    ("variant", "what", "times"),
+    [
+        ("cnn", "batch", 5),  # of the second epoch's three
+        ("cnn", "history.csv", 2),
+        ("cnn", "resume.npz", 2),
+        ("cnn", "archive", 2),
+        ("cnn", "predictions.npz", 1),
+        ("late", "fit", 2),  # after the cnn, before the bilstm
+        ("late", "model.keras", 7),  # both parts are trained
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    undisturbed, tiny_toml, tmp_path, monkeypatch, variant, what, times
+):
+    args = ("--variant", variant, "--config", tiny_toml, "--out", tmp_path / "run")
+    assert Process(AT_LAST + KILL + TRAIN, what, times, *args).end()[0] == -signal.SIGKILL
+    assert resumed(tmp_path / "run", monkeypatch) == undisturbed[variant]
+
+
+@pytest.mark.parametrize(("what", "times"), [("poster", 20), ("films.npz", 1)])
+def test_films_whose_preparation_was_killed_are_prepared_again(tmp_path, tiny_toml, monkeypatch, what, times):
+    folder, cache = write_folder(tmp_path / "films"), tmp_path / "cache"
+    args = ("--config", tiny_toml, "--data-dir", folder, "--cache-dir", cache)
+    process = Process(AT_LAST + KILL + TRAIN, what, times, "--variant", "cnn", *args, "--out", tmp_path / "run")
+    assert process.end()[0] == -signal.SIGKILL
+    assert not (tmp_path / "run").exists()
+    data = tiny_config("cnn", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
+    found = load_films(data, cache)
+    np.testing.assert_array_equal(found.posters, load_films(data, tmp_path / "other cache").posters)
+    assert len(list((cache / "films" / "multimodal_imdb").iterdir())) == 1  # what the killed one left is gone
+
+
+class TestInterrupted:
+    def test_ctrl_c_is_one_line_and_the_run_goes_on(self, undisturbed, tiny_toml, tmp_path, monkeypatch):
+        interrupt = "what, times = 'batch', 5\nat(what, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        code, _, errors = Process(AT_LAST + interrupt + TRAIN, *args).end()
+        assert code == 130
+        assert errors.strip().count("\n") == 0
+        assert "interrupted; train goes on with --resume" in errors
+        assert resumed(tmp_path / "run", monkeypatch) == undisturbed["cnn"]
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_training_stops_and_the_best_epoch_before_stays(self, tmp_path, cache, monkeypatch, value):
+        class Spoils(EpochSeeds):
+            def on_epoch_begin(self, epoch, logs=None):
+                super().on_epoch_begin(epoch, logs)
+                if epoch == 1:
+                    bias = self.model.weights[-1]
+                    bias.assign(np.full(bias.shape, value, np.float32))
+
+        monkeypatch.setattr("mmfusion.fitting.EpochSeeds", Spoils)
+        with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch 2 \(the best epoch before is in .*model"):
+            run_variant("cnn", tmp_path / "run", cache)
+        run = Run(tmp_path / "run")
+        assert [row["epoch"] for row in run.history] == [1]
+        weights = experiment.load_model(run).get_weights()
+        assert all(np.isfinite(weight).all() for weight in weights)
+
+    def test_in_the_first_epoch_nothing_is_kept_and_the_command_says_so(
+        self, tmp_path, tiny_toml, monkeypatch, capsys
+    ):
+        args = ("--variant", "cnn", "--config", tiny_toml, "--set", "training.learning_rate=1e30")
+        assert command(train.main, monkeypatch, *args, "--out", tmp_path / "run") == 2
+        errors = capsys.readouterr().err
+        assert "in epoch 1 (nothing is kept); train again with a lower training.learning_rate" in one_line(errors)
+        assert not Run(tmp_path / "run").model_file.exists()
+
+
+class TestTwoAtOnce:
+    def test_of_two_runs_on_one_folder_one_wins_and_the_other_says_so(self, undisturbed, tiny_toml, tmp_path):
+        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        ends = [process.end() for process in [Process(TRAIN, *args), Process(TRAIN, *args)]]
+        winner, loser = sorted(ends)
+        assert (winner[0], loser[0]) == (0, 2)
+        assert "exists already" in one_line(loser[2]) or "another process is training" in one_line(loser[2])
+        assert Run(tmp_path / "run").predictions_file.read_bytes() == undisturbed["cnn"]
+        assert not list(tmp_path.glob(".run*"))
+
+    def test_a_run_that_is_trained_cannot_be_gone_on_with(self, tiny_toml, tmp_path, monkeypatch, capsys):
+        args = ("--variant", "cnn", "--config", tiny_toml, "--epochs", 100_000, "--out", tmp_path / "run")
+        process = Process(TRAIN, *args)
+        try:
+            while "Epoch 2/" not in process.popen.stdout.readline():
+                assert process.popen.poll() is None
+            process.popen.send_signal(signal.SIGSTOP)
+            before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+            assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 2
+            assert "another process is training" in one_line(capsys.readouterr().err)
+            after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+            assert before == after
+        finally:
+            process.popen.kill()
+            process.end()
+
+    def test_of_two_that_prepare_the_same_films_one_waits_and_says_so(self, tmp_path):
+        folder, cache, go = write_folder(tmp_path / "films", films=600), tmp_path / "cache", tmp_path / "go"
+        code = """
+import pathlib, sys, time
+from mmfusion.startup import import_tensorflow
+import_tensorflow()
+from mmfusion.config import resolve
+from mmfusion.data.films import load_films
+folder, cache, go, ready = sys.argv[1:]
+data = resolve("cnn", overrides={"data.dataset": "multimodal_imdb", "data.data_dir": folder}).data
+pathlib.Path(ready).touch()
+while not pathlib.Path(go).exists():
+    time.sleep(0.001)
+print(len(load_films(data, pathlib.Path(cache))))
+"""
+        ready = [tmp_path / "ready0", tmp_path / "ready1"]
+        processes = [Process(code, folder, cache, go, file) for file in ready]
+        while not all(file.exists() for file in ready):
+            assert all(process.popen.poll() is None for process in processes)
+        go.touch()
+        ends = [process.end() for process in processes]
+        assert [end[:2] for end in ends] == [(0, "600\n")] * 2
+        said = sorted(end[2] for end in ends)
+        assert said[0].startswith("Another process is preparing these films; waiting")
+        assert said[1].startswith("Preparing multimodal_imdb")
+        assert len(list((cache / "films" / "multimodal_imdb").iterdir())) == 1
+
+
+def test_the_same_threads_give_the_same_bytes_and_others_nearly(tiny_toml, tmp_path):
+    """In processes of their own; floats are added in another order by another number of threads."""
+    runs = {}
+    for name, threads in (("one", 1), ("again", 1), ("two", 2)):
+        args = ("--variant", "joint", "--config", tiny_toml, "--out", tmp_path / name)
+        environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(threads)}
+        assert Process(TRAIN, *args, env=environment).end()[0] == 0
+        runs[name] = Run(tmp_path / name)
+        assert runs[name].facts["threads"] == threads
+    assert runs["one"].predictions_file.read_bytes() == runs["again"].predictions_file.read_bytes()
+    difference = runs["one"].predictions("test").y_prob - runs["two"].predictions("test").y_prob
+    assert np.abs(difference).max() < 1e-3
