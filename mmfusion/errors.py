@@ -14,6 +14,10 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 class UserError(Exception):
     """Something the user can put right; its message is one line: what is wrong, where, what to do."""
 
+    def __init__(self, message: str):
+        # A key or a file's name can hold line breaks, and what clears a terminal.
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, but a wrong flag gets one line like every other fault."""
@@ -27,9 +31,7 @@ def run_command(main: Callable[[], None]) -> int:
     try:
         main()
     except UserError as error:
-        # A file's name can hold what clears the terminal.
-        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
-        print(f"mmfusion: {''.join(shown)}", file=sys.stderr)
+        print(f"mmfusion: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(

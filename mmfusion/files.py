@@ -24,7 +24,8 @@ def check_id(film: str, where: str) -> str:
         UserError: it has other characters than letters, digits, '-' and '_', or more than 100.
     """
     if not isinstance(film, str) or not _SAFE_ID.fullmatch(film):
-        raise UserError(f"{where}: the id {film!r} is not made of letters, digits, '-' and '_'")
+        shown = f"{film[:100]}..." if isinstance(film, str) and len(film) > 100 else film
+        raise UserError(f"{where}: the id {shown!r} is not made of letters, digits, '-' and '_'")
     return film
 
 

@@ -65,12 +65,16 @@ def main() -> None:
 
 def _poster(path: Path | None, size: int) -> np.ndarray:
     """uint8 (size, size, 3); all zeros, which means no poster, without a file."""
-    from mmfusion.data.posters import BadPoster, decode_poster
+    from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, decode_poster
 
     if path is None:
         return np.zeros((size, size, CHANNELS), np.uint8)
     try:
-        return decode_poster(path.read_bytes(), size)
+        with path.open("rb") as file:  # it may be a pipe
+            encoded = file.read(MAX_POSTER_BYTES + 1)
+        if len(encoded) > MAX_POSTER_BYTES:
+            raise UserError(f"--poster {path}: more than {MAX_POSTER_BYTES:,} bytes")
+        return decode_poster(encoded, size)
     except OSError as error:
         raise UserError(f"--poster {path}: {error.strerror}") from error
     except BadPoster as error:

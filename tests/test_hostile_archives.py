@@ -22,8 +22,8 @@ from mmfusion.data.archives import ALLOWANCE, MAX_EXPANSION, open_zip, read_tar,
 from mmfusion.data.films import _windows, load_films
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE, MAX_JSON_BYTES
 from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import CSV_NAME, PUBLIC_GENRES
-from mmfusion.data.posters import BadPoster
-from mmfusion.data.records import MAX_POSTER_BYTES, FilmRecord
+from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
+from mmfusion.data.records import FilmRecord
 from mmfusion.errors import UserError
 
 

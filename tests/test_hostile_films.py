@@ -21,7 +21,7 @@ from mmfusion.data.films import load_films
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE, MAX_JSON_BYTES
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import CSV_NAME, MAX_CSV_BYTES
-from mmfusion.data.records import MAX_POSTER_BYTES
+from mmfusion.data.posters import MAX_POSTER_BYTES
 from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError, run_command
 

@@ -161,11 +161,6 @@ class TestPictures:
             pixels = decode_poster(encoded(RED_LEFT, form, exif=exif, quality=95), 16)
             np.testing.assert_allclose(pixels[8, 2].astype(int), RED, atol=14)
 
-    def test_what_pillow_warns_of_is_not_said(self):
-        rows = unfiltered(np.asarray(RED_LEFT))
-        poster = png(40, 60, 8, 2, rows, chunk(b"acTL", bytes(8)))  # an animation of no pictures
-        np.testing.assert_allclose(decode_poster(poster, 16)[8, 2].astype(int), RED, atol=14)
-
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
     @pytest.mark.parametrize("size", [(1, 1), (10_000, 10), (10, 10_000), (2, 1)])
     def test_any_proportions_become_a_square(self, form, size):

@@ -1,4 +1,4 @@
-"""What holds for any input that Hypothesis can think of: the CSV, splits, groups of duplicates.
+"""What holds for any input that Hypothesis can think of: the CSV, splits, duplicates, config, arrays, metrics.
 
 The same examples every time; more of them by hand:
 
@@ -7,8 +7,10 @@ The same examples every time; more of them by hand:
 
 import csv
 import io
+import json
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +18,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mmfusion.arrays import parse_arrays, write_arrays
+from mmfusion.config import from_dict, resolve
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
+from mmfusion.models import VARIANTS
+from mmfusion.reports import metrics
 from mmfusion.schema import SPLITS
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", f"{tempfile.gettempdir()}/mmfusion-hypothesis")
@@ -31,6 +37,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("mmfusion")
+
+
+def outcome(call):
+    """What a call gives, and what it says when it refuses; no other error may come out of it."""
+    try:
+        return call(), ""
+    except UserError as error:
+        return None, str(error)
 
 
 # ---------------------------------------------------------------- the CSV
@@ -181,3 +195,147 @@ def test_groups_of_duplicates_are_the_connected_components(keys):
         near = near @ near
     groups = duplicate_groups(keys)
     np.testing.assert_array_equal(groups[:, None] == groups[None, :], near)
+
+
+# ---------------------------------------------------------------- configuration
+
+CONFIG = resolve("joint").to_dict()
+places = st.sampled_from(
+    [(key,) for key in CONFIG] + [(a, b) for a, table in CONFIG.items() if isinstance(table, dict) for b in table]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+anything = st.recursive(scalars, lambda values: st.lists(values) | st.dictionaries(st.text(), values), max_leaves=8)
+
+
+def changed(place, value) -> dict:
+    values = json.loads(json.dumps(CONFIG))
+    table = values
+    for key in place[:-1]:
+        table = table[key]
+    table[place[-1]] = value
+    return values
+
+
+@given(places, anything)
+def test_any_value_in_a_configuration_is_taken_as_it_is_or_refused_by_its_name(place, value):
+    config, said = outcome(lambda: from_dict(changed(place, value), where="config.json"))
+    if said:
+        assert said.startswith("config.json: ")
+        assert place[0] in said
+        assert len(said.splitlines()) == 1
+        return
+    again = json.loads(json.dumps(config.to_dict()))
+    assert from_dict(again, where="config.json") == config
+    taken = config.to_dict()
+    for key in place:
+        taken = taken[key]
+    assert taken == value
+
+
+@given(st.text(), anything, st.sampled_from([(), ("data",), ("training",)]))
+def test_any_other_key_is_refused_by_its_name(key, value, table):
+    names = CONFIG if not table else CONFIG[table[0]]
+    if key in names:
+        return
+    with pytest.raises(UserError, match="unknown key") as error:
+        from_dict(changed((*table, key), value), where="config.json")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@given(st.sampled_from(list(VARIANTS)), st.integers(0, 2**31 - 1))
+def test_an_override_changes_what_it_names_and_nothing_else(variant, seed):
+    plain, other = resolve(variant).to_dict(), resolve(variant, overrides={"seed": seed}).to_dict()
+    assert other == {**plain, "seed": seed}
+
+
+# ---------------------------------------------------------------- arrays in a file
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z_]{1,20}", fullmatch=True),
+        arrays(
+            st.sampled_from([np.float32, np.uint8, np.int64, "U7"]), st.tuples(st.integers(0, 4), st.integers(0, 4))
+        ),
+        max_size=4,
+    ),
+    st.data(),
+)
+def test_arrays_come_back_as_they_were_and_a_changed_byte_is_noticed_or_changes_nothing(found, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "arrays.npz")
+        write_arrays(path, found)
+        content = path.read_bytes()
+    again = parse_arrays(content, path)
+    assert list(again) == list(found)
+    for name, array in found.items():
+        np.testing.assert_array_equal(again[name], array)
+        assert again[name].dtype == array.dtype
+    place, byte = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 255))
+    damaged = content[:place] + bytes([byte]) + content[place + 1 :]
+    again, said = outcome(lambda: parse_arrays(damaged, path))
+    if said:
+        assert len(said.splitlines()) == 1
+    else:  # a name, or what a ZIP archive says of dates and systems
+        for array, other in zip(found.values(), again.values(), strict=False):
+            np.testing.assert_array_equal(array, other)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+@st.composite
+def predictions(draw):
+    """True genres and probabilities of some films, with ties, and with genres that no film or every film has."""
+    films, genres = draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    y_true = draw(arrays(np.uint8, (films, genres), elements=st.integers(0, 1)))
+    y_prob = draw(arrays(np.float32, (films, genres), elements=st.sampled_from([0, 0.1, 0.25, 0.5, 0.75, 1])))
+    return y_true, y_prob
+
+
+def values(report):
+    for value in report.values():
+        yield from values(value) if isinstance(value, dict) else [value]
+
+
+@given(predictions())
+def test_scores_are_within_their_bounds_or_undefined_and_do_not_depend_on_the_order_of_films(found):
+    y_true, y_prob = found
+    thresholds = metrics.tune_thresholds(y_true, y_prob)
+    report = metrics.overall(y_true, y_prob, thresholds)
+    for value in values({**report, "bce": 0.0}):
+        assert value is None or 0 <= value <= 1 + 1e-12
+    assert np.isfinite(report["bce"])
+    np.testing.assert_array_equal(np.isnan(thresholds), ~y_true.any(axis=0))
+    assert (report["ap_macro"] is None) == (not y_true.any())
+    order = np.random.default_rng(0).permutation(len(y_true))
+    shuffled = metrics.overall(y_true[order], y_prob[order], thresholds)
+    for one, other in zip(values(report), values(shuffled), strict=True):
+        assert one == (other if other is None else pytest.approx(other, abs=1e-12))
+
+
+@given(predictions())
+def test_a_tuned_threshold_is_as_good_on_its_own_films_as_any_other(found):
+    y_true, y_prob = found
+    thresholds = metrics.tune_thresholds(y_true, y_prob)
+    for genre in np.flatnonzero(y_true.any(axis=0)):
+        truth = y_true[:, genre]
+
+        def f1(threshold, truth=truth, probability=y_prob[:, genre]):
+            said = probability >= threshold
+            return 2 * (said & (truth > 0)).sum() / max(said.sum() + truth.sum(), 1)
+
+        best = max(f1(threshold) for threshold in (0, 0.1, 0.25, 0.5, 0.75, 1))
+        assert f1(thresholds[genre]) == pytest.approx(best)
+
+
+@given(predictions())
+def test_right_and_certain_predictions_score_one(found):
+    y_true, _ = found
+    if not y_true.any():
+        return
+    report = metrics.overall(y_true, y_true.astype(np.float32), np.full(y_true.shape[1], 0.5))
+    for score in ("ap_micro", "ap_macro", "lrap"):
+        assert report[score] == pytest.approx(1)
+    assert report["tuned"]["f1_micro"] == report["at_0.5"]["f1_macro"] == 1
+    assert report["bce"] < 1e-6

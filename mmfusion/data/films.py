@@ -141,9 +141,9 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
         with _one_at_a_time(lock):
             if not folder.is_dir():  # else another process has prepared it meanwhile
                 print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
-                for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+                for abandoned in folder.parent.glob(f".{folder.name}~*"):  # by a process that was killed
                     shutil.rmtree(abandoned)
-                beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+                beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
                 _write(builder, data, beside, cache)
                 move_into_place(beside, folder)
             lock.unlink(missing_ok=True)  # still held: who comes now finds the folder

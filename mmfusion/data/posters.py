@@ -1,10 +1,7 @@
 """Where a poster becomes an array: encoded bytes in, uint8 pixels out, whoever the bytes come from."""
 
-import contextlib
 import io
 import struct
-import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
+MAX_POSTER_BYTES = 64 * 2**20  # of a file; one with so many pixels can have as many
 LARGE = 4_000_000  # pixels; above, one at a time: at MAX_PIXELS a picture takes up to 1.1 GB while it is decoded
 MAX_SCANS = 100  # passes over a JPEG of MAX_PIXELS, more over a smaller one; progressive ones have about ten
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
@@ -83,7 +81,7 @@ def _decode(encoded: bytes, size: int | None) -> Image.Image:
     if reader is None:
         raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)")
     try:
-        with _quiet(), reader(io.BytesIO(encoded)) as picture:
+        with reader(io.BytesIO(encoded)) as picture:
             pixels = picture.width * picture.height
             if pixels > MAX_PIXELS:  # known from the header, before anything is decoded
                 raise BadPoster(_TOO_LARGE)
@@ -147,28 +145,3 @@ def _orientation(exif: bytes) -> int:
 
 # A lock would not do: each thread that has decoded a large picture keeps much of the memory.
 _large = ThreadPoolExecutor(1, "large-posters")
-
-_counting = threading.Lock()
-_inside, _before = 0, contextlib.ExitStack()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Pillow says nothing of oddities that leave the picture whole, in any thread.
-
-    `warnings.catch_warnings` is for one thread alone: here the first of several to come in sets the filter,
-    and the last to leave takes it away.
-    """
-    global _inside
-    with _counting:
-        if not _inside:
-            _before.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _counting:
-            _inside -= 1
-            if not _inside:
-                _before.close()

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from mmfusion.data.posters import BadPoster, open_poster
+from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.schema import CHANNELS
 
-MAX_POSTER_BYTES = 64 * 2**20  # of a file; one with `posters.MAX_PIXELS` pixels can have as many
 MAX_BAD_SHARE = 1 / 3  # of the films; the public set lacks the posters of a tenth, a wrong folder nearly all
 _LISTED = 10  # bad films named in one message
 

@@ -11,9 +11,8 @@ import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
 from mmfusion.data.archives import read_tar
-from mmfusion.data.posters import BadPoster
+from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
 from mmfusion.data.records import (
-    MAX_POSTER_BYTES,
     FilmRecord,
     FilmsBuilder,
     FilmsConfig,

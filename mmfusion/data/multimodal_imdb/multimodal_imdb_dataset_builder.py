@@ -10,9 +10,8 @@ import tensorflow_datasets as tfds
 from mmfusion.config import DataConfig
 from mmfusion.data.archives import open_zip, read_zip_member
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
-from mmfusion.data.posters import BadPoster
+from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
 from mmfusion.data.records import (
-    MAX_POSTER_BYTES,
     FilmRecord,
     FilmsBuilder,
     FilmsConfig,
