@@ -96,6 +96,9 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
         prepared = prepare(config.data, config.seed, cache)
         if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
             raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+        now = _machine()
+        if other := [name for name in now if now[name] != facts[name]]:
+            print(f"Note: other {', '.join(other)} than at the start: the result is not the same to the byte.")
         if not run.trained:  # else nothing but the report is missing
             _fit_and_predict(run, config, prepared, tensorboard)
     return run
@@ -236,6 +239,17 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "films": {name: len(ids) for name, ids in split.items()},
         "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
         **more_facts,
+        "cores": os.cpu_count(),
+        **_machine(),
+        "started": datetime.date.today().isoformat(),
+    }
+    run.write_config(config, facts)
+    run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
+
+
+def _machine() -> dict:
+    """The facts that decide every byte of a run, beside its configuration and films."""
+    return {
         "versions": {
             "mmfusion": mmfusion.__version__,
             "python": platform.python_version(),
@@ -243,17 +257,13 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
             "keras": keras.__version__,
             "numpy": np.__version__,
         },
-        "cores": os.cpu_count(),
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or _threads(),
+        "threads": _threads(),
         "processor": _processor(),
-        "started": datetime.date.today().isoformat(),
     }
-    run.write_config(config, facts)
-    run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
 
 
 def _threads() -> int:
-    """How many TensorFlow takes when it is not told."""
+    """How many TensorFlow takes for one operation."""
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if told.isdigit() and int(told):
         return int(told)

@@ -106,6 +106,17 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
     assert not list(resumed.folder.glob(".*"))
 
 
+def test_going_on_with_other_threads_says_that_the_bytes_will_differ(runs, tmp_path, monkeypatch, capsys):
+    run = Run(shutil.copytree(runs["cnn"].folder, tmp_path / "run"))
+    values = json.loads(run.config_file.read_text())
+    values["facts"]["threads"] += 1
+    run.config_file.write_text(json.dumps(values))
+    run.seal()
+    run.report_file.unlink()
+    assert command(train.main, monkeypatch, "--resume", run.folder) == 0
+    assert "other threads than at the start" in capsys.readouterr().out
+
+
 def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_path, cache, monkeypatch):
     real, trained = fitting.fit, []
 
