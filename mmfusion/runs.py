@@ -173,8 +173,8 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether nothing but the report is left to do; the state to go on from is removed at the end."""
-        return self.predictions_file.is_file() and not self.state_file.is_file()
+        """Whether nothing but the report is left to do; the state to go on from is removed after sealing."""
+        return self.manifest_file.is_file() and not self.state_file.is_file()
 
     @property
     def config(self) -> Config:

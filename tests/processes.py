@@ -87,4 +87,6 @@ def resumed(folder: Path, monkeypatch) -> bytes:
     """The final predictions of a run that is gone on with; nothing half written is left in it."""
     assert command(train.main, monkeypatch, "--resume", folder) == 0
     assert not list(folder.rglob(".*"))
-    return Run(folder).predictions_file.read_bytes()
+    run = Run.open(folder)
+    run.predictions("test")  # as its manifest says
+    return run.predictions_file.read_bytes()

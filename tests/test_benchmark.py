@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import command, tiny_config, write_folder
 
@@ -245,6 +246,10 @@ FAULTS = {
     "empty": (lambda run: [shutil.rmtree(run), run.mkdir()], "is not finished"),
     "that was not asked": (lambda run: (run / "probe.npz").unlink(), "has no probe.npz"),
     "with a damaged answer": (lambda run: (run / "probe.npz").write_bytes(b"PK"), "probe.npz cannot be read"),
+    "with an answer that is no number": (
+        lambda run: np.savez(run / "probe.npz", ms_per_film=np.float64(np.nan)),
+        "probe.npz cannot be read: a film took nan ms",
+    ),
     "of another data set": (
         lambda run: _change_config(run, lambda c: c["facts"].update(fingerprint="other")),
         "has other films than",

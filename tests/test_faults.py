@@ -36,6 +36,7 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
         ("cnn", "predictions.npz", 1),
         ("late", "fit", 2),  # after the cnn, before the bilstm
         ("late", "model.keras", 7),  # both parts are trained
+        ("late", "manifest.json", 3),  # its predictions are written, and not vouched for
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
