@@ -111,10 +111,17 @@ def _read(path: Path) -> Result:
         validation=validation,
         test=test,
         thresholds=tune_thresholds(validation.y_true, validation.y_prob),
-        train_seconds=run.report.get("train_seconds"),
+        train_seconds=_seconds(run),
         ms_per_film=milliseconds,
         exchanged=exchanged,
     )
+
+
+def _seconds(run: Run) -> float | None:
+    seconds = run.report.get("train_seconds")
+    if seconds is not None and not (type(seconds) in (int, float) and 0 <= seconds < 1e9):
+        raise UserError(f"{run.report_file}: train_seconds must be a number of seconds, not {seconds!r}")
+    return seconds
 
 
 # What runs have in common, how it is read off one, and which runs must agree.

@@ -107,11 +107,11 @@ def draw_galleries(results: Results, folder: Path) -> dict[str, str]:
 
 
 def _film(fusion: Result, film: str, kept: tuple, beside: dict[str, Result]) -> Film:
-    poster, overview = kept
+    read_poster, overview = kept
     row = fusion.test.ids.index(film)
     return Film(
         title=film,
-        poster=picture_of(film, poster),
+        poster=picture_of(film, read_poster),
         overview=overview,
         genres=tuple(genre for genre, there in zip(fusion.genres, fusion.test.y_true[row]) if there),
         top={name: top_genres(result.genres, result.test.y_prob[row]) for name, result in beside.items()},

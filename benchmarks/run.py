@@ -210,7 +210,7 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
         experiment.train(config, run.folder, cache, part_configs=part_configs)
     else:
         experiment.train(config, run.folder, cache)
-    assessment.write_report(run)
+    assessment.finish(run)
 
 
 def _probe(run: Run, cache: Path) -> None:

@@ -1,7 +1,7 @@
 """Finished runs in, reports out: everything here is made from run folders alone, without TensorFlow."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,19 @@ def _comparison(scored: Sequence[Scored]) -> str:
     return tables.comparison_table([s.report for s in scored])
 
 
+def finish(run: Run) -> Scored:
+    """Writes what reports a trained run and its parts do not have yet.
+
+    Raises:
+        UserError: another process does so.
+    """
+    with run.locked():
+        for one in (*run.parts, run):
+            if not one.finished:  # a part that was trained apart has its report already
+                write_report(one)
+    return score(run, "test")
+
+
 def write_report(run: Run) -> Scored:
     """Writes `report.json`, `report.md` and figures of the test films into the run's own folder."""
     scored = score(run, "test")
@@ -133,7 +146,7 @@ def write_comparison(scored: Sequence[Scored], folder: Path, kept: dict | None =
 
 def _write(scored: Sequence[Scored], folder: Path, kept: dict | None = None) -> None:
     pictures = folder / "figures"
-    pictures.mkdir(exist_ok=True)
+    make_folder(pictures)
     if kept is None:
         kept = {film: shown for one in scored for film, shown in one.run.films().items() if shown[0] is not None}
     drawn = _draw(scored, pictures, kept)
@@ -194,7 +207,7 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
     Args:
         scored: the models; their predictions hold these films.
         films: ids.
-        kept: by id the bytes of the poster's file and the overview.
+        kept: by id what reads the poster's file, and the overview.
         title: above the panel.
         path: the PNG to write.
     """
@@ -203,12 +216,12 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
     for film in films:
         row = scored[0].predictions.ids.index(film)
         truth = scored[0].predictions.y_true[row]
-        poster, overview = kept[film]
+        read_poster, overview = kept[film]
         top = {s.report["name"]: panels.top_genres(genres, s.predictions.y_prob[row]) for s in scored}
         shown.append(
             panels.Film(
                 title=f"{film} ({split_of[film]} film)" if film in split_of else film,
-                poster=picture_of(film, poster),
+                poster=picture_of(film, read_poster),
                 overview=overview,
                 genres=tuple(genre for genre, there in zip(genres, truth) if there),
                 top=top,
@@ -217,14 +230,14 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
     panels.draw_panel(title, shown, path)
 
 
-def picture_of(film: str, poster: bytes) -> np.ndarray:
+def picture_of(film: str, read_poster: Callable[[], bytes]) -> np.ndarray:
     """A poster to be drawn, as uint8 (H, W, 3).
 
     Raises:
         UserError: it cannot be read; it names the film.
     """
     try:
-        return np.asarray(open_poster(poster))
+        return np.asarray(open_poster(read_poster()))
     except BadPoster as error:
         raise UserError(f"the poster of {film} cannot be drawn: {error}") from error
 

@@ -205,7 +205,14 @@ def from_dict(values: dict, *, where: str) -> Config:
     Raises:
         UserError: a key that is unknown or missing, a value of the wrong type or out of range.
     """
-    return _build(Config, values, "", where)
+    config = _build(Config, values, "", where)
+    # The first convolution halves a poster, rounded up, and every further entry halves it, rounded down.
+    size, layers = config.data.poster_size, len(config.poster_encoder.filters)
+    if (size + 1) // 2 < 2 ** (layers - 1):
+        raise UserError(
+            f"{where}: poster_encoder.filters has {layers} entries, too many for posters of {size} pixels"
+        )
+    return config
 
 
 def _read_toml(file: Path) -> dict:
@@ -284,8 +291,9 @@ def _check_range(value, name: str, where: str) -> None:
         sizes = value if isinstance(value, tuple) else (value,)
         if not sizes and key != "dense_units":  # without dense layers there is still a network
             raise UserError(f"{where}: {name} must not be empty")
-        if len(sizes) > _DEEPEST or max(sizes, default=1) > _LARGEST:
-            raise UserError(f"{where}: {name} must have at most {_DEEPEST} entries of at most {_LARGEST:,}")
+        largest = _DEEPEST if key == "blocks" else _LARGEST
+        if len(sizes) > _DEEPEST or max(sizes, default=1) > largest:
+            raise UserError(f"{where}: {name} must have at most {_DEEPEST} entries of at most {largest:,}")
         check, meaning = (lambda _: min(sizes, default=1) >= 1), "at least 1"
     if check and not check(value):
         shown = list(value) if isinstance(value, tuple) else value
@@ -293,7 +301,7 @@ def _check_range(value, name: str, where: str) -> None:
 
 
 _LARGEST = 1_000_000  # of any size: more is a slip, or somebody's run folder that asks for all memory
-_DEEPEST = 100  # layers in one list
+_DEEPEST = 100  # layers of one kind
 _SIZES = (
     "max_tokens batch_size filters dense_units embedding_dim lstm_units patch_size width heads blocks units epochs"
 ).split()

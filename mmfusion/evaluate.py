@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 from mmfusion.data import DATASETS
@@ -122,7 +123,7 @@ def _shown(films, ids) -> dict:
     posters = films.encoded_posters(ids)
     if gone := [film for film in ids if film not in posters]:
         raise UserError(f"the posters of {', '.join(gone)} cannot be read any more")
-    return {film: (posters[film], films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
+    return {film: (partial(posters.get, film), films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
 
 
 def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:

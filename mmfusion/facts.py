@@ -23,6 +23,7 @@ _MORE_FACTS = {
     "train_seconds": float,  # of what has no history
     "ms_per_film": float,
 }
+_MOST_FILMS = 1_000_000_000
 _KINDS = {str: "a string", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
 
 
@@ -50,10 +51,12 @@ def check_facts(facts: dict, genres: int, where: Path) -> None:
             raise UserError(f"{where}: facts.{key} must be {_KINDS[kind]}, not {value!r}")
     for split, films in facts["films"].items():
         counts = facts["genre_counts"].get(split)
-        if type(films) is not int or films < 1 or not isinstance(counts, list):
+        if type(films) is not int or not 1 <= films <= _MOST_FILMS or not isinstance(counts, list):
             raise UserError(f"{where}: facts.films and facts.genre_counts must count the films of {split!r}")
-        if len(counts) != genres or not all(type(count) is int for count in counts):
+        if len(counts) != genres:
             raise UserError(f"{where}: facts.genre_counts has {len(counts)} counts, genres.json {genres} genres")
+        if not all(type(count) is int and 0 <= count <= films for count in counts):
+            raise UserError(f"{where}: facts.genre_counts has a count that is not one of {films} films")
     if "train" not in facts["films"]:
         raise UserError(f"{where}: facts.films does not count the training films")
     for key, text in {**facts["versions"], **{key: facts[key] for key in ("processor", "started")}}.items():

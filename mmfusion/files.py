@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from mmfusion.errors import UserError
 
+HALF_WRITTEN = ".half-"  # in the name of a file that is not in its place yet: .NAME.half-XXXX
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -114,7 +115,7 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     if isinstance(content, str):
         content = content.encode()
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{HALF_WRITTEN}")
         beside = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -6,10 +6,11 @@ import errno
 import hashlib
 import io
 import json
-import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,16 @@ from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.config import Config
 from mmfusion.errors import UserError
 from mmfusion.facts import check_facts
-from mmfusion.files import check_id, move_into_place, only_one, open_regular, read_regular, write_atomically
-from mmfusion.schema import SPLITS
+from mmfusion.files import (
+    HALF_WRITTEN,
+    check_id,
+    move_into_place,
+    only_one,
+    open_regular,
+    read_regular,
+    write_atomically,
+)
+from mmfusion.schema import LONGEST_GENRE, SPLITS
 
 PARTS = ("cnn", "bilstm")  # of late fusion: its poster model and its overview model
 
@@ -35,8 +44,10 @@ SEALED = (
     "model.keras",
     "predictions.npz",
 )
-_TEXT_LIMIT = 2**28  # bytes; a million films have 15 MB of ids
+_TEXT_LIMIT = 2**20  # bytes, of JSON and CSV; what Python makes of them can be 25 times as large
+_LIST_LIMIT = 2**25  # bytes, of split.json and vocabulary.txt; a million films have 15 MB of ids
 _ARRAYS_LIMIT = 2**32  # bytes; a million films with 25 genres have 200 MB of predictions
+_GREATEST = 1e9  # in history.csv: seconds and losses are less
 _POSTER_LIMIT = 2**26  # bytes, of the file of one poster
 
 _HISTORY = ("epoch", "seconds", *(a + b for a in ("", "val_") for b in ("loss", "precision", "recall")))
@@ -80,10 +91,11 @@ class Run:
         """
         folder = Path(folder)
         check_free(folder)
-        beside = folder.with_name(f".{folder.name}-{os.getpid()}")
+        with _cannot_make(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}{HALF_WRITTEN}", dir=folder.parent))
+            beside.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         try:
-            with _cannot_make(folder):
-                beside.mkdir(parents=True)
             yield cls(beside)
             with _cannot_make(folder):
                 move_into_place(beside, folder)
@@ -92,14 +104,17 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time trains a run; what a killed one left half written is removed first.
+        """One process at a time trains a run or writes its reports; what a killed one left is removed first.
 
         Raises:
-            UserError: another process is training it.
+            UserError: another process does so.
         """
         with only_one(self.lock_file, f"another process is training {self.folder}; wait for it, or stop it"):
-            for half_written in self.folder.rglob(".*-*"):
+            for half_written in self.folder.rglob(f".*{HALF_WRITTEN}*"):
                 half_written.unlink()
+            for run in (self, *self.parts):
+                if run.trained:
+                    run.state_file.unlink(missing_ok=True)
             yield
             self.lock_file.unlink(missing_ok=True)  # still held: who comes now finds a run that is trained
 
@@ -173,8 +188,8 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether nothing but the report is left to do; the state to go on from is removed after sealing."""
-        return self.manifest_file.is_file() and not self.state_file.is_file()
+        """Whether nothing but the report is left to do: the manifest comes after all that is trained."""
+        return self.manifest_file.is_file()
 
     @property
     def config(self) -> Config:
@@ -201,10 +216,18 @@ class Run:
 
     def copy_part(self, part: "Run") -> None:
         """Copies a finished run in as a part of late fusion, so that this run needs no other folder."""
+        wanted = (*SEALED, "manifest.json", "report.json", "report.md", "films", "figures")
+
+        def others(folder: str, names: list[str]) -> list[str]:
+            return [name for name in names if name not in wanted] if Path(folder) == part.folder else []
+
         try:
-            # Links stay links: what they lead to is not this run's, and is not read later.
-            shutil.copytree(part.folder, self.part(part.config.variant).folder, symlinks=True)
-        except (OSError, shutil.Error) as error:
+            # Links stay links: what they lead to is not this run's, and is refused when it is read.
+            shutil.copytree(part.folder, self.part(part.config.variant).folder, symlinks=True, ignore=others)
+        except shutil.Error as error:
+            file, _, reason = error.args[0][0]
+            raise UserError(f"cannot copy {file} into {self.folder}: {reason}") from error
+        except OSError as error:
             raise UserError(f"cannot copy {part.folder} into {self.folder}: {error}") from error
 
     def copy_training(self, earlier: "Run") -> None:
@@ -232,9 +255,12 @@ class Run:
     @property
     def split(self) -> dict[str, list[str]]:
         """Film ids by split."""
-        split, file = self._read_object(self.folder / "split.json"), self.folder / "split.json"
+        file = self.folder / "split.json"
+        split = self._read_object(file, _LIST_LIMIT)
         if not set(split) <= set(SPLITS) or not all(isinstance(ids, list) for ids in split.values()):
             raise UserError(f"{file} must hold lists of film ids under {', '.join(SPLITS)}")
+        if empty := [name for name, ids in split.items() if not ids]:
+            raise UserError(f"{file}: the {empty[0]} split is empty")
         films = [check_id(film, str(file)) for ids in split.values() for film in ids]
         if len(set(films)) < len(films):
             raise UserError(f"{file} names a film twice")
@@ -245,14 +271,16 @@ class Run:
         file = self.folder / "genres.json"
         genres = self._read_json(file)
         good = isinstance(genres, list) and genres and all(isinstance(g, str) and g.isprintable() for g in genres)
-        if not good or len(set(genres)) < len(genres):
+        if not good or len(set(genres)) < len(genres) or max(map(len, genres)) > LONGEST_GENRE:
             raise UserError(f"{file} must be a list of different names that can be printed")
         return tuple(genres)
 
     @property
     def vocabulary(self) -> list[str]:
         file = self.folder / "vocabulary.txt"
-        words = self._read_text(file).split("\n")
+        words = self._read_text(file, _LIST_LIMIT).split("\n")
+        if len(words) > (most := self.config.data.vocabulary_size):
+            raise UserError(f"{file} has {len(words)} words, config.json allows {most}")
         if words[:2] != ["", "[UNK]"] or len(set(words)) < len(words):
             raise UserError(f"{file} must hold an empty line, [UNK], and then different words")
         return words
@@ -272,6 +300,10 @@ class Run:
             history = [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
             if not set(_HISTORY) <= set(rows.fieldnames or ()):
                 raise ValueError(f"it must have the columns {', '.join(_HISTORY)}")
+            if [row["epoch"] for row in history] != list(range(1, len(history) + 1)):
+                raise ValueError("its epochs must be 1, 2, 3 and so on")
+            if not all(abs(value) < _GREATEST for row in history for value in row.values()):
+                raise ValueError("a number in it is not one, or is too great")
         except (csv.Error, TypeError, ValueError) as error:
             raise UserError(f"{self.history_file} cannot be read: {error}") from error
         return history
@@ -313,6 +345,8 @@ class Run:
             ids, y_true, y_prob = (arrays[f"{name}_{split}"] for name in ("ids", "y_true", "y_prob"))
         except KeyError as error:
             raise UserError(f"{self.predictions_file} cannot be read: it has no {error.args[0]}") from error
+        if ids.ndim != 1:
+            raise UserError(f"{self.predictions_file} does not hold a list of ids")
         shape = (len(ids), len(self.genres))
         if y_true.shape != shape or y_prob.shape != shape:
             raise UserError(f"{self.predictions_file} does not fit genres.json: {y_prob.shape}, {shape}")
@@ -327,7 +361,7 @@ class Run:
     @property
     def report(self) -> dict:
         """The run's `report.json`."""
-        return self._read_json(self.report_file)
+        return self._read_object(self.report_file)
 
     def write_films(self, posters: dict[str, bytes], overviews: dict[str, str]) -> None:
         """Keeps some films whole, so that their pictures can be drawn from the run folder alone."""
@@ -336,38 +370,38 @@ class Run:
             write_atomically(self.films_folder / f"{film}.jpg", poster)
         self._write_json(self.films_folder / "overviews.json", overviews)
 
-    def films(self) -> dict[str, tuple[bytes | None, str]]:
-        """The films that were kept: the bytes of the poster's file, None without one, and the overview, by id."""
+    def films(self) -> dict[str, tuple[Callable[[], bytes] | None, str]]:
+        """The films that were kept, by id: what reads the poster's file, None without one, and the overview."""
         file = self.folder / "films" / "overviews.json"
         if not file.is_file():
             return {}
         films = {}
         for film, overview in self._read_object(file).items():
             poster = self.films_folder / f"{check_id(film, str(file))}.jpg"
-            if not isinstance(overview, str):
+            if not isinstance(overview, str) or any("\ud800" <= character <= "\udfff" for character in overview):
                 raise UserError(f"{file}: the overview of {film} is not a text")
-            films[film] = (read_regular(poster, _POSTER_LIMIT) if poster.exists() else None, overview)
+            films[film] = (partial(read_regular, poster, _POSTER_LIMIT) if poster.exists() else None, overview)
         return films
 
-    def _read(self, path: Path, limit: int = _TEXT_LIMIT) -> bytes:
+    def _read(self, path: Path, limit: int) -> bytes:
         content = read_regular(path, limit)
         self._check_sealed(path, hashlib.sha256(content).hexdigest())
         return content
 
-    def _read_text(self, path: Path) -> str:
+    def _read_text(self, path: Path, limit: int = _TEXT_LIMIT) -> str:
         try:
-            return self._read(path).decode()
+            return self._read(path, limit).decode()
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8: {error.reason}") from error
 
-    def _read_json(self, path: Path):
+    def _read_json(self, path: Path, limit: int = _TEXT_LIMIT):
         try:
-            return json.loads(self._read_text(path))
+            return json.loads(self._read_text(path, limit))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not valid JSON: {error}") from error
 
-    def _read_object(self, path: Path) -> dict:
-        value = self._read_json(path)
+    def _read_object(self, path: Path, limit: int = _TEXT_LIMIT) -> dict:
+        value = self._read_json(path, limit)
         if not isinstance(value, dict):
             raise UserError(f"{path} must hold a JSON object, not {type(value).__name__}")
         return value
@@ -382,6 +416,8 @@ def check_free(folder: Path) -> None:
     Raises:
         UserError: it says so, and what to do.
     """
+    if not str(folder).isprintable():
+        raise UserError(f"{folder}: the name must have characters that can be printed only")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already; name another with --out, or go on with --resume {folder}")
 

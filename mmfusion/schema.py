@@ -15,6 +15,8 @@ CHANNELS = 3
 PADDING = 0
 OUT_OF_VOCABULARY = 1
 
+LONGEST_GENRE = 100  # characters of a name
+
 SPLITS = ("train", "validation", "test")
 
 

@@ -95,10 +95,7 @@ def main() -> None:
     run = _resume(args, cache) if args.resume else _train(args, cache)
     from mmfusion import assessment
 
-    for part in run.parts:
-        if not part.finished:  # one that was trained apart has its report already
-            assessment.write_report(part)
-    scored = assessment.write_report(run)
+    scored = assessment.finish(run)
     print(f"\n{assessment.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
 
 

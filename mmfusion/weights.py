@@ -5,6 +5,7 @@ built from the run's configuration, and of the file nothing but numbers is read:
 archive, no link of its HDF5 file, no compressed, virtual or external data set.
 """
 
+import itertools
 import os
 import zipfile
 from collections import Counter
@@ -16,10 +17,11 @@ import keras
 import numpy as np
 
 from mmfusion.errors import UserError
-from mmfusion.files import move_into_place, open_regular
+from mmfusion.files import HALF_WRITTEN, move_into_place, open_regular
 
 _WEIGHTS = "model.weights.h5"
 _MEMBERS = {"metadata.json", "config.json", _WEIGHTS}  # of the archive
+_MOST_OBJECTS = 10_000  # groups and arrays; ours have some hundreds
 _NOT_THE_MODELS = "optimizer"  # the group of what only more training would need
 
 
@@ -30,7 +32,7 @@ def save_model(model: keras.Model, path: Path) -> None:
         UserError: the file cannot be written.
     """
     # Keras chooses the format by the name's ending and opens the file itself.
-    beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    beside = path.with_name(f".{path.stem}{HALF_WRITTEN}{os.getpid()}{path.suffix}")
     try:
         model.save(beside)
         with beside.open("rb") as file:
@@ -91,7 +93,8 @@ def _shapes(path: Path) -> list[tuple[int, ...]]:
             _check_archive(archive, os.fstat(file.fileno()).st_size)
             with archive.open(_WEIGHTS) as member, h5py.File(member, "r") as weights:
                 datasets = dict(_datasets(weights, "", set()))
-                if sum(one.nbytes for one in datasets.values()) > archive.getinfo(_WEIGHTS).file_size:
+                spans = sorted((one.id.get_offset(), one.nbytes) for one in datasets.values() if one.nbytes)
+                if any(start + size > after for (start, size), (after, _) in itertools.pairwise(spans)):
                     raise ValueError("its arrays overlap")
                 return [d.shape for name, d in datasets.items() if name.split("/")[1] != _NOT_THE_MODELS]
     except UserError:
@@ -122,11 +125,16 @@ def _datasets(group: h5py.Group, path: str, seen: set) -> Iterator[tuple[str, h5
         if place in seen:  # groups can hold each other
             raise ValueError(f"{here} is there twice")
         seen.add(place)
+        if len(seen) > _MOST_OBJECTS:
+            raise ValueError(f"it has more than {_MOST_OBJECTS:,} groups and arrays")
         if isinstance(one, h5py.Group):
             yield from _datasets(one, here, seen)
         elif isinstance(one, h5py.Dataset):
             plain = one.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS and not one.external
-            if not plain or one.dtype.kind not in "fiu" or one.id.get_storage_size() != one.nbytes:
+            number = one.dtype == np.float32 or one.dtype.kind in "iu"
+            # Keras would read an attribute of an array, and one can be far larger than the file.
+            whole = one.id.get_storage_size() == one.nbytes and not h5py.h5a.get_num_attrs(one.id)
+            if not (plain and number and whole):
                 raise ValueError(f"{here} is not a plain array of numbers")
             yield here, one
         else:

@@ -33,9 +33,13 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
         ("cnn", "history.csv", 2),
         ("cnn", "resume.npz", 2),
         ("cnn", "archive", 2),
+        ("cnn", "model.keras", 3),  # the last epoch is the best, and only its state is written
         ("cnn", "predictions.npz", 1),
+        ("cnn", "sealed", 1),
+        ("cnn", "report.json", 1),
         ("late", "fit", 2),  # after the cnn, before the bilstm
         ("late", "model.keras", 7),  # both parts are trained
+        ("late", "sealed", 1),  # its first part
         ("late", "manifest.json", 3),  # its predictions are written, and not vouched for
     ],
 )
@@ -124,6 +128,18 @@ class TestTwoAtOnce:
         finally:
             process.popen.kill()
             process.end()
+
+    def test_nor_one_that_writes_its_report(self, undisturbed, tiny_toml, tmp_path, monkeypatch, capsys):
+        stop = "what, times = 'report.md', 1\nat(what, lambda: os.kill(os.getpid(), signal.SIGSTOP))\n"
+        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        process = Process(AT_LAST + stop + TRAIN, *args)
+        while os.waitid(os.P_PID, process.popen.pid, os.WSTOPPED | os.WNOWAIT).si_status != signal.SIGSTOP:
+            pass
+        assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 2
+        assert "another process is training" in one_line(capsys.readouterr().err)
+        process.popen.send_signal(signal.SIGCONT)
+        assert process.end()[0] == 0
+        assert Run.open(tmp_path / "run").predictions_file.read_bytes() == undisturbed["cnn"]
 
     def test_of_two_that_prepare_the_same_films_one_waits_and_says_so(self, tmp_path):
         folder, cache, go = write_folder(tmp_path / "films", films=600), tmp_path / "cache", tmp_path / "go"

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import zipfile
 
 import h5py
@@ -221,6 +222,21 @@ class TestModelFile:
             del file[place]
             file[place] = "text"
 
+        def attribute(file):  # Keras would read it, and one text can be there thousands of times
+            file[place].attrs["dtype"] = "float32"
+
+        def of_another_kind(kind):
+            def change(file):
+                shape = file[place].shape
+                del file[place]
+                file[place] = np.zeros(shape, kind)
+
+            return change
+
+        def countless(file):
+            for number in range(10_001):
+                file.create_group(f"more/{number}")
+
         def circle(file):
             file["head/head"] = file["/"]
 
@@ -232,6 +248,9 @@ class TestModelFile:
             (compressed, "not a plain array"),
             (never_written, "not a plain array"),
             (text, "not a plain array"),
+            (attribute, "not a plain array"),
+            *((of_another_kind(kind), "not a plain array") for kind in (bool, np.complex64, np.float64, "S4")),
+            (countless, "more than 10,000 groups and arrays"),
             (circle, "is there twice"),
         ):
             shutil.copy(run.model_file, tmp_path / "whole.keras")
@@ -239,6 +258,21 @@ class TestModelFile:
             run.seal()
             refused(run, said)
             shutil.copy(tmp_path / "whole.keras", run.model_file)
+        assert read_by_keras == []
+
+    def test_weights_that_lie_in_the_same_place_are_refused(self, run, read_by_keras):
+        places = []
+
+        def add(file):
+            for name in "ab":
+                file[f"more/{name}"] = np.ones(100, np.float32)
+                places.append(struct.pack("<Q", file[f"more/{name}"].id.get_offset()))
+
+        change_weights(run, add)
+        content = members(run)
+        rewrite(run, {**content, WEIGHTS: content[WEIGHTS].replace(places[1], places[0])})
+        run.seal()
+        refused(run, "its arrays overlap")
         assert read_by_keras == []
 
     def test_weights_that_are_not_finite_are_refused(self, run):
@@ -277,6 +311,14 @@ class TestConfiguration:
             ("facts.payload", "x", "unknown key facts.payload"),
             ("facts.parameters", "many", "facts.parameters must be a whole number, not 'many'"),
             ("facts.genre_counts.train", [1, 2], "facts.genre_counts has 2 counts, genres.json 8 genres"),
+            ("facts.genre_counts.train", [10**400] * 8, "a count that is not one of"),
+            ("facts.films.train", 10**400, "must count the films of 'train'"),
+            ("early.blocks", 1_000_000, "early.blocks must have at most 100 entries of at most 100"),
+            (
+                "poster_encoder.filters",
+                [4] * 20,
+                "poster_encoder.filters has 20 entries, too many for posters of 16 pixels",
+            ),
             ("facts.processor", "\x1b]0;mine\x07", "must be a text that can be printed"),
         ],
     )
@@ -337,6 +379,7 @@ class TestConfiguration:
             ("genres.json", "{}", "different names that can be printed"),
             ("genres.json", "[]", "different names that can be printed"),
             ("vocabulary.txt", "\n[UNK]\nwar\nwar", "and then different words"),
+            ("vocabulary.txt", "\n[UNK]\n" + "\n".join(map(str, range(10_000))), "words, config.json allows 10000"),
             ("vocabulary.txt", "war\npeace", "must hold an empty line, [UNK]"),
         ],
     )
@@ -388,6 +431,7 @@ class TestPredictions:
             ("y_true_test", y_true + 2, "no labels"),
             ("y_prob_test", y_prob.astype(np.float64), "float64"),
             ("y_prob_test", y_prob[:, 1:], "does not fit genres.json"),
+            ("ids_test", np.array("x"), "does not hold a list of ids"),
             ("ids_test", ids[::-1], "holds other test films than split.json"),
         ):
             np.savez(run.predictions_file, **{**arrays, name: value})
@@ -398,6 +442,8 @@ class TestPredictions:
 
     def test_ids_that_leave_the_folder_are_refused(self, run):
         split = run.split
+        (run.folder / "split.json").write_text(json.dumps({**split, "test": []}))
+        self.refused(run, "the test split is empty")
         for film in ("../../x", "/etc/passwd", "a\0b", "", "."):
             (run.folder / "split.json").write_text(json.dumps({**split, "test": [film]}))
             self.refused(run, "is not made of letters, digits")
@@ -437,8 +483,31 @@ class TestKeptFilms:
     def test_names_that_leave_the_folder_are_refused(self, run, monkeypatch, capsys):
         (run.films_folder / "overviews.json").write_text('{"../../x": "text"}')
         assert "the id '../../x'" in self.spoiled(run, monkeypatch, capsys)
-        (run.films_folder / "overviews.json").write_text('{"x": 3}')
-        assert "the overview of x is not a text" in self.spoiled(run, monkeypatch, capsys)
+        for overview in ("3", '"\\ud800"'):
+            (run.films_folder / "overviews.json").write_text(f'{{"x": {overview}}}')
+            assert "the overview of x is not a text" in self.spoiled(run, monkeypatch, capsys)
+
+
+def test_a_history_that_cannot_be_is_refused(run):
+    lines = run.history_file.read_text().splitlines()
+    for line, said in (
+        (lines[1].replace("1,", "9" * 400 + ",", 1), "its epochs must be 1, 2, 3"),
+        (lines[1].replace(lines[1].split(",")[1], "1e308", 1), "too great"),
+        (lines[1].replace(lines[1].split(",")[1], "nan", 1), "not one, or is too great"),
+        (lines[1].replace(lines[1].split(",")[1], "x", 1), "could not convert"),
+    ):
+        run.history_file.write_text(f"{lines[0]}\n{line}\n")
+        run.seal()
+        with pytest.raises(UserError, match=said):
+            _ = run.history
+
+
+def test_a_name_is_no_formula(run, monkeypatch):
+    genres = json.loads((run.folder / "genres.json").read_text())
+    (run.folder / "genres.json").write_text(json.dumps(["$\\frac{$", *genres[1:]]))
+    run.seal()
+    named = run.folder.rename(run.folder.with_name("a$x_{$b"))
+    assert command(evaluate.main, monkeypatch, named) == 0
 
 
 @pytest.mark.parametrize("name", ["films", "figures", "parts"])
@@ -455,7 +524,11 @@ def test_folders_that_lie_elsewhere_are_neither_read_nor_written_to(run, tmp_pat
 def test_links_in_a_part_of_late_fusion_are_not_followed_when_it_is_copied(run, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    (run.folder / "notes.txt").symlink_to(secret)
+    for name in ("report.md", "notes.txt"):
+        (run.folder / name).unlink(missing_ok=True)
+        (run.folder / name).symlink_to(secret)
     with Run.create(tmp_path / "late") as late:
         late.copy_part(run)
-    assert (Run(tmp_path / "late").part("joint").folder / "notes.txt").is_symlink()
+    copied = Run(tmp_path / "late").part("joint").folder
+    assert (copied / "report.md").is_symlink()
+    assert not (copied / "notes.txt").is_symlink()  # no file of a run

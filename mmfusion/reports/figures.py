@@ -25,6 +25,7 @@ _OTHER_SCRIPTS = (
     "Microsoft YaHei",
     "Arial Unicode MS",
 )
+plt.rcParams["text.parse_math"] = False  # a genre's or a model's name is no formula
 plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in get_font_names())]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mmfusion.errors import UserError
 from mmfusion.files import check_id
+from mmfusion.schema import LONGEST_GENRE
 
 ID, OVERVIEW, GENRE_LIST = "Id", "Overview", "Genre"  # `Genre` repeats the 0/1 columns and is not read
 _SHOWN = 60  # characters of a wrong cell in a message
@@ -79,9 +80,11 @@ def _genres(header: list[str], name: str) -> tuple[str, ...]:
     genres = tuple(c for c in header if c not in (ID, OVERVIEW, GENRE_LIST))
     if not genres:
         raise UserError(f"{name}: there is no genre column beside {', '.join(header)}")
-    for genre in genres:
-        if not genre.strip() or not genre.isprintable():  # it is shown in terminals, tables and pictures
+    for genre in genres:  # it is shown in terminals, tables and pictures
+        if not genre.strip() or not genre.isprintable():
             raise UserError(f"{name}: the genre {_brief(genre)} must have a name of printable characters")
+        if len(genre) > LONGEST_GENRE:
+            raise UserError(f"{name}: the genre {_brief(genre)} has more than {LONGEST_GENRE} characters")
     return genres
 
 
