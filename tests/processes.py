@@ -66,6 +66,8 @@ def at(what, end):
         at_last(Checkpoint, "on_epoch_begin", end)
     elif what == "fit":
         at_last(fitting, "fit", end)
+    elif what == "logits":
+        at_last(fitting, "logits_of", end)
     elif what == "poster":
         at_last(films, "decode_poster", end)
     elif what == "report":

@@ -65,8 +65,11 @@ def test_films_whose_preparation_was_killed_are_prepared_again(tmp_path, tiny_to
 
 
 class TestInterrupted:
-    def test_ctrl_c_is_one_line_and_the_run_goes_on(self, undisturbed, tiny_toml, tmp_path, monkeypatch):
-        interrupt = "what, times = 'batch', 5\nat(what, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+    @pytest.mark.parametrize(("what", "times"), [("batch", 5), ("report.md", 1)])
+    def test_ctrl_c_is_one_line_and_the_run_goes_on(
+        self, undisturbed, tiny_toml, tmp_path, monkeypatch, what, times
+    ):
+        interrupt = f"what, times = {what!r}, {times}\nat(what, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
         code, _, errors = Process(AT_LAST + interrupt + TRAIN, *args).end()
         assert code == 130
