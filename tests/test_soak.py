@@ -22,7 +22,12 @@ def test_two_hundred_kills_lose_nothing(tmp_path, tiny_toml):
     """Films that are not prepared yet, a training of ten epochs and its report, killed until it is through.
 
     The moment is drawn from the whole life of a process: while it imports, prepares films, trains, writes.
-    What a run has come to when it is killed is counted, and printed at the end (pytest -m slow -s -k kills).
+    What a run has come to when it is killed is counted, and printed at the end (pytest -n 0 -m slow -s -k kills).
+
+    The last time (29 minutes, two cores with other work beside): 207 kills, 56 runs through, nothing lost and all
+    predictions equal to the byte. Of the kills 20 came before anything was there, 5 when the films were prepared,
+    26 before the first whole epoch of a model, 53 after the first to ninth, 58 after the tenth, 26 when nothing but
+    the report was missing, 19 at the very end.
     """
     folder = write_folder(tmp_path / "films", films=200)
     settings = ("--config", tiny_toml, "--data-dir", folder, "--epochs", 10)
