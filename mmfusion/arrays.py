@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmfusion.errors import UserError
+from mmfusion.errors import UserError, first_line
 from mmfusion.files import write_atomically
 
 _KINDS = "biufU"  # of NumPy's types: numbers and text; an object would be a pickle
@@ -48,8 +48,7 @@ def parse_arrays(content: bytes, where: Path) -> dict[str, np.ndarray]:
             return {one.filename.removesuffix(".npy"): _parse(archive.read(one)) for one in members}
     # A damaged archive makes zipfile raise as it pleases: NotImplementedError, struct.error and more.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{where} cannot be read: {reason}") from error
+        raise UserError(f"{where} cannot be read: {first_line(error)}") from error
 
 
 def _parse(content: bytes) -> np.ndarray:

@@ -19,6 +19,11 @@ class UserError(Exception):
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's says, for a message of ours."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, but a wrong flag gets one line like every other fault."""
 

@@ -152,7 +152,7 @@ def load_model(run: Run) -> keras.Model:
     with tf.Graph().as_default():  # where weights have a shape and take no memory, whatever config.json asks for
         check_weights(build_model(config, len(run.genres)), run.model_file)
     model = build_model(config, len(run.genres))
-    _load_weights(model, run)
+    load_weights(model, run.model_file)
     return model
 
 

@@ -30,6 +30,14 @@ def check_id(film: str, where: str) -> str:
     return film
 
 
+def is_text(value) -> bool:
+    """Whether it is a string that UTF-8 can write: JSON and the command line can hold half a character."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder, and those above it, unless it is there.
 
@@ -77,7 +85,7 @@ def read_regular(path: Path, limit: int) -> bytes:
     """
     with open_regular(path, limit) as file:
         try:
-            return file.read(limit)
+            return file.read()
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
 

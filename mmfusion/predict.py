@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.files import is_text
 from mmfusion.runs import Run
 from mmfusion.schema import CHANNELS, POSTER, TOKENS
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -27,7 +28,7 @@ def main() -> None:
     args = parser().parse_args()
     run = Run.open(args.run)
     variant, overview = run.config.variant, args.overview or ""
-    if not overview.isprintable() and any("\ud800" <= character <= "\udfff" for character in overview):
+    if not is_text(overview):
         raise UserError("--overview is not a text: it has bytes that are not UTF-8")
     poster = _poster(args.poster, run.config.data.poster_size)
     cache_folder()

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from mmfusion.facts import check_facts
 from mmfusion.files import (
     HALF_WRITTEN,
     check_id,
+    is_text,
     move_into_place,
     only_one,
     open_regular,
@@ -44,8 +46,9 @@ SEALED = (
     "model.keras",
     "predictions.npz",
 )
-_TEXT_LIMIT = 2**20  # bytes, of JSON and CSV; what Python makes of them can be 25 times as large
-_LIST_LIMIT = 2**25  # bytes, of split.json and vocabulary.txt; a million films have 15 MB of ids
+_TEXT_LIMIT = 2**20  # bytes, of JSON; what Python makes of them can be 25 times as large
+_LIST_LIMIT = 2**25  # bytes, of ids, words, epochs and overviews; a million films have 17 MB of ids
+_OVERVIEW = 10_000  # characters that are kept of one; a picture shows some hundreds
 _ARRAYS_LIMIT = 2**32  # bytes; a million films with 25 genres have 200 MB of predictions
 _GREATEST = 1e9  # in history.csv: seconds and losses are less
 _POSTER_LIMIT = 2**26  # bytes, of the file of one poster
@@ -295,7 +298,7 @@ class Run:
         """A dict an epoch; empty where nothing was trained (late fusion's history is in its parts)."""
         if not self.history_file.is_file():
             return []
-        rows = csv.DictReader(io.StringIO(self._read_text(self.history_file)))
+        rows = csv.DictReader(io.StringIO(self._read_text(self.history_file, _LIST_LIMIT)))
         try:
             history = [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
             if not set(_HISTORY) <= set(rows.fieldnames or ()):
@@ -321,7 +324,8 @@ class Run:
         if not self.state_file.is_file():
             return {}
         try:
-            return parse_arrays(read_regular(self.state_file, _ARRAYS_LIMIT), self.state_file)
+            # As large as it is: it is this run's own, three times its model.
+            return parse_arrays(read_regular(self.state_file, sys.maxsize), self.state_file)
         except UserError as error:
             raise UserError(f"{error}; delete it to train again from the first epoch") from error
 
@@ -364,7 +368,8 @@ class Run:
         return self._read_object(self.report_file)
 
     def write_films(self, posters: dict[str, bytes], overviews: dict[str, str]) -> None:
-        """Keeps some films whole, so that their pictures can be drawn from the run folder alone."""
+        """Keeps some films, so that their pictures can be drawn from the run folder alone."""
+        overviews = {film: overview[:_OVERVIEW] for film, overview in overviews.items()}
         self.films_folder.mkdir(exist_ok=True)
         for film, poster in posters.items():
             write_atomically(self.films_folder / f"{film}.jpg", poster)
@@ -376,9 +381,9 @@ class Run:
         if not file.is_file():
             return {}
         films = {}
-        for film, overview in self._read_object(file).items():
+        for film, overview in self._read_object(file, _LIST_LIMIT).items():
             poster = self.films_folder / f"{check_id(film, str(file))}.jpg"
-            if not isinstance(overview, str) or any("\ud800" <= character <= "\udfff" for character in overview):
+            if not is_text(overview):
                 raise UserError(f"{file}: the overview of {film} is not a text")
             films[film] = (partial(read_regular, poster, _POSTER_LIMIT) if poster.exists() else None, overview)
         return films

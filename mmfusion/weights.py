@@ -16,7 +16,7 @@ import h5py
 import keras
 import numpy as np
 
-from mmfusion.errors import UserError
+from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, move_into_place, open_regular
 
 _WEIGHTS = "model.weights.h5"
@@ -80,7 +80,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
     try:
         model.load_weights(path)
     except Exception as error:  # whatever Keras and HDF5 find
-        raise UserError(f"{path} does not fit the run's config.json: {_first_line(error)}") from error
+        raise UserError(f"{path} does not fit the run's config.json: {first_line(error)}") from error
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             raise UserError(f"{path} is damaged: the weight {weight.path} is not finite")
@@ -100,7 +100,7 @@ def _shapes(path: Path) -> list[tuple[int, ...]]:
     except UserError:
         raise
     except Exception as error:  # a damaged file makes zipfile and HDF5 raise as they please
-        raise UserError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
@@ -143,7 +143,3 @@ def _datasets(group: h5py.Group, path: str, seen: set) -> Iterator[tuple[str, h5
 
 def _said(shapes: Counter) -> str:
     return ", ".join(str(shape) for shape in sorted(shapes)[:4]) + (", …" if len(shapes) > 4 else "") or "none"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,12 +1,12 @@
 """From files to the triple: what is kept exactly, what is refused, and by which words."""
 
-import io
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import tiny_config, write_folder
+from pictures import RED_LEFT, encoded
 from PIL import Image
 
 from mmfusion.data.films import load_films
@@ -55,16 +55,6 @@ class TestCsv:
         assert said in str(error.value)
         assert "films.csv" in str(error.value)
         assert "\n" not in str(error.value)
-
-
-def encoded(picture, form="PNG", **options) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, form, **options)
-    return file.getvalue()
-
-
-RED_LEFT = Image.new("RGB", (40, 60), "blue")
-RED_LEFT.paste("red", (0, 0, 20, 60))
 
 
 class TestPosters:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_config, write_folder
+from pictures import RED_LEFT, encoded
 from PIL import Image
 
 from mmfusion.data import mmimdb
@@ -38,16 +39,6 @@ def films_of(folder, cache, dataset="multimodal_imdb", **overrides):
     return load_films(
         tiny_config("cnn", data__dataset=dataset, data__data_dir=str(folder), **overrides).data, cache
     )
-
-
-def encoded(picture, form="PNG", **options) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, form, **options)
-    return file.getvalue()
-
-
-RED_LEFT = Image.new("RGB", (40, 60), "blue")
-RED_LEFT.paste("red", (0, 0, 20, 60))
 
 
 # ---------------------------------------------------------------- 1: what is no poster

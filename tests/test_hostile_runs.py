@@ -26,7 +26,7 @@ WEIGHTS = "model.weights.h5"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, request):
+def finished(tmp_path_factory):
     """A finished run of joint fusion."""
     cache = tmp_path_factory.getbasetemp() / "cache"
     return run_variant("joint", tmp_path_factory.mktemp("finished") / "run", cache, training__epochs=1)

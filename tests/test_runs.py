@@ -117,6 +117,15 @@ def test_going_on_with_other_threads_says_that_the_bytes_will_differ(runs, tmp_p
     assert "other threads than at the start" in capsys.readouterr().out
 
 
+def test_a_long_training_and_a_long_overview_can_be_read_again(tmp_path, runs):
+    run = Run(tmp_path)
+    rows = [{**runs["cnn"].history[0], "epoch": epoch + 1} for epoch in range(10_000)]
+    run.write_history(rows)
+    assert run.history == rows
+    run.write_films({}, {f"film{number}": "é" * 1_000_000 for number in range(12)})
+    assert len(run.films()) == 12
+
+
 def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_path, cache, monkeypatch):
     real, trained = fitting.fit, []
 
