@@ -9,6 +9,7 @@
 `mmfusion.reports.contributions` makes scores of these.
 """
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -77,8 +78,6 @@ def probe(run: Run, cache: Path) -> None:
         cache: where prepared films are kept.
     """
     from mmfusion import experiment, fitting
-    from mmfusion.data.source import Source
-    from mmfusion.data.text import encode_overviews
     from mmfusion.models import model_class
     from mmfusion.reports.contributions import Exchanged, additive_approximation
     from mmfusion.schema import MODALITIES
@@ -86,12 +85,14 @@ def probe(run: Run, cache: Path) -> None:
     config = run.config
     prepared = experiment.prepare(config.data, config.seed, cache)
     films, test = prepared.films, prepared.rows["test"]
-    posters, labels = films.posters[test], films.labels[test]
-    tokens = encode_overviews([films.overviews[row] for row in test], prepared.vocabulary, config.data.max_tokens)
+    read, labels = prepared.inputs(config), films.labels[test]
     model = experiment.load_model(run)
 
     def logits(of_poster, of_overview):  # the poster of one film beside the overview of another
-        source = Source(posters[of_poster], tokens[of_overview], labels[of_overview], config.data.batch_size)
+        exchanged = dataclasses.replace(
+            read, posters=read.posters[test[of_poster]], tokens=read.tokens[test[of_overview]]
+        )
+        source = exchanged.source(labels[of_overview], config.data.batch_size)
         return fitting.logits_of(model, source, np.arange(len(of_poster)))
 
     same = np.arange(len(test))

@@ -30,7 +30,9 @@ class Product:
         self._config = self._configured("joint")
         self._prepared = experiment.prepare(self._config.data, self._config.seed, cache)
         self._settle()
-        self._source = experiment.source_of(self._config, self._prepared)
+        self._source = self._prepared.inputs(self._config).source(
+            self._prepared.films.labels, self._config.data.batch_size
+        )
         self._models = {}
 
     def _settle(self) -> None:

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from mmfusion.errors import UserError
 
+POSTER_ENCODERS = ("report", "resnet")  # and presets; see `models.encoders`
+OVERVIEW_ENCODERS = ("report", "bilstm", "bag")
+PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
 
@@ -39,8 +42,8 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class PosterEncoderConfig:
-    """The convolutional network on posters; see `models.encoders.PosterEncoder`."""
+class CNNConfig:
+    """A plain convolutional network on posters; see `models.poster_encoders.CNNEncoder`."""
 
     filters: tuple[int, ...]
     batch_norm: bool
@@ -51,8 +54,18 @@ class PosterEncoderConfig:
 
 
 @dataclass(frozen=True)
-class OverviewEncoderConfig:
-    """The bidirectional LSTM on overviews; see `models.encoders.OverviewEncoder`."""
+class ResNetConfig:
+    """A residual network on posters; see `models.poster_encoders.ResNetEncoder`."""
+
+    filters: tuple[int, ...]
+    dropout: float
+    dense_units: tuple[int, ...]
+    dense_dropout: float
+
+
+@dataclass(frozen=True)
+class BiLSTMConfig:
+    """A bidirectional LSTM on overviews; see `models.overview_encoders.BiLSTMEncoder`."""
 
     embedding_dim: int
     embedding_dropout: float
@@ -62,6 +75,57 @@ class OverviewEncoderConfig:
     pooling: str
     dense_units: tuple[int, ...]
     dense_dropout: float
+
+
+@dataclass(frozen=True)
+class BagConfig:
+    """A bag of words and pairs of words; see `models.overview_encoders.BagEncoder`."""
+
+    embedding_dim: int
+    pairs: int  # embeddings that pairs of words share by their hash; 0: words alone
+    embedding_dropout: float
+    dense_units: tuple[int, ...]
+    dense_dropout: float
+
+
+@dataclass(frozen=True)
+class PosterPresetConfig:
+    """What stands on a pretrained backbone for posters; see `models.presets.PresetEncoder`."""
+
+    image_size: tuple[int, ...]  # height and width that posters are resized to, in pixels
+    dropout: float
+    dense_units: tuple[int, ...]
+    dense_dropout: float
+
+
+@dataclass(frozen=True)
+class OverviewPresetConfig:
+    """What stands on a pretrained backbone for overviews; see `models.presets.PresetEncoder`."""
+
+    dropout: float
+    dense_units: tuple[int, ...]
+    dense_dropout: float
+
+
+@dataclass(frozen=True)
+class PosterEncoderConfig:
+    """The network on posters: which, and what each would be."""
+
+    name: str  # "report", "resnet", or "preset:" and the name or folder of a keras-hub preset
+    report: CNNConfig
+    resnet: ResNetConfig
+    preset: PosterPresetConfig
+
+
+@dataclass(frozen=True)
+class OverviewEncoderConfig:
+    """The network on overviews: which, and what each would be."""
+
+    name: str  # "report", "bilstm", "bag", or "preset:" and the name or folder of a keras-hub preset
+    report: BiLSTMConfig
+    bilstm: BiLSTMConfig
+    bag: BagConfig
+    preset: OverviewPresetConfig
 
 
 @dataclass(frozen=True)
@@ -92,6 +156,18 @@ class LateConfig:
 
 
 @dataclass(frozen=True)
+class FineTuningConfig:
+    """Whether and how a preset's own weights are trained; without it they stay as they came."""
+
+    fine_tune: bool
+    learning_rate: float  # of the preset's layers; those on top of it have `training.learning_rate`
+    layers: int  # from the top, those that are trained; 0: all
+    layers_per_epoch: (
+        int  # gradual unfreezing (Howard & Ruder 2018): so many more are trained each epoch; 0: at once
+    )
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Adam on binary cross-entropy; the best epoch by validation loss is kept."""
 
@@ -115,6 +191,7 @@ class Config:
     data: DataConfig
     poster_encoder: PosterEncoderConfig
     overview_encoder: OverviewEncoderConfig
+    fine_tuning: FineTuningConfig
     early: EarlyConfig
     joint: JointConfig
     late: LateConfig
@@ -123,6 +200,14 @@ class Config:
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def _is_encoder(name: str, names: tuple[str, ...]) -> bool:
+    return name in names or (name.startswith(PRESET) and len(name) > len(PRESET))
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names)}, or {PRESET} and the name or folder of a keras-hub preset"
 
 
 # What a value must satisfy beyond its type; checked here so that every way in is covered.
@@ -136,8 +221,19 @@ _RANGES = {
         lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
         "three positive shares that add up to 1",
     ),
-    "poster_encoder.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
-    "overview_encoder.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
+    "poster_encoder.name": (lambda v: _is_encoder(v, POSTER_ENCODERS), _names(POSTER_ENCODERS)),
+    "poster_encoder.report.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
+    "poster_encoder.preset.image_size": (
+        lambda v: len(v) == 2 and min(v) >= 16 and max(v) <= 1024,
+        "a height and a width from 16 to 1024 pixels",
+    ),
+    "overview_encoder.name": (lambda v: _is_encoder(v, OVERVIEW_ENCODERS), _names(OVERVIEW_ENCODERS)),
+    "overview_encoder.report.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
+    "overview_encoder.bilstm.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
+    "overview_encoder.bag.pairs": (lambda v: 0 <= v <= 10_000_000, "from 0 (none) to 10,000,000"),
+    "fine_tuning.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
+    "fine_tuning.layers": (lambda v: v >= 0, "0 (all) or more"),
+    "fine_tuning.layers_per_epoch": (lambda v: v >= 0, "0 (all at once) or more"),
     "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),
     "training.precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "training.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
@@ -207,10 +303,10 @@ def from_dict(values: dict, *, where: str) -> Config:
     """
     config = _build(Config, values, "", where)
     # The first convolution halves a poster, rounded up, and every further entry halves it, rounded down.
-    size, layers = config.data.poster_size, len(config.poster_encoder.filters)
-    if (size + 1) // 2 < 2 ** (layers - 1):
+    size, layers = config.data.poster_size, len(config.poster_encoder.report.filters)
+    if config.poster_encoder.name == "report" and (size + 1) // 2 < 2 ** (layers - 1):
         raise UserError(
-            f"{where}: poster_encoder.filters has {layers} entries, too many for posters of {size} pixels"
+            f"{where}: poster_encoder.report.filters has {layers} entries, too many for posters of {size} pixels"
         )
     return config
 

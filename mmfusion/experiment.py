@@ -14,12 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 import mmfusion
-from mmfusion import fitting
+from mmfusion import fitting, inputs
 from mmfusion.config import Config, DataConfig
 from mmfusion.data.films import Films, load_films
-from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
-from mmfusion.data.text import encode_overviews, fit_vocabulary
+from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.reports.panels import choose_films
@@ -34,6 +33,10 @@ class Prepared:
     films: Films
     split: dict[str, list[str]]
     vocabulary: list[str]
+
+    def inputs(self, config: Config) -> inputs.Inputs:
+        """The films as a model of this configuration reads them."""
+        return inputs.of_films(config, self.films, self.vocabulary)
 
     @functools.cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -121,14 +124,15 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
     if run.predictions_file.is_file():
         return run
     fitting.make_deterministic(config.seed)
-    model = build(config, prepared)
+    read = prepared.inputs(config)
+    model = build(config, prepared, read)
     if not run.config_file.is_file():
         with Run.create(folder) as new:
-            write_decisions(new, config, prepared, {"parameters": model.count_params()})
+            write_decisions(new, config, prepared, _facts_of(model, read))
             if earlier:
                 new.copy_training(earlier)
-    source = source_of(config, prepared)
     rows = prepared.rows["validation"]
+    source = read.source(prepared.films.labels, config.data.batch_size)
     try:
         fitting.fit(model, run, config, source, prepared.rows, quiet=True)
         _load_weights(model, run)
@@ -148,32 +152,39 @@ def load_model(run: Run) -> keras.Model:
         UserError: the weights are not those that the run wrote, cannot be read, or do not fit the configuration.
     """
     run.check_model()
-    config = _with_vocabulary(run.config, run.vocabulary)
+    config, features = _with_vocabulary(run.config, run.vocabulary), run.facts.get("features", {})
     with tf.Graph().as_default():  # where weights have a shape and take no memory, whatever config.json asks for
-        check_weights(build_model(config, len(run.genres)), run.model_file)
-    model = build_model(config, len(run.genres))
+        check_weights(build_model(config, len(run.genres), features), run.model_file)
+    model = build_model(config, len(run.genres), features)
     load_weights(model, run.model_file)
     return model
 
 
-def predict(run: Run, posters: np.ndarray, overviews: Sequence[str]) -> np.ndarray:
+def predict(run: Run, posters: Sequence[bytes], overviews: Sequence[str]) -> np.ndarray:
     """Genre probabilities of any films.
 
     Args:
         run: a finished run.
-        posters: uint8 (N, H, W, 3); all zeros where there is none.
+        posters: N encoded pictures; b"" where there is none.
         overviews: N texts; "" where there is none.
 
     Returns:
         float32 (N, G), in the order of the run's genres.
+
+    Raises:
+        BadPoster: a picture cannot be read.
+        UserError: the run's model or its preset cannot be had.
     """
-    data = run.config.data
-    if posters.shape[1:3] != (data.poster_size, data.poster_size):
-        raise UserError(f"{run.folder} reads posters of {data.poster_size} pixels, not {posters.shape[1:3]}")
-    tokens = encode_overviews(overviews, run.vocabulary, data.max_tokens)
-    labels = np.zeros((len(overviews), len(run.genres)), np.float32)  # not known and not read
-    source = Source(posters, tokens, labels, data.batch_size)
-    return _sigmoid(fitting.logits_of(load_model(run), source, np.arange(len(overviews))))
+    return _predict(run, inputs.of_raw(run.config, run.vocabulary, posters, overviews), np.arange(len(overviews)))
+
+
+def _predict(run: Run, of: inputs.Inputs, rows: np.ndarray) -> np.ndarray:
+    for modality, found in of.presets.items():
+        if found != run.facts.get("presets", {}).get(modality):
+            raise UserError(f"{run.folder} was trained with another {modality} preset than is there now")
+    labels = np.zeros((len(of.tokens), len(run.genres)), np.float32)  # not known and not read
+    source = of.source(labels, run.config.data.batch_size)
+    return _sigmoid(fitting.logits_of(load_model(run), source, rows))
 
 
 def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
@@ -190,8 +201,9 @@ def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
         )
     rows = films.rows(ids)
     columns = [films.genres.index(genre) for genre in run.genres]
-    overviews = [films.overviews[row] for row in rows]
-    probabilities = predict(run, films.posters[rows], overviews)
+    if films.posters.shape[1] != run.config.data.poster_size:
+        raise UserError(f"{run.folder} reads posters of {run.config.data.poster_size} pixels")
+    probabilities = _predict(run, inputs.of_films(run.config, films, run.vocabulary), rows)
     return Predictions(tuple(ids), films.labels[rows][:, columns], probabilities)
 
 
@@ -218,9 +230,17 @@ def prepare(data: DataConfig, seed: int, cache: Path) -> Prepared:
 def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
     """Writes all that is decided before training into a new run, and gives the untrained model."""
     fitting.make_deterministic(config.seed)
-    model = build(config, prepared)
-    write_decisions(run, config, prepared, {"parameters": model.count_params(), "reads": list(model.reads)})
+    read = prepared.inputs(config)
+    model = build(config, prepared, read)
+    write_decisions(run, config, prepared, _facts_of(model, read))
     return model
+
+
+def _facts_of(model: keras.Model, read: inputs.Inputs) -> dict:
+    """What `config.json` shall say of a network."""
+    facts = {"parameters": model.count_params(), "reads": list(model.reads)}
+    more = {"features": read.features, "presets": read.presets}
+    return facts | {name: value for name, value in more.items() if value}
 
 
 def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: dict) -> None:
@@ -301,9 +321,9 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
                 )
 
 
-def build(config: Config, prepared: Prepared) -> keras.Model:
+def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Model:
     """The untrained model of this configuration for these films."""
-    return build_model(_with_vocabulary(config, prepared.vocabulary), len(prepared.films.genres))
+    return build_model(_with_vocabulary(config, prepared.vocabulary), len(prepared.films.genres), read.features)
 
 
 def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
@@ -320,10 +340,11 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
             if not part.trained:
                 print(f"\nPart of late fusion: {variant}")
                 _fit_and_predict(part, part.config, prepared, tensorboard)
+    films, read = prepared.films, prepared.inputs(config)
     if model is None:
         fitting.make_deterministic(config.seed)
-        model = build(config, prepared)
-    films, source = prepared.films, source_of(config, prepared)
+        model = build(config, prepared, read)
+    source = read.source(films.labels, config.data.batch_size)
     if config.variant == "late":
         for variant, part in zip(PARTS, (model.poster_model, model.overview_model)):
             _load_weights(part, run.part(variant))
@@ -360,13 +381,6 @@ def write_predictions(run: Run, prepared: Prepared, probabilities: Mapping[str, 
     overviews = {film: films.overviews[row] for film, row in zip(shown, films.rows(shown)) if film in posters}
     run.write_films(posters, overviews)
     run.seal()
-
-
-def source_of(config: Config, prepared: Prepared) -> Source:
-    """The one source of (poster, tokens, labels) for these films."""
-    films = prepared.films
-    tokens = encode_overviews(films.overviews, prepared.vocabulary, config.data.max_tokens)
-    return Source(films.posters, tokens, films.labels, config.data.batch_size)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from mmfusion.errors import UserError
+from mmfusion.schema import MODALITIES
 
 # Of every run, and of some.
 _FACTS = {
@@ -20,10 +21,13 @@ _FACTS = {
 }
 _MORE_FACTS = {
     "reads": list,  # modalities
+    "features": dict,  # by the modality that a frozen preset has read, the shape of a film's features
+    "presets": dict,  # by modality, the fingerprint of the preset that it needs
     "train_seconds": float,  # of what has no history
     "ms_per_film": float,
 }
 _MOST_FILMS = 1_000_000_000
+_WIDEST = 1_000_000  # of features
 _KINDS = {str: "a string", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
 
 
@@ -62,5 +66,13 @@ def check_facts(facts: dict, genres: int, where: Path) -> None:
     for key, text in {**facts["versions"], **{key: facts[key] for key in ("processor", "started")}}.items():
         if not isinstance(text, str) or not text.isprintable():
             raise UserError(f"{where}: facts: {key!r} must be a text that can be printed, not {text!r}")
+    for modality, shape in facts.get("features", {}).items():
+        sizes = isinstance(shape, list) and len(shape) in (1, 2) and all(type(n) is int for n in shape)
+        if modality not in MODALITIES or not sizes or not all(1 <= n <= _WIDEST for n in shape):
+            raise UserError(
+                f"{where}: facts.features must hold the shape of each modality's features, not {shape!r}"
+            )
+    if not all(isinstance(said, str) for said in facts.get("presets", {}).values()):
+        raise UserError(f"{where}: facts.presets must hold a text for each modality")
     if not all(isinstance(modality, str) for modality in facts.get("reads", ())):
         raise UserError(f"{where}: facts.reads must be a list of names")

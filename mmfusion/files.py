@@ -5,6 +5,7 @@ import math
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,27 @@ def only_one(lock: Path, busy: str) -> Iterator[None]:
         raise UserError(f"cannot write {lock}: {error.strerror}") from error
     try:
         yield
+    finally:
+        held.release()
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path, waiting: str) -> Iterator[None]:
+    """Waits while another process is in the block, and says so on standard error.
+
+    Args:
+        lock: a file of nothing but this; it is removed at the end.
+        waiting: what is said.
+    """
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(waiting, file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+        lock.unlink(missing_ok=True)  # still held: who comes now finds what was made
     finally:
         held.release()
 

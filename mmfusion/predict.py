@@ -9,7 +9,7 @@ import numpy as np
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
-from mmfusion.schema import CHANNELS, POSTER, TOKENS
+from mmfusion.schema import POSTER, TOKENS
 from mmfusion.startup import cache_folder, import_tensorflow
 
 
@@ -30,10 +30,11 @@ def main() -> None:
     variant, overview = run.config.variant, args.overview or ""
     if not is_text(overview):
         raise UserError("--overview is not a text: it has bytes that are not UTF-8")
-    poster = _poster(args.poster, run.config.data.poster_size)
+    poster = _poster(args.poster)
     cache_folder()
     import_tensorflow()
     from mmfusion import experiment
+    from mmfusion.data.posters import BadPoster
     from mmfusion.models import model_class
     from mmfusion.reports.metrics import tune_thresholds
 
@@ -42,7 +43,10 @@ def main() -> None:
         if not given[modality]:
             word = {POSTER: "poster", TOKENS: "overview"}[modality]
             raise UserError(f"{run.folder} is a {variant} run and reads the {word}: add --{word}")
-    probabilities = experiment.predict(run, poster[None], [overview])[0]
+    try:
+        probabilities = experiment.predict(run, [poster], [overview])[0]
+    except BadPoster as error:
+        raise UserError(f"--poster {args.poster}: {error}") from error
     validation = run.predictions("validation")
     thresholds = tune_thresholds(validation.y_true, validation.y_prob)  # NaN for a genre that none of them has
     rows = [
@@ -64,22 +68,22 @@ def main() -> None:
         print(f"{row['genre']:{width}}  {row['probability']:11.3f}  {threshold}{'  ✓' if row['predicted'] else ''}")
 
 
-def _poster(path: Path | None, size: int) -> np.ndarray:
-    """uint8 (size, size, 3); all zeros, which means no poster, without a file."""
-    from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, decode_poster
+def _poster(path: Path | None) -> bytes:
+    """The file's content; nothing, which means no poster, without a file."""
+    from mmfusion.data.posters import MAX_POSTER_BYTES
 
     if path is None:
-        return np.zeros((size, size, CHANNELS), np.uint8)
+        return b""
     try:
         with path.open("rb") as file:  # it may be a pipe
             encoded = file.read(MAX_POSTER_BYTES + 1)
         if len(encoded) > MAX_POSTER_BYTES:
             raise UserError(f"--poster {path}: more than {MAX_POSTER_BYTES:,} bytes")
-        return decode_poster(encoded, size)
+        if not encoded:
+            raise UserError(f"--poster {path}: the file is empty")
+        return encoded
     except OSError as error:
         raise UserError(f"--poster {path}: {error.strerror}") from error
-    except BadPoster as error:
-        raise UserError(f"--poster {path}: {error}") from error
 
 
 if __name__ == "__main__":

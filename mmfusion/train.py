@@ -6,7 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from mmfusion.config import COMBINERS, Config, recipe_names, resolve
+from mmfusion.config import COMBINERS, OVERVIEW_ENCODERS, POSTER_ENCODERS, PRESET, Config, recipe_names, resolve
 from mmfusion.data import DATASETS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.models import VARIANTS
@@ -46,6 +46,18 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="one setting by its name in config.json, such as data.poster_size=96 or data.augment=false",
     )
+    p.add_argument(
+        "--poster-encoder",
+        metavar="NAME",
+        help=f"{', '.join(POSTER_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
+    )
+    p.add_argument(
+        "--overview-encoder",
+        metavar="NAME",
+        help=f"{', '.join(OVERVIEW_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
+    )
+    p.add_argument("--fine-tune", action="store_true", help="train the presets' own weights too")
+    p.add_argument("--fusion", metavar="NAME", help="joint fusion's operator (see models/operators.py)")
     p.add_argument("--epochs", type=int, metavar="N", help="the most epochs to train")
     p.add_argument("--skip-bad", action="store_true", help="drop films that cannot be read, and list them")
     p.add_argument("--combiner", choices=COMBINERS, help="late fusion's")
@@ -62,11 +74,16 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
     if seed is not None:
         overrides["seed"] = seed
     config = resolve(variant, recipe=args.recipe or "default", file=args.config, overrides=overrides)
-    if not config.data.data_dir:
-        return config
-    # Absolute, so that --resume finds the films from any folder.
-    data = dataclasses.replace(config.data, data_dir=str(Path(config.data.data_dir).resolve()))
-    return dataclasses.replace(config, data=data)
+    # Absolute, so that --resume finds films and presets from any folder.
+    absolute = {}
+    if config.data.data_dir:
+        absolute["data"] = dataclasses.replace(config.data, data_dir=str(Path(config.data.data_dir).resolve()))
+    for section in ("poster_encoder", "overview_encoder"):
+        encoder = getattr(config, section)
+        folder = Path(encoder.name.removeprefix(PRESET))
+        if encoder.name.startswith(PRESET) and folder.is_dir():
+            absolute[section] = dataclasses.replace(encoder, name=f"{PRESET}{folder.resolve()}")
+    return dataclasses.replace(config, **absolute)
 
 
 def settled(args: argparse.Namespace) -> dict[str, object]:
@@ -75,6 +92,10 @@ def settled(args: argparse.Namespace) -> dict[str, object]:
         "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
         "data.data_dir": str(args.data_dir) if args.data_dir else None,
         "data.skip_bad": args.skip_bad or None,
+        "poster_encoder.name": args.poster_encoder,
+        "overview_encoder.name": args.overview_encoder,
+        "fine_tuning.fine_tune": args.fine_tune or None,
+        "joint.operator": args.fusion,
         "training.epochs": args.epochs,
         "late.combiner": args.combiner,
     }

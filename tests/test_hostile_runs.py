@@ -315,9 +315,9 @@ class TestConfiguration:
             ("facts.films.train", 10**400, "must count the films of 'train'"),
             ("early.blocks", 1_000_000, "early.blocks must have at most 100 entries of at most 100"),
             (
-                "poster_encoder.filters",
+                "poster_encoder.report.filters",
                 [4] * 20,
-                "poster_encoder.filters has 20 entries, too many for posters of 16 pixels",
+                "poster_encoder.report.filters has 20 entries, too many for posters of 16 pixels",
             ),
             ("facts.processor", "\x1b]0;mine\x07", "must be a text that can be printed"),
         ],
@@ -353,7 +353,7 @@ class TestConfiguration:
 
     def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made(self, run):
         values = json.loads(run.config_file.read_text())
-        values["poster_encoder"]["filters"] = [65536, 65536]  # 155 GB of weights
+        values["poster_encoder"]["report"]["filters"] = [65536, 65536]  # 155 GB of weights
         run.config_file.write_text(json.dumps(values))
         run.seal()
         refused(run, "only the run (3, 3, 3, 65536), (3, 3, 65536, 65536)")

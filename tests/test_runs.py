@@ -164,7 +164,7 @@ def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tm
 
 def test_a_loss_that_is_no_number_ends_training_with_an_error(tmp_path, cache):
     with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch"):
-        run_variant("cnn", tmp_path / "run", cache, training__learning_rate=1e30)
+        run_variant("cnn", tmp_path / "run", cache, poster_encoder__name="report", training__learning_rate=1e30)
 
 
 class TestLateFusion:

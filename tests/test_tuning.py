@@ -20,7 +20,7 @@ def start_of(variant, make=resolve):
 
 def space_of(variant):
     start = start_of(variant)
-    return start, spaces.declare(start, list(spaces.SPACES[variant]))
+    return start, spaces.declare(start, list(spaces.space_of(start)))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -40,8 +40,10 @@ class TestEverySpace:
 
 
 def test_a_recipes_own_value_joins_those_to_choose_from():
-    start = {"cnn": resolve("cnn", overrides={"poster_encoder.filters": [8, 8], "training.learning_rate": 0.1})}
-    space = spaces.declare(start, ["poster_encoder.filters", "training.learning_rate"])
+    start = {
+        "cnn": resolve("cnn", overrides={"poster_encoder.resnet.filters": [8, 8], "training.learning_rate": 0.1})
+    }
+    space = spaces.declare(start, ["poster_encoder.resnet.filters", "training.learning_rate"])
     filters, rate = space.space
     assert "[8, 8]" in filters.values
     assert filters.default == "[8, 8]"
@@ -71,7 +73,7 @@ def row(number, score, reason="", **values):
 
 STARTS = {
     "a recipe's": "",
-    "a file's": "[training]\npatience = 8\nhold_epochs = 3\n[poster_encoder]\npooling = 'flatten'\n"
+    "a file's": "[training]\npatience = 8\nhold_epochs = 3\n[poster_encoder.report]\npooling = 'flatten'\n"
     "[variants.cnn.training]\npatience = 10\n[variants.late.late]\ncombiner = 'stacked'\n",
 }
 
@@ -86,7 +88,7 @@ def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file
         return resolve(name, recipe=recipe, file=tmp_path / "start.toml", overrides={"training.epochs": 3})
 
     start = start_of(variant, make)
-    space = spaces.declare(start, list(spaces.SPACES[variant]))
+    space = spaces.declare(start, list(spaces.space_of(start)))
     search = Search(variant, "random", "ap_micro", 0, tuple(one.name for one in space.space), start, "films")
     for seed in range(12):
         values = {one.name: spaces.decode(one.random_sample(seed)) for one in space.space}

@@ -88,7 +88,7 @@ def main() -> None:
     from tuning.oracles import ORACLES
     from tuning.trials import FilmTuner, prepared
 
-    space = spaces.declare(start, _names(args, list(spaces.SPACES[args.variant])))
+    space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
     films = prepared(config.data, config.seed, cache)
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, films.films.fingerprint)

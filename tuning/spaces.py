@@ -53,21 +53,42 @@ DATA_OF_POSTERS = {
     "data.augment": Choice((False, True)),
 }
 DATA_OF_OVERVIEWS = {"data.vocabulary_size": Choice((5_000, 10_000, 20_000))}
-POSTER_ENCODER = {
-    "poster_encoder.filters": Choice(((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192))),
-    "poster_encoder.dropout": Range(0.0, 0.4),
-    "poster_encoder.pooling": Choice(("average", "flatten")),
-    "poster_encoder.dense_units": Choice(((128,), (256,), (512,))),
-    "poster_encoder.dense_dropout": Range(0.2, 0.7),
+_DENSE = {
+    "dense_units": Choice(((), (128,), (256,), (512,))),
+    "dense_dropout": Range(0.2, 0.7),
 }
-OVERVIEW_ENCODER = {
-    "overview_encoder.embedding_dim": Choice((64, 128, 256)),
-    "overview_encoder.embedding_dropout": Range(0.0, 0.6),
-    "overview_encoder.lstm_units": Choice(((32,), (64,), (64, 64), (128,))),
-    "overview_encoder.dropout": Range(0.0, 0.6),
-    "overview_encoder.pooling": Choice(("last", "max")),
-    "overview_encoder.dense_units": Choice(((), (128,), (256,))),
-    "overview_encoder.dense_dropout": Range(0.2, 0.7),
+_BILSTM = {
+    "embedding_dim": Choice((64, 128, 256)),
+    "embedding_dropout": Range(0.0, 0.6),
+    "lstm_units": Choice(((32,), (64,), (64, 64), (128,))),
+    "dropout": Range(0.0, 0.6),
+    "pooling": Choice(("last", "max")),
+} | _DENSE
+# By the encoder's name in the starting configuration; only that one is searched.
+POSTER_ENCODERS = {
+    "report": {
+        "filters": Choice(((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192))),
+        "dropout": Range(0.0, 0.4),
+        "pooling": Choice(("average", "flatten")),
+    }
+    | _DENSE,
+    "resnet": {
+        "filters": Choice(((16, 32, 64), (32, 64, 128), (32, 64, 128, 256), (48, 96, 192))),
+        "dropout": Range(0.0, 0.4),
+    }
+    | _DENSE,
+    "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
+}
+OVERVIEW_ENCODERS = {
+    "report": _BILSTM,
+    "bilstm": _BILSTM,
+    "bag": {
+        "embedding_dim": Choice((64, 128, 256)),
+        "pairs": Choice((0, 50_000, 200_000)),
+        "embedding_dropout": Range(0.0, 0.7),
+    }
+    | _DENSE,
+    "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
 }
 TRAINING = {
     "training.learning_rate": Range(2e-4, 4e-3, log=True),
@@ -77,35 +98,58 @@ TRAINING = {
     "training.label_smoothing": Choice((0.0, 0.02, 0.05, 0.1)),
 }
 _DATA_READ_BY = {"cnn": DATA_OF_POSTERS, "bilstm": DATA_OF_OVERVIEWS}
-SPACES = {
-    "cnn": DATA_OF_POSTERS | POSTER_ENCODER | TRAINING,
-    "bilstm": DATA_OF_OVERVIEWS | OVERVIEW_ENCODER | TRAINING,
-    "early": DATA_OF_POSTERS
-    | DATA_OF_OVERVIEWS
-    | {
-        "early.patch_size": Choice((8, 16)),
-        "early.width": Choice((64, 128, 192)),
-        "early.heads": Choice((2, 4, 8)),
-        "early.blocks": Choice((1, 2, 3)),
-        "early.dropout": Range(0.1, 0.5),
-    }
-    | TRAINING,
-    "joint": DATA_OF_POSTERS
-    | DATA_OF_OVERVIEWS
-    | POSTER_ENCODER
-    | OVERVIEW_ENCODER
-    | {
-        "joint.operator": Choice(tuple(OPERATORS)),
-        "joint.units": Choice((128, 256, 512)),
-        "joint.dropout": Range(0.2, 0.7),
-    }
-    | TRAINING,
-    "late": DATA_OF_POSTERS
-    | DATA_OF_OVERVIEWS
-    | {f"cnn.{name}": values for name, values in (POSTER_ENCODER | TRAINING).items()}
-    | {f"bilstm.{name}": values for name, values in (OVERVIEW_ENCODER | TRAINING).items()}
-    | {"late.combiner": Choice(COMBINERS)},
+EARLY = {
+    "early.patch_size": Choice((8, 16)),
+    "early.width": Choice((64, 128, 192)),
+    "early.heads": Choice((2, 4, 8)),
+    "early.blocks": Choice((1, 2, 3)),
+    "early.dropout": Range(0.1, 0.5),
 }
+JOINT = {
+    "joint.operator": Choice(tuple(OPERATORS)),
+    "joint.units": Choice((128, 256, 512)),
+    "joint.dropout": Range(0.2, 0.7),
+}
+
+
+def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
+    """What can be searched, by name.
+
+    Args:
+        start: a configuration for the variant, and for late fusion one for each of its parts, which come first.
+    """
+    variant = list(start)[-1]
+    posters, overviews = DATA_OF_POSTERS, DATA_OF_OVERVIEWS
+    if variant == "late":
+        cnn = _poster_encoder(start["cnn"]) | TRAINING
+        bilstm = _overview_encoder(start["bilstm"]) | TRAINING
+        return {
+            **posters,
+            **overviews,
+            **{f"cnn.{name}": values for name, values in cnn.items()},
+            **{f"bilstm.{name}": values for name, values in bilstm.items()},
+            "late.combiner": Choice(COMBINERS),
+        }
+    config = start[variant]
+    return {
+        "cnn": lambda: posters | _poster_encoder(config),
+        "bilstm": lambda: overviews | _overview_encoder(config),
+        "early": lambda: posters | overviews | EARLY,
+        "joint": lambda: posters | overviews | _poster_encoder(config) | _overview_encoder(config) | JOINT,
+    }[variant]() | TRAINING
+
+
+def _poster_encoder(config: Config) -> dict:
+    return _of_encoder("poster_encoder", config.poster_encoder.name, POSTER_ENCODERS)
+
+
+def _overview_encoder(config: Config) -> dict:
+    return _of_encoder("overview_encoder", config.overview_encoder.name, OVERVIEW_ENCODERS)
+
+
+def _of_encoder(section: str, name: str, spaces: Mapping[str, dict]) -> dict:
+    kind = name.partition(":")[0]  # "preset:NAME"
+    return {f"{section}.{kind}.{key}": values for key, values in spaces[kind].items()}
 
 
 def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.HyperParameters:
@@ -117,7 +161,7 @@ def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.
     """
     variant = list(start)[-1]
     space = keras_tuner.HyperParameters()
-    for name, values in SPACES[variant].items():
+    for name, values in space_of(start).items():
         if name in names:
             owner, key = _owner(name, variant)
             values.declare(space, name, _get(start[owner], key))
@@ -136,8 +180,9 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
     """
     variant = list(start)[-1]
     changes: dict[str, dict] = {owner: {} for owner in start}
+    known = space_of(start)
     for name, value in values.items():
-        if name not in SPACES[variant]:
+        if name not in known:
             continue
         owner, key = _owner(name, variant)
         changes[owner][key] = decode(value)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from filelock import FileLock, Timeout
 from requests import RequestException  # what tensorflow-datasets downloads with
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
@@ -31,7 +30,7 @@ from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError
-from mmfusion.files import make_folder, move_into_place, write_atomically
+from mmfusion.files import make_folder, move_into_place, one_at_a_time, write_atomically
 from mmfusion.schema import CHANNELS
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
@@ -65,6 +64,14 @@ class Films:
         """Row numbers of these ids, in their order."""
         row_of = {film: row for row, film in enumerate(self.ids)}
         return np.array([row_of[film] for film in ids], np.int64)
+
+    def poster_files(self) -> Iterator[bytes]:
+        """The posters of all films as they came, in the films' order; fewer if some cannot be read any more."""
+        wanted = set(self.ids)
+        for film in self.builder.films(_downloads(self.builder, self.cache)):
+            if film.id in wanted:
+                with contextlib.suppress(BadPoster):
+                    yield film.read_poster()
 
     def encoded_posters(self, ids) -> dict[str, bytes]:
         """The posters of some films as they came: the bytes of their files, by id.
@@ -138,7 +145,7 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f".{folder.name}.lock")
-        with _one_at_a_time(lock):
+        with one_at_a_time(lock, "Another process is preparing these films; waiting for it ..."):
             if not folder.is_dir():  # else another process has prepared it meanwhile
                 print(f"Preparing {builder.name} in {cache} (once for this content) ...", file=sys.stderr)
                 for abandoned in folder.parent.glob(f".{folder.name}~*"):  # by a process that was killed
@@ -146,7 +153,6 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
                 beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
                 _write(builder, data, beside, cache)
                 move_into_place(beside, folder)
-            lock.unlink(missing_ok=True)  # still held: who comes now finds the folder
     except _DOWNLOAD_ERRORS as error:
         reason = textwrap.shorten(str(error), 160)
         raise UserError(
@@ -160,21 +166,6 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
     finally:
         if beside:
             shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Waits for a process that prepares the same films, and says so."""
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        print("Another process is preparing these films; waiting for it ...", file=sys.stderr)
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from mmfusion.schema import PADDING
+
 # Overviews are padded to the smallest of these that holds the batch's longest, then to `max_tokens`.
 # Half of the films have up to 25 words and a recurrent step costs the same for a word as for padding.
 BUCKETS = (16, 24, 32, 40, 64)
@@ -21,18 +23,30 @@ class Source:
     interrupted training can go on as if nothing had happened.
     """
 
-    def __init__(self, posters: np.ndarray, tokens: np.ndarray, labels: np.ndarray, batch_size: int):
+    def __init__(
+        self,
+        posters: np.ndarray,
+        tokens: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        *,
+        padding: int = PADDING,
+    ):
         """
         Args:
-            posters: uint8 (N, H, W, 3), in memory or a `np.memmap`; it is not copied.
-            tokens: int32 (N, max_tokens), padded with 0 at the end.
+            posters: uint8 (N, H, W, 3), in memory or a `np.memmap`; it is not copied. Or floating features
+                (N, ...) that something made of them; they are given out as float32 and not augmented.
+            tokens: int32 (N, max_tokens), padded at the end; or floating features.
             labels: float32 (N, G).
             batch_size: films a batch.
+            padding: the token that is none.
         """
         self._posters, self._tokens, self._labels = posters, tokens, labels
         self._batch_size = batch_size
-        lengths = np.count_nonzero(tokens, axis=1)
+        self._words = tokens.dtype.kind != "f"
+        self._pictures = posters.dtype.kind != "f"
         longest = tokens.shape[1]
+        lengths = (tokens != padding).sum(axis=1) if self._words else np.full(len(tokens), longest)
         self._buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
         self._bucket_of = np.searchsorted(self._buckets, lengths)
 
@@ -56,8 +70,8 @@ class Source:
                     yield *self._gather(rows), np.array([seed, epoch * 1_000_003 + step], np.int64)
 
         def finish(poster, tokens, labels, key):
-            poster = _to_unit_range(poster)
-            return (augment_posters(poster, key) if augment else poster), tokens, labels
+            poster, tokens = self._as_floats(poster, tokens)
+            return (augment_posters(poster, key) if augment and self._pictures else poster), tokens, labels
 
         key = tf.TensorSpec((2,), tf.int64)
         dataset = tf.data.Dataset.from_generator(batches, output_signature=(*self._signature(), key))
@@ -88,7 +102,7 @@ class Source:
         )
 
         def finish(poster, tokens, labels):
-            return _to_unit_range(poster), tokens, labels
+            return *self._as_floats(poster, tokens), labels
 
         return _counted(dataset.map(finish, num_parallel_calls=2), len(batches)), order
 
@@ -104,19 +118,22 @@ class Source:
 
     def _gather(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         bucket = self._buckets[self._bucket_of[rows].max()]
-        return self._posters[rows], self._tokens[rows, :bucket], self._labels[rows]
+        tokens = self._tokens[rows, :bucket] if self._words else self._tokens[rows]
+        return self._posters[rows], tokens, self._labels[rows]
+
+    def _as_floats(self, poster: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        poster = tf.cast(poster, tf.float32)
+        poster = poster / 255.0 if self._pictures else poster
+        return poster, (tokens if self._words else tf.cast(tokens, tf.float32))
 
     def _signature(self):
         """Of what `_gather` gives: a batch with its posters still in uint8."""
+        length = (None,) if self._words else self._tokens.shape[1:]
         return (
-            tf.TensorSpec((None, *self._posters.shape[1:]), tf.uint8),
-            tf.TensorSpec((None, None), tf.int32),
+            tf.TensorSpec((None, *self._posters.shape[1:]), self._posters.dtype),
+            tf.TensorSpec((None, *length), self._tokens.dtype),
             tf.TensorSpec((None, self._labels.shape[1]), tf.float32),
         )
-
-
-def _to_unit_range(poster: tf.Tensor) -> tf.Tensor:
-    return tf.cast(poster, tf.float32) / 255.0
 
 
 def _counted(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:

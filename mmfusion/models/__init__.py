@@ -1,7 +1,10 @@
 """The variants: where, if anywhere, the modalities meet. Every model gives logits (B, G)."""
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 
+from mmfusion.config import PRESET
 from mmfusion.errors import UserError
 
 # Every variant: its name on the command line and of its file -> its class. A line here and a file
@@ -26,12 +29,13 @@ def model_class(variant: str):
     return getattr(import_module(f"mmfusion.models.{variant}"), VARIANTS[variant])
 
 
-def build_model(config, num_genres: int):
+def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] = MappingProxyType({})):
     """Builds the model of `config.variant`, with all its weights made.
 
     Args:
         config: a `mmfusion.config.Config`.
         num_genres: G.
+        features: the shape of a film's features, by the modality that a frozen preset has read.
 
     Returns:
         A `GenreModel` that takes {"poster", "tokens"} and gives float32 logits (B, G).
@@ -43,7 +47,11 @@ def build_model(config, num_genres: int):
     try:
         model = model_class(config.variant).from_run_config(config, num_genres)
         size = config.data.poster_size
-        model.build({"poster": (None, size, size, 3), "tokens": (None, None)})
+        if config.fine_tuning.fine_tune and config.poster_encoder.name.startswith(PRESET):
+            size = config.poster_encoder.preset.image_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        shapes = {"poster": (None, height, width, 3), "tokens": (None, None)}
+        model.build(shapes | {modality: (None, *shape) for modality, shape in features.items()})
     finally:
         keras.config.set_dtype_policy(before)
     return model

@@ -29,7 +29,7 @@ class GenreModel(keras.Model):
         """Makes all weights by one call on symbolic inputs; without it, loading would restore none.
 
         Args:
-            input_shape: {"poster": (None, H, W, 3), "tokens": (None, None)}.
+            input_shape: {"poster": (None, H, W, 3), "tokens": (None, None)}, or the features of either.
         """
         if self.built:
             return
@@ -37,7 +37,7 @@ class GenreModel(keras.Model):
         self(
             {
                 POSTER: keras.KerasTensor(input_shape[POSTER], "float32"),
-                TOKENS: keras.KerasTensor(input_shape[TOKENS], "int32"),
+                TOKENS: keras.KerasTensor(input_shape[TOKENS], _token_type(input_shape[TOKENS])),
             }
         )
 
@@ -55,6 +55,11 @@ class GenreModel(keras.Model):
     def from_config(cls, config: dict) -> "GenreModel":
         layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.handed}
         return cls(**{**config, **layers})
+
+
+def _token_type(shape) -> str:
+    """Tokens have a length that is not known beforehand; features have a width that is."""
+    return "int32" if tuple(shape[1:]) == (None,) else "float32"
 
 
 class _OnLogits:

@@ -3,13 +3,13 @@
 import keras
 
 from mmfusion.models.base import GenreModel
-from mmfusion.models.encoders import OverviewEncoder
+from mmfusion.models.encoders import overview_encoder
 from mmfusion.schema import TOKENS
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class BiLSTM(GenreModel):
-    """The modalities meet nowhere: genres from the overview alone, by a bidirectional LSTM.
+    """The modalities meet nowhere: genres from the overview alone.
 
     Args:
         num_genres: G.
@@ -26,8 +26,7 @@ class BiLSTM(GenreModel):
 
     @classmethod
     def from_run_config(cls, config, num_genres):
-        encoder = OverviewEncoder.from_run_config(config.overview_encoder, config.data.vocabulary_size)
-        return cls(num_genres, overview_encoder=encoder, name="bilstm")
+        return cls(num_genres, overview_encoder=overview_encoder(config), name="bilstm")
 
     def call(self, inputs, training=False):
         features = self.overview_encoder(inputs[TOKENS], training=training)  # (B, D)

@@ -3,13 +3,13 @@
 import keras
 
 from mmfusion.models.base import GenreModel
-from mmfusion.models.encoders import PosterEncoder
+from mmfusion.models.encoders import poster_encoder
 from mmfusion.schema import POSTER
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class CNN(GenreModel):
-    """The modalities meet nowhere: genres from the poster alone, by a convolutional network.
+    """The modalities meet nowhere: genres from the poster alone.
 
     Args:
         num_genres: G.
@@ -26,8 +26,7 @@ class CNN(GenreModel):
 
     @classmethod
     def from_run_config(cls, config, num_genres):
-        encoder = PosterEncoder.from_run_config(config.poster_encoder)
-        return cls(num_genres, poster_encoder=encoder, name="cnn")
+        return cls(num_genres, poster_encoder=poster_encoder(config), name="cnn")
 
     def call(self, inputs, training=False):
         features = self.poster_encoder(inputs[POSTER], training=training)  # (B, D)

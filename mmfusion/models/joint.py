@@ -4,7 +4,7 @@ import keras
 
 from mmfusion.errors import UserError
 from mmfusion.models.base import GenreModel
-from mmfusion.models.encoders import OverviewEncoder, PosterEncoder
+from mmfusion.models.encoders import overview_encoder, poster_encoder
 from mmfusion.models.operators import OPERATORS
 from mmfusion.schema import POSTER, TOKENS
 
@@ -59,8 +59,8 @@ class JointFusion(GenreModel):
             raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
         return cls(
             num_genres,
-            poster_encoder=PosterEncoder.from_run_config(config.poster_encoder),
-            overview_encoder=OverviewEncoder.from_run_config(config.overview_encoder, config.data.vocabulary_size),
+            poster_encoder=poster_encoder(config),
+            overview_encoder=overview_encoder(config),
             operator=OPERATORS[joint.operator](),
             units=joint.units,
             dropout=joint.dropout,

@@ -1,0 +1,312 @@
+"""Pretrained encoders: the one place that talks to keras-hub.
+
+A *preset* is a pretrained backbone with its tokenizer or image converter, by its public name or in a folder.
+A frozen one reads all films once, before any training (`mmfusion.inputs`), and what is trained are a few
+layers on its features; with `fine_tuning.fine_tune` the backbone itself is a part of the model.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from mmfusion.config import PRESET, Config
+from mmfusion.errors import UserError, first_line
+
+_INSTALL = 'pip install -c constraints.txt -e ".[pretrained]"'
+
+
+def is_preset(name: str) -> bool:
+    """Whether an encoder's name in a configuration is that of a preset."""
+    return name.startswith(PRESET)
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class PosterBackbone(layers.Layer):
+    """A pretrained network on pictures: posters (B, H, W, 3) float32 in [0, 1] -> a sequence of places.
+
+    Returns:
+        The feature map's places (B, S, C), and bool (B, S), which without a poster is false everywhere.
+
+    Args:
+        backbone: pictures in its own range -> feature map (B, H', W', C).
+        scale: a picture's values from 0 to 255 are multiplied by this, ...
+        offset: ... and this is added; a number, or one a channel.
+    """
+
+    def __init__(self, backbone: keras.Model, *, scale, offset, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.scale = scale
+        self.offset = offset
+
+    def call(self, poster):
+        pictures = poster * 255.0 * ops.convert_to_tensor(self.scale, "float32")
+        pictures = pictures + ops.convert_to_tensor(self.offset, "float32")
+        # Never as in training: some thousand posters are too few to learn other statistics for batch normalisation.
+        features = self.backbone(pictures, training=False)  # (B, H', W', C)
+        height, width = ops.shape(features)[1], ops.shape(features)[2]
+        sequence = ops.reshape(features, (-1, height * width, features.shape[-1]))  # (B, S, C)
+        there = ops.any(ops.not_equal(poster, 0), axis=(1, 2, 3))[:, None]  # (B, 1)
+        return sequence, ops.logical_and(there, ops.ones_like(sequence[:, :, 0], "bool"))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **_with_backbone(self), "scale": self.scale, "offset": self.offset}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "PosterBackbone":
+        return cls(**_revived(config))
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class OverviewBackbone(layers.Layer):
+    """A pretrained network on texts: tokens (B, T) int32 of its own tokenizer -> a sequence of them.
+
+    Returns:
+        What it makes of each token (B, T, C), and bool (B, T), false at padding.
+
+    Args:
+        backbone: takes what keras-hub's preprocessors give, by name.
+        padding: the id that its tokenizer pads with.
+    """
+
+    def __init__(self, backbone: keras.Model, *, padding: int, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.padding = padding
+
+    def call(self, tokens, training=False):
+        mask = ops.not_equal(tokens, self.padding)  # (B, T)
+        # Attention to nothing but padding is not defined: the first place is always shown; `mask` hides it again.
+        shown = ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], axis=1)
+        inputs = {
+            "token_ids": tokens,
+            "padding_mask": ops.cast(shown, "int32"),
+            "segment_ids": ops.zeros_like(tokens),
+        }
+        output = self.backbone({name: inputs[name] for name in self.backbone.input}, training=training)
+        if isinstance(output, dict):
+            output = output["sequence_output"]
+        return output, mask
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **_with_backbone(self), "padding": self.padding}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "OverviewBackbone":
+        return cls(**_revived(config))
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class PresetEncoder(layers.Layer):
+    """What is trained on top of a pretrained backbone: features (B, D), or a sequence (B, S, C) and its mask.
+
+    Args:
+        backbone: a `PosterBackbone` or `OverviewBackbone` that is trained too; None for a frozen one, whose
+            features come instead of posters or tokens: (B, C) as `pooled` gives them, or with `as_sequence`
+            (B, S, C), all zeros where there is nothing.
+        dropout: on its features.
+        dense_units: sizes of the dense layers; D is the last one.
+        dense_dropout: after each dense layer.
+        as_sequence: give the sequence.
+    """
+
+    def __init__(
+        self,
+        backbone: layers.Layer | None = None,
+        *,
+        dropout: float,
+        dense_units: Sequence[int],
+        dense_dropout: float,
+        as_sequence: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.dropout = dropout
+        self.dense_units = tuple(dense_units)
+        self.dense_dropout = dense_dropout
+        self.as_sequence = as_sequence
+        self.norm = layers.LayerNormalization()
+        self.drop = layers.Dropout(dropout)
+        self.dense = [] if as_sequence else [layers.Dense(units, "relu") for units in self.dense_units]
+        self.dense_drop = layers.Dropout(dense_dropout)
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        if self.backbone is not None:
+            output = self.backbone.backbone.output
+            width = (output["sequence_output"] if isinstance(output, dict) else output).shape[-1]
+        self.norm.build((None, width))
+        for layer in self.dense:
+            layer.build((None, width))
+            width = layer.units
+        super().build(input_shape)
+
+    def call(self, inputs, training=False):
+        if self.backbone is None:
+            sequence, mask = inputs, None
+        elif isinstance(self.backbone, OverviewBackbone):
+            sequence, mask = self.backbone(inputs, training=training)
+        else:
+            sequence, mask = self.backbone(inputs)
+        if self.as_sequence:
+            if mask is None:
+                mask = ops.any(ops.not_equal(sequence, 0), axis=-1)  # (B, S)
+            return self.drop(self.norm(sequence), training=training), mask
+        features = sequence if mask is None else pooled(sequence, mask)  # (B, C)
+        features = self.drop(self.norm(features), training=training)
+        for layer in self.dense:
+            features = self.dense_drop(layer(features), training=training)
+        return features  # (B, D)
+
+    def get_config(self) -> dict:
+        names = "dropout dense_units dense_dropout as_sequence".split()
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in names},
+            "backbone": self.backbone and keras.saving.serialize_keras_object(self.backbone),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "PresetEncoder":
+        return cls(**_revived(config))
+
+
+def pooled(sequence, mask):
+    """The mean of what there is: (B, S, C), bool (B, S) -> (B, C); zeros where there is nothing."""
+    there = ops.cast(mask, sequence.dtype)[:, :, None]  # (B, S, 1)
+    return ops.sum(sequence * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
+
+
+def poster_preset_encoder(config: Config, *, as_sequence: bool) -> PresetEncoder:
+    """The encoder on `poster_encoder.name`, with the backbone in it where it is fine-tuned."""
+    settings = dict(vars(config.poster_encoder.preset))
+    settings.pop("image_size")
+    backbone = None
+    if config.fine_tuning.fine_tune:
+        backbone = load_poster_backbone(config)
+        _choose_trained(backbone.backbone, config.fine_tuning.layers)
+    return PresetEncoder(backbone, **settings, as_sequence=as_sequence, name="poster_encoder")
+
+
+def overview_preset_encoder(config: Config, *, as_sequence: bool) -> PresetEncoder:
+    """The encoder on `overview_encoder.name`, with the backbone in it where it is fine-tuned."""
+    backbone = None
+    if config.fine_tuning.fine_tune:
+        backbone = load_overview_backbone(config)
+        _choose_trained(backbone.backbone, config.fine_tuning.layers)
+    settings = vars(config.overview_encoder.preset)
+    return PresetEncoder(backbone, **settings, as_sequence=as_sequence, name="overview_encoder")
+
+
+def load_poster_backbone(config: Config) -> PosterBackbone:
+    """The pretrained network that `poster_encoder.name` names.
+
+    Raises:
+        UserError: keras-hub is not installed, or there is no such preset or none for pictures.
+    """
+    name = config.poster_encoder.name
+    converter = image_converter(config)
+    backbone = _load(name, lambda hub, preset: hub.models.Backbone.from_preset(preset, load_weights=_eagerly()))
+    if isinstance(backbone.input, dict) or len(backbone.input.shape) != 4 or len(backbone.output.shape) != 4:
+        raise UserError(f"{name} is no backbone that makes a feature map of a picture")
+    scale, offset = (1.0 if converter.scale is None else converter.scale, converter.offset or 0.0)
+    return PosterBackbone(backbone, scale=scale, offset=offset)
+
+
+def load_overview_backbone(config: Config) -> OverviewBackbone:
+    """The pretrained network that `overview_encoder.name` names.
+
+    Raises:
+        UserError: keras-hub is not installed, or there is no such preset or none for texts.
+    """
+    name = config.overview_encoder.name
+    padding = text_preprocessor(config).tokenizer.pad_token_id
+    backbone = _load(name, lambda hub, preset: hub.models.Backbone.from_preset(preset, load_weights=_eagerly()))
+    if not isinstance(backbone.input, dict) or "token_ids" not in backbone.input:
+        raise UserError(f"{name} is no backbone that reads tokens")
+    return OverviewBackbone(backbone, padding=padding)
+
+
+def image_converter(config: Config):
+    """The preset's own image converter: it resizes whole posters to `poster_encoder.preset.image_size`."""
+    size = config.poster_encoder.preset.image_size
+    return _load(
+        config.poster_encoder.name,
+        lambda hub, preset: hub.layers.ImageConverter.from_preset(
+            preset, image_size=size, crop_to_aspect_ratio=False
+        ),
+    )
+
+
+def text_preprocessor(config: Config):
+    """The preset's own tokenizer, with what it puts around a text; `data.max_tokens` are the most tokens."""
+    return _load(
+        config.overview_encoder.name,
+        lambda hub, preset: hub.models.TextClassifierPreprocessor.from_preset(
+            preset, sequence_length=config.data.max_tokens
+        ),
+    )
+
+
+def fingerprint(backbone: PosterBackbone | OverviewBackbone) -> str:
+    """A hash of a pretrained network's form and weights: another preset of the same name has another."""
+    network = backbone.backbone
+    found = hashlib.sha256()
+    for weight in network.weights:
+        array = np.ascontiguousarray(ops.convert_to_numpy(weight))
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(array.data)
+    rest = [getattr(backbone, name, None) for name in ("scale", "offset", "padding")]
+    found.update(json.dumps(rest, default=str).encode())
+    return found.hexdigest()
+
+
+def _load(name: str, load):
+    """What keras-hub makes of a preset.
+
+    Args:
+        name: with "preset:" before it.
+        load: (keras_hub, preset) -> what is wanted.
+    """
+    try:
+        import keras_hub
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name} needs keras-hub: {_INSTALL}") from error
+    preset = name.removeprefix(PRESET)
+    try:
+        return load(keras_hub, preset)
+    except ModuleNotFoundError as error:  # safetensors, for presets in Hugging Face's form
+        raise UserError(f"{name} needs {error.name}: {_INSTALL}") from error
+    except Exception as error:  # keras-hub and its hubs raise as they please
+        if not Path(preset).is_dir() and ("/" in preset or preset.startswith(".")) and "://" not in preset:
+            raise UserError(f"{name}: there is no such folder") from error
+        raise UserError(f"{name} cannot be loaded: {first_line(error)}") from error
+
+
+def _eagerly() -> bool:
+    """In a graph weights have a shape and no values; what is built there is only to be looked at."""
+    return tf.executing_eagerly()
+
+
+def _choose_trained(backbone: keras.Model, count: int) -> None:
+    """Freezes all layers that have weights but the last `count`; 0: none is frozen."""
+    weighted = [layer for layer in backbone.layers if layer.weights]
+    for layer in weighted[: -count if count else 0]:
+        layer.trainable = False
+
+
+def _with_backbone(layer) -> dict:
+    return {"backbone": keras.saving.serialize_keras_object(layer.backbone)}
+
+
+def _revived(config: dict) -> dict:
+    if config["backbone"] is None:
+        return config
+    return {**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])}
