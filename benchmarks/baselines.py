@@ -3,6 +3,7 @@
 scikit-learn and TensorFlow are imported when there is something to fit, so that `--help` can list the names.
 """
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,11 @@ from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, POSTER, TOKENS
 
 COLOURS = 6  # steps of red, of green and of blue: a histogram has 216 bins
-PENALTIES = {"tfidf": (1, 2, 5, 10, 20), "colours": (0.0003, 0.001, 0.003, 0.01, 0.03)}  # scikit-learn's C
+PENALTIES = {  # scikit-learn's C
+    "tfidf": (1, 2, 5, 10, 20),
+    "colours": (0.0003, 0.001, 0.003, 0.01, 0.03),
+    "features": (0.0003, 0.001, 0.003, 0.01, 0.03),
+}
 
 
 def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str, Run]) -> Run:
@@ -30,7 +35,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
 
     prepared = experiment.prepare(config.data, config.seed, cache)
     start = time.perf_counter()
-    predict, parameters = BASELINES[config.variant](prepared, parts)
+    predict, parameters = BASELINES[config.variant](prepared, parts, config)
     fitted = time.perf_counter()
     probabilities = {split: predict(split) for split in ("validation", "test")}
     milliseconds = (time.perf_counter() - fitted) / sum(map(len, probabilities.values())) * 1000
@@ -47,13 +52,13 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
     return Run(folder)
 
 
-def _frequencies(prepared, parts):
+def _frequencies(prepared, parts, config):
     """Every film gets the shares of the training films."""
     shares = prepared.films.labels[prepared.rows["train"]].mean(axis=0)  # (G,)
     return lambda split: np.tile(shares, (len(prepared.rows[split]), 1)), shares.size
 
 
-def _tfidf(prepared, parts):
+def _tfidf(prepared, parts, config):
     """Logistic regression on the overviews' words and pairs of words, each seen in at least two films."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -62,11 +67,11 @@ def _tfidf(prepared, parts):
     try:
         vectorizer.fit(overviews[prepared.rows["train"]])
     except ValueError:  # no word is in two films: nothing can be learned from them
-        return _frequencies(prepared, parts)
+        return _frequencies(prepared, parts, config)
     return _logistic(prepared, lambda split: vectorizer.transform(overviews[prepared.rows[split]]), "tfidf")
 
 
-def _colours(prepared, parts):
+def _colours(prepared, parts, config):
     """Logistic regression on how much of the poster has which colour."""
     from sklearn.preprocessing import StandardScaler
 
@@ -79,7 +84,17 @@ def _colours(prepared, parts):
     return _logistic(prepared, lambda split: scaler.transform(histograms(split)), "colours")
 
 
-def _average(prepared, parts):
+def _features(prepared, parts, config):
+    """Logistic regression on the joined features of two frozen presets: early fusion of type II with no network."""
+    from sklearn.preprocessing import StandardScaler
+
+    read = prepared.inputs(dataclasses.replace(config, variant="early"))
+    joined = np.concatenate([read.posters, read.tokens], axis=1)  # (N, D1 + D2)
+    scaler = StandardScaler().fit(joined[prepared.rows["train"]])
+    return _logistic(prepared, lambda split: scaler.transform(joined[prepared.rows[split]]), "features")
+
+
+def _average(prepared, parts, config):
     """Late fusion of the two above, with no network in it."""
     both = [parts["tfidf"], parts["colours"]]
     parameters = sum(run.facts["parameters"] for run in both)
@@ -88,9 +103,22 @@ def _average(prepared, parts):
 
 # Every baseline: its name on the command line -> what fits it, and gives what predicts a split's films (N, G)
 # and the number of parameters.
-BASELINES = {"frequencies": _frequencies, "colours": _colours, "tfidf": _tfidf, "tfidf_colours": _average}
+BASELINES = {
+    "frequencies": _frequencies,
+    "colours": _colours,
+    "tfidf": _tfidf,
+    "tfidf_colours": _average,
+    "features": _features,
+}
+OF_PRESETS = ("features",)  # baselines that need a frozen preset for both modalities
 AVERAGED = {"tfidf_colours": ("tfidf", "colours")}  # a baseline -> those that it averages
-READS = {"frequencies": (), "colours": (POSTER,), "tfidf": (TOKENS,), "tfidf_colours": MODALITIES}
+READS = {
+    "frequencies": (),
+    "colours": (POSTER,),
+    "tfidf": (TOKENS,),
+    "tfidf_colours": MODALITIES,
+    "features": MODALITIES,
+}
 
 
 def _logistic(prepared, features, name: str):

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.baselines import AVERAGED, BASELINES
+from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS
 from benchmarks.probe import is_probed
-from mmfusion.config import Config
+from mmfusion.config import PRESET, Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
@@ -27,7 +27,7 @@ def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split(": ", 1)[1])
     p.add_argument(
-        "--variants", nargs="+", choices=list(NAMES), default=list(NAMES), help="default: all; baselines are some"
+        "--variants", nargs="+", choices=list(NAMES), help="default: all that there can be; baselines are some"
     )
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 to N-1 (default: 1)")
     add_config_flags(p)
@@ -47,7 +47,7 @@ def main() -> None:
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
-    names = [name for name in NAMES if name in args.variants]
+    names = _names(args)
     _check_config_dir(args)
     sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}
     runs = {(seed, name): _run(args, seed, name) for seed, name in sweep}
@@ -83,6 +83,24 @@ def main() -> None:
 
         print(f"\n{assessment.summary([assessment.score(run, 'test') for run in runs.values()])}")
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    """What this sweep trains, in the order of `NAMES`."""
+    config = configure(args, "cnn", None)
+    presets = all(config.presets) and not config.fine_tuning.fine_tune
+    if args.variants is None:
+        without = () if presets else OF_PRESETS
+        if any(config.presets) and not presets:  # their features cannot be joined before anything is trained
+            without += ("early",)
+        return [name for name in NAMES if name not in without]
+    for name in args.variants:
+        if name in OF_PRESETS and not presets:
+            raise UserError(
+                f"{name} is fitted on features of frozen presets: name two with --poster-encoder preset:… "
+                "and --overview-encoder preset:…"
+            )
+    return [name for name in NAMES if name in args.variants]
 
 
 def _configure(args: argparse.Namespace, name: str, seed: int) -> Config:
@@ -166,6 +184,7 @@ _PLACES = {
     "--config": "FILE",
     "--config-dir": "CONFIG_DIR",
 }
+_ENCODERS = ("--poster-encoder", "--overview-encoder")
 
 
 def anonymous(words: list[str]) -> str:
@@ -175,6 +194,8 @@ def anonymous(words: list[str]) -> str:
         flag, equals, _ = word.partition("=")
         if before in _PLACES:
             said.append(_PLACES[before])
+        elif before in _ENCODERS and word.startswith(PRESET):
+            said.append(f"{PRESET}{Path(word.removeprefix(PRESET)).name}")
         elif equals and (flag in _PLACES or (before == "--set" and flag == "data.data_dir")):
             said.append(f"{flag}={_PLACES.get(flag, 'DIR')}")
         elif word.startswith("--set=data.data_dir="):

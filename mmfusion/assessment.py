@@ -12,6 +12,7 @@ from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, metrics, panels, tables
 from mmfusion.runs import Predictions, Run
+from mmfusion.schema import POSTER, TOKENS
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
     report = {
         "name": run.name,
         "variant": config.variant,
+        "encoders": encoders_of(run),
         "dataset": config.data.dataset,
         "fingerprint": facts["fingerprint"],
         "split": split,
@@ -61,6 +63,25 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         "genres": metrics.by_genre(run.genres, found.y_true, found.y_prob, thresholds),
     }
     return Scored(run, found, report)
+
+
+def encoders_of(run: Run) -> dict[str, str]:
+    """By modality what reads it, or in early fusion of type II has read it; nothing for a baseline."""
+    config, facts = run.config, run.facts
+    if "train_seconds" in facts or (config.variant == "early" and config.early_type == "I"):
+        return {}
+    return {modality: config.encoders[modality] for modality in facts.get("reads", ())}
+
+
+def encoder_sentence(run: Run) -> str:
+    """What reads which modality, and of which type early fusion is; "" for a baseline."""
+    words = {POSTER: "posters", TOKENS: "overviews"}
+    named = ", ".join(f"{words[modality]} by {encoder}" for modality, encoder in encoders_of(run).items())
+    if run.config.variant != "early":
+        return f"Encoders: {named}." if named else ""
+    if named:
+        return f"Early fusion of type II (Huang et al. 2020), one classifier on features: {named}."
+    return "Early fusion of type I (Huang et al. 2020): one encoder reads patches and words together."
 
 
 def check_comparable(scored: Sequence[Scored]) -> None:
@@ -269,7 +290,7 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
     for one in scored:
         r = one.report
         cost = f"{r['parameters']:,} parameters, {r['epochs']} epochs, {r['train_seconds']:,.0f} s of training"
-        lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", ""]
+        lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", "", encoder_sentence(one.run), ""]
         lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
     lines.append("## Figures")
     for file, caption in drawn.items():

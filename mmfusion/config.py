@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from mmfusion.errors import UserError
+from mmfusion.schema import POSTER, TOKENS
 
 POSTER_ENCODERS = ("report", "resnet")  # and presets; see `models.encoders`
 OVERVIEW_ENCODERS = ("report", "bilstm", "bag")
@@ -130,8 +131,9 @@ class OverviewEncoderConfig:
 
 @dataclass(frozen=True)
 class EarlyConfig:
-    """The shared Transformer encoder of early fusion; see `models.early.EarlyFusion`."""
+    """The shared Transformer of early fusion, or its classifier of joined features; see `models.early`."""
 
+    units: int  # of that classifier
     patch_size: int
     width: int
     heads: int
@@ -196,6 +198,26 @@ class Config:
     joint: JointConfig
     late: LateConfig
     training: TrainingConfig
+
+    @property
+    def encoders(self) -> dict[str, str]:
+        """The encoder that reads each modality, by a name that tells nothing of this machine's folders."""
+        named = {POSTER: self.poster_encoder.name, TOKENS: self.overview_encoder.name}
+        trained = " (fine-tuned)" if self.fine_tuning.fine_tune else " (frozen)"
+        return {
+            modality: f"{Path(name.removeprefix(PRESET)).name}{trained}" if name.startswith(PRESET) else name
+            for modality, name in named.items()
+        }
+
+    @property
+    def early_type(self) -> str:
+        """The type of early fusion (Huang et al. 2020): II where frozen presets' features are joined, else I."""
+        return "II" if any(self.presets) else "I"
+
+    @property
+    def presets(self) -> tuple[bool, bool]:
+        """Whether posters and overviews are read by a preset."""
+        return tuple(one.name.startswith(PRESET) for one in (self.poster_encoder, self.overview_encoder))
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
@@ -307,6 +329,12 @@ def from_dict(values: dict, *, where: str) -> Config:
     if config.poster_encoder.name == "report" and (size + 1) // 2 < 2 ** (layers - 1):
         raise UserError(
             f"{where}: poster_encoder.report.filters has {layers} entries, too many for posters of {size} pixels"
+        )
+    joined = all(config.presets) and not config.fine_tuning.fine_tune
+    if config.variant == "early" and config.early_type == "II" and not joined:
+        raise UserError(
+            f"{where}: early fusion joins the features of two frozen presets, or else reads patches and words;"
+            " name a preset for both modalities or for neither, without fine-tuning"
         )
     return config
 

@@ -1,4 +1,4 @@
-"""Early fusion."""
+"""Early fusion: of what was not encoded yet, or of what a frozen preset has read (types I and II)."""
 
 import keras
 from keras import layers, ops
@@ -111,6 +111,8 @@ class EarlyFusion(GenreModel):
     @classmethod
     def from_run_config(cls, config, num_genres):
         early, size = config.early, config.data.poster_size
+        if config.early_type == "II":
+            return EarlyFusionOfFeatures(num_genres, units=early.units, dropout=early.dropout, name="early")
         if size % early.patch_size:
             raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
         if early.width % early.heads:
@@ -119,7 +121,7 @@ class EarlyFusion(GenreModel):
             num_genres,
             vocabulary_size=config.data.vocabulary_size,
             max_tokens=config.data.max_tokens,
-            **vars(early),
+            **{name: value for name, value in vars(early).items() if name != "units"},
             name="early",
         )
 
@@ -146,6 +148,40 @@ class EarlyFusion(GenreModel):
     def get_config(self) -> dict:
         names = "vocabulary_size max_tokens patch_size width heads blocks dropout".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class EarlyFusionOfFeatures(GenreModel):
+    """The modalities meet before anything that is trained: features of frozen presets are joined.
+
+    Early fusion of type II of Huang et al. 2020: the presets, which have read the films before, get no
+    gradient; one classifier reads the features of both.
+
+    Args:
+        num_genres: G.
+        units: of the classifier's hidden layer.
+        dropout: before and after that layer.
+    """
+
+    def __init__(self, num_genres: int, *, units: int, dropout: float, **kwargs):
+        super().__init__(num_genres, **kwargs)
+        self.units = units
+        self.dropout = dropout
+        self.poster_norm = layers.LayerNormalization(name="poster_norm")
+        self.overview_norm = layers.LayerNormalization(name="overview_norm")
+        self.hidden = layers.Dense(units, "relu", name="hidden")
+        self.drop = layers.Dropout(dropout)
+        self.head = layers.Dense(num_genres, dtype="float32", name="head")
+
+    def call(self, inputs, training=False):
+        poster = self.poster_norm(inputs[POSTER])  # (B, D1)
+        overview = self.overview_norm(inputs[TOKENS])  # (B, D2)
+        joined = ops.concatenate([poster, overview], axis=1)  # (B, D1 + D2), here the modalities meet
+        hidden = self.hidden(self.drop(joined, training=training))  # (B, U)
+        return self.head(self.drop(hidden, training=training))  # (B, G) logits
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units, "dropout": self.dropout}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
