@@ -123,8 +123,8 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
     run = Run(folder)
     if run.predictions_file.is_file():
         return run
-    fitting.make_deterministic(config.seed)
     read = prepared.inputs(config)
+    fitting.make_deterministic(config.seed)
     model = build(config, prepared, read)
     if not run.config_file.is_file():
         with Run.create(folder) as new:
@@ -229,8 +229,8 @@ def prepare(data: DataConfig, seed: int, cache: Path) -> Prepared:
 
 def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
     """Writes all that is decided before training into a new run, and gives the untrained model."""
+    read = prepared.inputs(config)  # before the seed: to load a preset draws random numbers
     fitting.make_deterministic(config.seed)
-    read = prepared.inputs(config)
     model = build(config, prepared, read)
     write_decisions(run, config, prepared, _facts_of(model, read))
     return model

@@ -11,6 +11,7 @@ import tensorflow as tf
 from mmfusion.checkpoint import Checkpoint, EpochSeeds
 from mmfusion.config import Config
 from mmfusion.data.source import Source
+from mmfusion.fine_tuning import AdamByLayer, Unfreezing
 from mmfusion.models.base import Precision, Recall
 from mmfusion.runs import Run
 from mmfusion.schema import as_model_inputs
@@ -24,10 +25,18 @@ def make_deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def compile_model(model: keras.Model, config: Config) -> None:
-    """Gives a model its optimizer, loss and metrics."""
-    training = config.training
-    optimizer = keras.optimizers.Adam(training.learning_rate, weight_decay=training.weight_decay or None)
+def compile_model(model: keras.Model, config: Config) -> list[keras.callbacks.Callback]:
+    """Gives a model its optimizer, loss and metrics; returns what must be called back while it trains."""
+    training, callbacks = config.training, []
+    settings = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay or None}
+    if config.fine_tuning.fine_tune:
+        unfreezing = Unfreezing(model, config)
+        callbacks.append(unfreezing)
+        optimizer = AdamByLayer(**settings, shares=unfreezing.shares)
+        if training.weight_decay:  # what was learned elsewhere is not to be forgotten
+            optimizer.exclude_from_weight_decay(var_list=[weight for weight, _ in unfreezing.shares])
+    else:
+        optimizer = keras.optimizers.Adam(**settings)
     if training.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.label_smoothing = training.label_smoothing
@@ -42,6 +51,7 @@ def compile_model(model: keras.Model, config: Config) -> None:
     )
     # Made in the first training step, its variables would have TensorFlow trace that step a second time.
     model.optimizer.build(model.trainable_variables)
+    return callbacks
 
 
 def fit(
@@ -66,7 +76,7 @@ def fit(
         quiet: say nothing of the epochs.
     """
     training = config.training
-    compile_model(model, config)
+    compiled = compile_model(model, config)
     rows = split["train"]
     steps = source.steps(rows)
     checkpoint = Checkpoint(run, patience=training.patience)
@@ -75,6 +85,7 @@ def fit(
         return
     callbacks = [
         EpochSeeds(config.seed),
+        *compiled,
         keras.callbacks.LearningRateScheduler(
             lambda epoch: (
                 training.learning_rate * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))

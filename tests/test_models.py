@@ -129,18 +129,6 @@ def test_joint_fusion_with_any_operator_reads_both_and_comes_back_from_its_file(
     np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
 
 
-def test_the_gated_operator_is_the_gated_multimodal_unit():
-    """h = z tanh(W_p p) + (1 - z) tanh(W_o o), z = sigmoid(W_z [p; o]): equations 1 to 4 of the paper."""
-    rng = np.random.default_rng(0)
-    poster, overview = rng.normal(size=(4, 3)), rng.normal(size=(4, 5))
-    gated = OPERATORS["gated"](units=6)
-    found = gated([poster.astype(np.float32), overview.astype(np.float32)])
-    w_poster, w_overview, w_gate = (np.array(w) for w in gated.get_weights())
-    gate = 1 / (1 + np.exp(-np.hstack([poster, overview]) @ w_gate))
-    expected = gate * np.tanh(poster @ w_poster) + (1 - gate) * np.tanh(overview @ w_overview)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 @pytest.mark.parametrize(("variant", "count"), [("cnn", 3_464_601), ("bilstm", 4_303_129)])
 def test_the_reports_networks_have_the_reports_parameters(variant, count):
     assert build_model(resolve(variant, recipe="report"), 25).count_params() == count

@@ -20,7 +20,7 @@ class JointFusion(GenreModel):
         poster_encoder: posters (B, H, W, 3) -> features (B, D1).
         overview_encoder: tokens (B, T) -> features (B, D2).
         operator: [(B, D1), (B, D2)] -> (B, D), see `models.operators`.
-        units: of the dense layer on what was put together.
+        units: of the dense layer on what was put together; in a run the operator has as many.
         dropout: before and after that layer.
     """
 
@@ -57,11 +57,12 @@ class JointFusion(GenreModel):
         joint = config.joint
         if joint.operator not in OPERATORS:
             raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
+        operator = OPERATORS[joint.operator](joint.units)
         return cls(
             num_genres,
-            poster_encoder=poster_encoder(config),
-            overview_encoder=overview_encoder(config),
-            operator=OPERATORS[joint.operator](),
+            poster_encoder=poster_encoder(config, as_sequence=operator.reads_sequences),
+            overview_encoder=overview_encoder(config, as_sequence=operator.reads_sequences),
+            operator=operator,
             units=joint.units,
             dropout=joint.dropout,
             name="joint",
@@ -70,7 +71,7 @@ class JointFusion(GenreModel):
     def call(self, inputs, training=False):
         poster = self.poster_encoder(inputs[POSTER], training=training)  # (B, D1)
         overview = self.overview_encoder(inputs[TOKENS], training=training)  # (B, D2)
-        together = self.operator([poster, overview])  # (B, D), here the modalities meet
+        together = self.operator([poster, overview], training=training)  # (B, D), here the modalities meet
         return self.head(self.fused(together, training=training))  # (B, G) logits
 
     def get_config(self) -> dict:

@@ -128,7 +128,8 @@ class BiLSTMEncoder(_OfWords):
         for layer in self.recurrent:
             features = layer(features, mask=mask, training=training)  # (B, T, 2 U), at last (B, 2 U)
         if self.as_sequence:
-            return features, mask
+            # A tensor of its own: Keras hangs the mask to what an LSTM gives, and here it goes beside it.
+            return ops.where(mask[:, :, None], features, 0.0), mask
         if self.pooling == "max":
             # An LSTM's states lie above -1, so padding never is the greatest.
             features = ops.where(mask[:, :, None], features, -1.0)

@@ -71,7 +71,7 @@ class OverviewBackbone(layers.Layer):
         What it makes of each token (B, T, C), and bool (B, T), false at padding.
 
     Args:
-        backbone: takes what keras-hub's preprocessors give, by name.
+        backbone: from what keras-hub's preprocessors give, by name, to (B, T, C).
         padding: the id that its tokenizer pads with.
     """
 
@@ -89,10 +89,7 @@ class OverviewBackbone(layers.Layer):
             "padding_mask": ops.cast(shown, "int32"),
             "segment_ids": ops.zeros_like(tokens),
         }
-        output = self.backbone({name: inputs[name] for name in self.backbone.input}, training=training)
-        if isinstance(output, dict):
-            output = output["sequence_output"]
-        return output, mask
+        return self.backbone({name: inputs[name] for name in self.backbone.input}, training=training), mask
 
     def get_config(self) -> dict:
         return {**super().get_config(), **_with_backbone(self), "padding": self.padding}
@@ -140,8 +137,7 @@ class PresetEncoder(layers.Layer):
     def build(self, input_shape):
         width = input_shape[-1]
         if self.backbone is not None:
-            output = self.backbone.backbone.output
-            width = (output["sequence_output"] if isinstance(output, dict) else output).shape[-1]
+            width = self.backbone.backbone.output.shape[-1]
         self.norm.build((None, width))
         for layer in self.dense:
             layer.build((None, width))
@@ -231,6 +227,8 @@ def load_overview_backbone(config: Config) -> OverviewBackbone:
     backbone = _load(name, lambda hub, preset: hub.models.Backbone.from_preset(preset, load_weights=_eagerly()))
     if not isinstance(backbone.input, dict) or "token_ids" not in backbone.input:
         raise UserError(f"{name} is no backbone that reads tokens")
+    if isinstance(backbone.output, dict):  # BERT's has a layer for whole texts too, which nothing here trains
+        backbone = keras.Model(backbone.input, backbone.output["sequence_output"])
     return OverviewBackbone(backbone, padding=padding)
 
 

@@ -1,0 +1,229 @@
+"""Pretrained encoders, on presets made here."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import command, run_variant, tiny_config, write_folder
+from tiny_presets import write_image_preset, write_text_preset
+
+from mmfusion import experiment, inputs, predict, train
+from mmfusion.data.films import Films
+from mmfusion.errors import UserError
+from mmfusion.fine_tuning import Unfreezing
+from mmfusion.models import presets
+from mmfusion.runs import Run
+from mmfusion.schema import POSTER, TOKENS
+
+SIZES = {
+    "data__dataset": "multimodal_imdb",
+    "poster_encoder__preset__image_size": [32, 24],
+    "poster_encoder__preset__dense_units": [8],
+    "overview_encoder__preset__dense_units": [8],
+    "data__max_tokens": 12,
+    "early__units": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Films of which one has no overview."""
+    folder = write_folder(tmp_path_factory.mktemp("data") / "films", films=60)
+    csv = folder / "IMDB_overview_genres.csv"
+    csv.write_text(csv.read_text().replace("A film about thing7 and war1", ""))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory, folder):
+    """What a configuration needs to name the two presets."""
+    place = tmp_path_factory.mktemp("presets")
+    return SIZES | {
+        "data__data_dir": str(folder),
+        "poster_encoder__name": write_image_preset(place / "pictures"),
+        "overview_encoder__name": write_text_preset(place / "texts"),
+    }
+
+
+def prepared_for(config, cache):
+    return experiment.prepare(config.data, config.seed, cache)
+
+
+class TestFrozen:
+    def test_features_are_the_presets_own_and_their_mean(self, names, cache):
+        config = tiny_config("joint", **names)
+        prepared = prepared_for(config, cache)
+        read = prepared.inputs(config)
+        backbone = presets.load_overview_backbone(config).backbone
+        said = presets.text_preprocessor(config)([prepared.films.overviews[3]])
+        sequence = np.asarray(backbone(said))[0]
+        there = np.asarray(said["padding_mask"])[0]
+        np.testing.assert_allclose(read.tokens[3], sequence[there].mean(axis=0), atol=1e-5)
+        assert not read.tokens[7].any()  # the film without an overview
+        pictures = list(prepared.films.poster_files())
+        encoded = inputs.open_poster(pictures[3])
+        converted = presets.image_converter(config)(np.asarray(encoded, np.float32)[None])
+        places = np.asarray(presets.load_poster_backbone(config).backbone(converted))[0]
+        # A converted picture has 256 values here, and none outside of them.
+        np.testing.assert_allclose(read.posters[3], places.mean(axis=(0, 1)), atol=0.05)
+
+    def test_all_films_are_read_once_for_all_seeds_and_variants(self, names, cache, monkeypatch):
+        config = tiny_config("joint", **names)
+        prepared_for(config, cache).inputs(config)
+
+        def read(self):
+            raise AssertionError("the posters are read again")
+
+        monkeypatch.setattr(Films, "poster_files", read)
+        for variant in ("cnn", "early", "joint"):
+            config = tiny_config(variant, **names, seed=3)
+            assert prepared_for(config, cache).inputs(config).features[POSTER] == [64]
+
+    def test_another_preset_or_another_size_is_read_anew(self, names, tmp_path, cache):
+        config = tiny_config("joint", **names)
+        first = prepared_for(config, cache).inputs(config).posters
+        for other in (
+            {"poster_encoder__name": write_image_preset(tmp_path / "other", seed=1)},
+            {"poster_encoder__preset__image_size": [40, 24]},
+        ):
+            config = tiny_config("joint", **{**names, **other})
+            assert not np.allclose(prepared_for(config, cache).inputs(config).posters, first)
+
+    def test_early_fusion_of_them_is_type_ii_no_gradient_reaches_a_preset(self, names, cache, tmp_path):
+        run = run_variant("early", tmp_path / "early", cache, **names)
+        assert run.config.early_type == "II"
+        assert "type II" in (run.folder / "report.md").read_text()
+        model = experiment.load_model(run)
+        assert sum(w.shape.num_elements() for w in model.weights) < 1000  # a preset has more
+        assert {w.path.split("/")[1] for w in model.trainable_weights} == {
+            "poster_norm",
+            "overview_norm",
+            "hidden",
+            "head",
+        }
+
+    @pytest.mark.parametrize("operator", ["concat", "cross_attention"])
+    def test_raw_films_are_predicted_as_in_the_run(self, operator, names, cache, tmp_path):
+        run = run_variant("joint", tmp_path / "joint", cache, **names, joint__operator=operator)
+        films = prepared_for(run.config, cache).films
+        test = run.predictions("test")
+        rows, posters = films.rows(test.ids), list(films.poster_files())
+        found = experiment.predict(run, [posters[row] for row in rows], [films.overviews[row] for row in rows])
+        np.testing.assert_allclose(found, test.y_prob, atol=1e-3 if operator == "cross_attention" else 1e-5)
+
+    def test_a_run_is_not_asked_with_another_preset_in_the_place_of_its_own(
+        self, names, cache, tmp_path, monkeypatch, capsys
+    ):
+        own = write_text_preset(tmp_path / "own")
+        run = run_variant("bilstm", tmp_path / "run", cache, **{**names, "overview_encoder__name": own})
+        monkeypatch.setattr(inputs, "_fingerprints", {})
+        write_text_preset(tmp_path / "own", seed=1)
+        assert command(predict.main, monkeypatch, run.folder, "--overview", "a film") == 2
+        assert "was trained with another tokens preset" in capsys.readouterr().err
+
+
+def resumed_after_an_epoch(config, folder, cache, monkeypatch):
+    """A run that stopped in its second epoch and was gone on with."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, epoch, logs=None):
+        if epoch == 1:
+            raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Unfreezing, "on_epoch_end", stop)
+        with pytest.raises(Stop):
+            experiment.train(config, folder, cache)
+    return experiment.resume(Run(folder), cache)
+
+
+class TestFineTuned:
+    def test_trains_the_preset_and_goes_on_after_a_stop_with_the_same_bytes(
+        self, names, cache, tmp_path, monkeypatch
+    ):
+        settings = {"fine_tuning__fine_tune": True, "fine_tuning__layers_per_epoch": 2, "training__epochs": 3}
+        config = tiny_config("bilstm", **names, **settings)
+        whole = experiment.train(config, tmp_path / "whole", cache)
+        found = experiment.load_model(whole).overview_encoder.backbone.backbone.get_weights()
+        before = presets.load_overview_backbone(config).backbone.get_weights()
+        assert any(not np.array_equal(a, b) for a, b in zip(found, before))
+        run = resumed_after_an_epoch(config, tmp_path / "stopped", cache, monkeypatch)
+        assert run.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
+        films, test = prepared_for(config, cache).films, run.predictions("test")
+        overviews = [films.overviews[row] for row in films.rows(test.ids)]
+        again = experiment.predict(run, [b""] * len(overviews), overviews)
+        np.testing.assert_allclose(again, test.y_prob, atol=1e-5)
+
+    def test_posters_reach_a_fine_tuned_preset_at_its_own_size(self, names, cache, tmp_path):
+        config = tiny_config("joint", **names, fine_tuning__fine_tune=True, training__epochs=1)
+        run = experiment.train(config, tmp_path / "run", cache)
+        model = experiment.load_model(run)
+        assert model.poster_encoder.backbone is not None
+        assert prepared_for(config, cache).inputs(config).posters.shape[1:] == (32, 24, 3)
+
+    def test_layers_below_the_chosen_ones_stay_as_they_came(self, names):
+        config = tiny_config("bilstm", **names, fine_tuning__fine_tune=True, fine_tuning__layers=1)
+        backbone = presets.overview_preset_encoder(config, as_sequence=False).backbone.backbone
+        weighted = [layer for layer in backbone.layers if layer.weights]
+        assert [layer.trainable for layer in weighted] == [False] * (len(weighted) - 1) + [True]
+
+    def test_layers_are_unfrozen_one_after_the_other_from_the_top_at_their_own_rate(self, names, cache):
+        config = tiny_config(
+            "bilstm",
+            **names,
+            fine_tuning__fine_tune=True,
+            fine_tuning__layers_per_epoch=1,
+            fine_tuning__learning_rate=1e-4,
+        )
+        prepared = prepared_for(config, cache)
+        model = experiment.build(config, prepared, prepared.inputs(config))
+        unfreezing = experiment.fitting.compile_model(model, config)[0]
+        layers = [x for x in model.overview_encoder.backbone.backbone.layers if x.trainable_weights]
+        head = model.head
+        for epoch, unfrozen in ((0, 0), (1, 1), (2, 2)):
+            unfreezing.on_epoch_begin(epoch)
+            before = [layer.get_weights() for layer in layers]
+            head_before = head.get_weights()
+            model.fit({POSTER: np.zeros((4, 32, 24, 3)), TOKENS: np.full((4, 5), 6)}, np.ones((4, 3)), verbose=0)
+            moved = [
+                max(np.abs(a - b).max() for a, b in zip(old, layer.get_weights())) > 0
+                for old, layer in zip(before, layers)
+            ]
+            assert moved == [False] * (len(layers) - unfrozen) + [True] * unfrozen
+            assert not np.array_equal(head.get_weights()[0], head_before[0])
+
+
+class TestRefusals:
+    def test_without_keras_hub_the_message_says_how_to_install_it(self, names, monkeypatch):
+        monkeypatch.setitem(sys.modules, "keras_hub", None)
+        with pytest.raises(UserError, match=r"pip install .*\[pretrained\]"):
+            presets.load_poster_backbone(tiny_config("cnn", **names))
+
+    @pytest.mark.parametrize(
+        ("name", "said"), [("/nowhere/at/all", "there is no such folder"), ("no_such_preset", "cannot be loaded")]
+    )
+    def test_a_preset_that_is_not_there_is_named(self, name, said, names):
+        config = tiny_config("cnn", **{**names, "poster_encoder__name": f"preset:{name}"})
+        with pytest.raises(UserError, match=said):
+            presets.load_poster_backbone(config)
+
+    def test_a_preset_of_the_other_modality_is_refused(self, names):
+        texts = names["overview_encoder__name"]
+        with pytest.raises(UserError, match="preset"):
+            presets.load_poster_backbone(tiny_config("cnn", **{**names, "poster_encoder__name": texts}))
+        pictures = names["poster_encoder__name"]
+        with pytest.raises(UserError, match="preset"):
+            presets.load_overview_backbone(tiny_config("bilstm", **{**names, "overview_encoder__name": pictures}))
+
+    def test_early_fusion_with_one_preset_is_neither_type(self, names):
+        with pytest.raises(UserError, match="for both modalities or for neither"):
+            tiny_config("early", **{**names, "poster_encoder__name": "resnet"})
+
+
+def test_a_folder_is_named_by_where_it_is_whatever_the_command_says(names, tmp_path, monkeypatch):
+    folder = names["poster_encoder__name"].removeprefix("preset:")
+    monkeypatch.chdir(folder.rsplit("/", 1)[0])
+    args = train.parser().parse_args(["--poster-encoder", f"preset:{folder.rsplit('/', 1)[1]}"])
+    assert train.configure(args, "cnn", 0).poster_encoder.name == f"preset:{folder}"
