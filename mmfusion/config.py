@@ -103,6 +103,7 @@ class PosterPresetConfig:
 class OverviewPresetConfig:
     """What stands on a pretrained backbone for overviews; see `models.presets.PresetEncoder`."""
 
+    layers: int  # so many of its last layers are read
     dropout: float
     dense_units: tuple[int, ...]
     dense_dropout: float
@@ -254,6 +255,7 @@ _RANGES = {
     "overview_encoder.bilstm.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "overview_encoder.bag.pairs": (lambda v: 0 <= v <= 10_000_000, "from 0 (none) to 10,000,000"),
     "fine_tuning.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
+    "overview_encoder.preset.layers": (lambda v: 1 <= v <= _DEEPEST, "from 1 to 100"),
     "fine_tuning.layers": (lambda v: v >= 0, "0 (all) or more"),
     "fine_tuning.layers_per_epoch": (lambda v: v >= 0, "0 (all at once) or more"),
     "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),

@@ -109,22 +109,25 @@ def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], 
 class _Preset:
     """A preset and what it makes of films; the backbone is loaded when it is needed."""
 
-    def __init__(self, config: Config, name: str, load, form: str):
+    def __init__(self, config: Config, name: str, form: str):
         self.name = name
         self._config = config
-        self._load = load
         self.frozen = not config.fine_tuning.fine_tune
         self.as_sequence = config.variant == "joint" and config.joint.operator == "cross_attention"
         if name not in _fingerprints:
-            _fingerprints[name] = presets.fingerprint(load(config))
+            _fingerprints[name] = presets.fingerprint(self._load())
         self.fingerprint = _fingerprints[name]
         what = ("sequence" if self.as_sequence else "pooled") if self.frozen else "input"
         key = hashlib.sha256(f"{self.fingerprint} {form}".encode()).hexdigest()[:16]
         self.file = f"{what}-{key}.npy"
 
+    def _load(self):
+        """The backbone, on its own."""
+        raise NotImplementedError
+
     def _reader(self, spec: tf.TensorSpec):
         """A compiled function from the backbone's input to features as they are kept."""
-        backbone = self._load(self._config)
+        backbone = self._load()
 
         @tf.function(input_signature=[spec])
         def read(batch):
@@ -139,8 +142,11 @@ class _Preset:
 class _PosterPreset(_Preset):
     def __init__(self, config: Config):
         size = config.poster_encoder.preset.image_size
-        super().__init__(config, config.poster_encoder.name, presets.load_poster_backbone, f"{size}")
+        super().__init__(config, config.poster_encoder.name, f"{size}")
         self._size = size
+
+    def _load(self):
+        return presets.load_poster_backbone(self._config)
 
     def read(self, posters: Iterable[bytes]) -> Iterator[np.ndarray]:
         """Batches of what the model reads, from encoded pictures; b"" where there is none."""
@@ -160,9 +166,13 @@ class _PosterPreset(_Preset):
 class _OverviewPreset(_Preset):
     def __init__(self, config: Config):
         length = config.data.max_tokens
-        super().__init__(config, config.overview_encoder.name, presets.load_overview_backbone, f"{length}")
+        layers = config.overview_encoder.preset.layers
+        super().__init__(config, config.overview_encoder.name, f"{length} {layers}")
         self._preprocessor = presets.text_preprocessor(config)
         self.padding = int(self._preprocessor.tokenizer.pad_token_id)
+
+    def _load(self):
+        return presets.load_overview_backbone(self._config, as_sequence=self.as_sequence)
 
     def read(self, overviews: Iterable[str]) -> Iterator[np.ndarray]:
         """Batches of what the model reads, from texts; "" where there is none."""

@@ -2,6 +2,8 @@
 
 import sys
 
+import keras
+import keras_hub
 import numpy as np
 import pytest
 from conftest import command, run_variant, tiny_config, write_folder
@@ -20,6 +22,7 @@ SIZES = {
     "poster_encoder__preset__image_size": [32, 24],
     "poster_encoder__preset__dense_units": [8],
     "overview_encoder__preset__dense_units": [8],
+    "overview_encoder__preset__layers": 2,
     "data__max_tokens": 12,
     "early__units": 8,
 }
@@ -54,11 +57,14 @@ class TestFrozen:
         config = tiny_config("joint", **names)
         prepared = prepared_for(config, cache)
         read = prepared.inputs(config)
-        backbone = presets.load_overview_backbone(config).backbone
         said = presets.text_preprocessor(config)([prepared.films.overviews[3]])
-        sequence = np.asarray(backbone(said))[0]
+        folder = names["overview_encoder__name"].removeprefix("preset:")
+        network = keras_hub.models.Backbone.from_preset(folder)
+        blocks = [layer.output for layer in network.layers if layer.name.startswith("transformer_layer")]
+        sequences = keras.Model(network.input, blocks)(said)  # of the two layers, each (1, T, C)
         there = np.asarray(said["padding_mask"])[0]
-        np.testing.assert_allclose(read.tokens[3], sequence[there].mean(axis=0), atol=1e-5)
+        expected = np.concatenate([np.asarray(one)[0][there].mean(axis=0) for one in sequences])
+        np.testing.assert_allclose(read.tokens[3], expected, atol=1e-5)
         assert not read.tokens[7].any()  # the film without an overview
         pictures = list(prepared.films.poster_files())
         encoded = inputs.open_poster(pictures[3])
@@ -213,6 +219,10 @@ class TestRefusals:
         texts = names["overview_encoder__name"]
         with pytest.raises(UserError, match="preset"):
             presets.load_poster_backbone(tiny_config("cnn", **{**names, "poster_encoder__name": texts}))
+        with pytest.raises(UserError, match="has 2 layers, fewer than"):
+            presets.load_overview_backbone(
+                tiny_config("bilstm", **{**names, "overview_encoder__preset__layers": 3})
+            )
         pictures = names["poster_encoder__name"]
         with pytest.raises(UserError, match="preset"):
             presets.load_overview_backbone(tiny_config("bilstm", **{**names, "overview_encoder__name": pictures}))

@@ -112,7 +112,10 @@ class EarlyFusion(GenreModel):
     def from_run_config(cls, config, num_genres):
         early, size = config.early, config.data.poster_size
         if config.early_type == "II":
-            return EarlyFusionOfFeatures(num_genres, units=early.units, dropout=early.dropout, name="early")
+            layers_read = config.overview_encoder.preset.layers
+            return EarlyFusionOfFeatures(
+                num_genres, groups=layers_read, units=early.units, dropout=early.dropout, name="early"
+            )
         if size % early.patch_size:
             raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
         if early.width % early.heads:
@@ -159,12 +162,14 @@ class EarlyFusionOfFeatures(GenreModel):
 
     Args:
         num_genres: G.
+        groups: as many equal parts of the overview's features are normalised each by itself.
         units: of the classifier's hidden layer.
         dropout: before and after that layer.
     """
 
-    def __init__(self, num_genres: int, *, units: int, dropout: float, **kwargs):
+    def __init__(self, num_genres: int, *, groups: int, units: int, dropout: float, **kwargs):
         super().__init__(num_genres, **kwargs)
+        self.groups = groups
         self.units = units
         self.dropout = dropout
         self.poster_norm = layers.LayerNormalization(name="poster_norm")
@@ -175,13 +180,15 @@ class EarlyFusionOfFeatures(GenreModel):
 
     def call(self, inputs, training=False):
         poster = self.poster_norm(inputs[POSTER])  # (B, D1)
-        overview = self.overview_norm(inputs[TOKENS])  # (B, D2)
+        overview = inputs[TOKENS]  # (B, D2)
+        parts = ops.reshape(overview, (-1, self.groups, overview.shape[-1] // self.groups))
+        overview = ops.reshape(self.overview_norm(parts), ops.shape(overview))  # (B, D2)
         joined = ops.concatenate([poster, overview], axis=1)  # (B, D1 + D2), here the modalities meet
         hidden = self.hidden(self.drop(joined, training=training))  # (B, U)
         return self.head(self.drop(hidden, training=training))  # (B, G) logits
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units, "dropout": self.dropout}
+        return {**super().get_config(), "groups": self.groups, "units": self.units, "dropout": self.dropout}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")

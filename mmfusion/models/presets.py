@@ -7,6 +7,7 @@ layers on its features; with `fine_tuning.fine_tune` the backbone itself is a pa
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -107,6 +108,7 @@ class PresetEncoder(layers.Layer):
         backbone: a `PosterBackbone` or `OverviewBackbone` that is trained too; None for a frozen one, whose
             features come instead of posters or tokens: (B, C) as `pooled` gives them, or with `as_sequence`
             (B, S, C), all zeros where there is nothing.
+        groups: as many equal parts of the features are normalised each by itself; the backbone's layers are.
         dropout: on its features.
         dense_units: sizes of the dense layers; D is the last one.
         dense_dropout: after each dense layer.
@@ -117,6 +119,7 @@ class PresetEncoder(layers.Layer):
         self,
         backbone: layers.Layer | None = None,
         *,
+        groups: int = 1,
         dropout: float,
         dense_units: Sequence[int],
         dense_dropout: float,
@@ -125,6 +128,7 @@ class PresetEncoder(layers.Layer):
     ):
         super().__init__(**kwargs)
         self.backbone = backbone
+        self.groups = groups
         self.dropout = dropout
         self.dense_units = tuple(dense_units)
         self.dense_dropout = dense_dropout
@@ -138,7 +142,7 @@ class PresetEncoder(layers.Layer):
         width = input_shape[-1]
         if self.backbone is not None:
             width = self.backbone.backbone.output.shape[-1]
-        self.norm.build((None, width))
+        self.norm.build((None, self.groups, width // self.groups))
         for layer in self.dense:
             layer.build((None, width))
             width = layer.units
@@ -156,13 +160,15 @@ class PresetEncoder(layers.Layer):
                 mask = ops.any(ops.not_equal(sequence, 0), axis=-1)  # (B, S)
             return self.drop(self.norm(sequence), training=training), mask
         features = sequence if mask is None else pooled(sequence, mask)  # (B, C)
-        features = self.drop(self.norm(features), training=training)
+        parts = ops.reshape(features, (-1, self.groups, features.shape[-1] // self.groups))
+        features = ops.reshape(self.norm(parts), ops.shape(features))  # (B, C)
+        features = self.drop(features, training=training)
         for layer in self.dense:
             features = self.dense_drop(layer(features), training=training)
         return features  # (B, D)
 
     def get_config(self) -> dict:
-        names = "dropout dense_units dense_dropout as_sequence".split()
+        names = "groups dropout dense_units dense_dropout as_sequence".split()
         return {
             **super().get_config(),
             **{name: getattr(self, name) for name in names},
@@ -195,10 +201,12 @@ def overview_preset_encoder(config: Config, *, as_sequence: bool) -> PresetEncod
     """The encoder on `overview_encoder.name`, with the backbone in it where it is fine-tuned."""
     backbone = None
     if config.fine_tuning.fine_tune:
-        backbone = load_overview_backbone(config)
+        backbone = load_overview_backbone(config, as_sequence=as_sequence)
         _choose_trained(backbone.backbone, config.fine_tuning.layers)
-    settings = vars(config.overview_encoder.preset)
-    return PresetEncoder(backbone, **settings, as_sequence=as_sequence, name="overview_encoder")
+    settings = dict(vars(config.overview_encoder.preset))
+    groups = 1 if as_sequence else settings["layers"]
+    settings.pop("layers")
+    return PresetEncoder(backbone, groups=groups, **settings, as_sequence=as_sequence, name="overview_encoder")
 
 
 def load_poster_backbone(config: Config) -> PosterBackbone:
@@ -216,8 +224,10 @@ def load_poster_backbone(config: Config) -> PosterBackbone:
     return PosterBackbone(backbone, scale=scale, offset=offset)
 
 
-def load_overview_backbone(config: Config) -> OverviewBackbone:
+def load_overview_backbone(config: Config, *, as_sequence: bool = False) -> OverviewBackbone:
     """The pretrained network that `overview_encoder.name` names.
+
+    It gives `overview_encoder.preset.layers` of its last layers side by side, for a sequence the last alone.
 
     Raises:
         UserError: keras-hub is not installed, or there is no such preset or none for texts.
@@ -227,9 +237,13 @@ def load_overview_backbone(config: Config) -> OverviewBackbone:
     backbone = _load(name, lambda hub, preset: hub.models.Backbone.from_preset(preset, load_weights=_eagerly()))
     if not isinstance(backbone.input, dict) or "token_ids" not in backbone.input:
         raise UserError(f"{name} is no backbone that reads tokens")
-    if isinstance(backbone.output, dict):  # BERT's has a layer for whole texts too, which nothing here trains
-        backbone = keras.Model(backbone.input, backbone.output["sequence_output"])
-    return OverviewBackbone(backbone, padding=padding)
+    count = 1 if as_sequence else config.overview_encoder.preset.layers
+    outputs = _last_layers(backbone, count)
+    if len(outputs) < count:
+        raise UserError(f"{name} has {len(outputs)} layers, fewer than overview_encoder.preset.layers = {count}")
+    joined = layers.Concatenate(name="last_layers")(outputs) if count > 1 else outputs[0]
+    # Without what nothing here reads, such as BERT's layer for whole texts.
+    return OverviewBackbone(keras.Model(backbone.input, joined), padding=padding)
 
 
 def image_converter(config: Config):
@@ -286,6 +300,19 @@ def _load(name: str, load):
         if not Path(preset).is_dir() and ("/" in preset or preset.startswith(".")) and "://" not in preset:
             raise UserError(f"{name}: there is no such folder") from error
         raise UserError(f"{name} cannot be loaded: {first_line(error)}") from error
+
+
+def _last_layers(backbone: keras.Model, count: int) -> list:
+    """What the last blocks of a network on texts give, (B, T, C) each, the last of all in its final form."""
+    final = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
+    alike = [layer for layer in backbone.layers if layer.weights and _output_shape(layer) == tuple(final.shape)]
+    block, _ = Counter(type(layer) for layer in alike).most_common(1)[0]
+    outputs = [layer.output for layer in alike if type(layer) is block]
+    return [*outputs[:-1], final][-count:]
+
+
+def _output_shape(layer) -> tuple | None:
+    return tuple(layer.output.shape) if isinstance(layer.output, keras.KerasTensor) else None
 
 
 def _eagerly() -> bool:
