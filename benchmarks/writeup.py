@@ -85,6 +85,8 @@ def notes(analysis: Analysis) -> list[str]:
         "where the interval and p (below 0.05) both say so. Which model of one modality is the better one, or "
         "which baseline the best, was decided by micro-AP on validation films.",
     ]
+    if analysis.encoders:
+        said.append(f"What reads what: {'; '.join(analysis.encoders.values())}.")
     if gone := ", ".join(analysis.undefined):
         said.append(f"No test film of these genres: {gone}. They are undefined and in no average.")
     if some := ", ".join(analysis.sometimes):

@@ -1,14 +1,17 @@
 """Pretrained encoders, on presets made here."""
 
+import json
 import sys
 
 import keras
 import keras_hub
 import numpy as np
 import pytest
-from conftest import command, run_variant, tiny_config, write_folder
+from conftest import TINY, command, run_variant, tiny_config, write_folder
 from tiny_presets import write_image_preset, write_text_preset
 
+from benchmarks import run as benchmark
+from benchmarks import table
 from mmfusion import experiment, inputs, predict, train
 from mmfusion.data.films import Films
 from mmfusion.errors import UserError
@@ -237,3 +240,28 @@ def test_a_folder_is_named_by_where_it_is_whatever_the_command_says(names, tmp_p
     monkeypatch.chdir(folder.rsplit("/", 1)[0])
     args = train.parser().parse_args(["--poster-encoder", f"preset:{folder.rsplit('/', 1)[1]}"])
     assert train.configure(args, "cnn", 0).poster_encoder.name == f"preset:{folder}"
+
+
+def test_the_benchmark_has_a_baseline_on_the_same_features_and_says_the_type_of_early_fusion(
+    names, tmp_path, monkeypatch
+):
+    kinds = {
+        "--data-dir": names["data__data_dir"],
+        "--poster-encoder": names["poster_encoder__name"],
+        "--overview-encoder": names["overview_encoder__name"],
+        "--out": tmp_path / "results",
+    }
+    given = [word for flag, value in kinds.items() for word in (flag, value)]
+    settings = TINY | {key.replace("__", "."): value for key, value in SIZES.items() if key != "data__dataset"}
+    given += [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+    assert command(benchmark.main, monkeypatch, "--variants", "features", "cnn", "early", *given) == 0
+    assert command(table.main, monkeypatch, tmp_path / "results") == 0
+    results = (tmp_path / "results" / "RESULTS.md").read_text()
+    assert "| features" in results
+    assert "early (type II): posters by pictures (frozen), overviews by texts (frozen)" in results
+    assert names["poster_encoder__name"].removeprefix("preset:") not in results  # folders of this machine
+
+
+def test_the_baseline_on_features_needs_two_frozen_presets(tmp_path, monkeypatch, capsys):
+    assert command(benchmark.main, monkeypatch, "--variants", "features", "--out", tmp_path / "out") == 2
+    assert "features is fitted on features of frozen presets" in capsys.readouterr().err
