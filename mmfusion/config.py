@@ -22,6 +22,7 @@ POSTER_ENCODERS = ("report", "resnet")  # and presets; see `models.encoders`
 OVERVIEW_ENCODERS = ("report", "bilstm", "bag")
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
+BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
 COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
 
 
@@ -149,6 +150,9 @@ class JointConfig:
     operator: str
     units: int
     dropout: float
+    modality_dropout: float  # in training, the share of films that are read without one of their modalities
+    unimodal_loss: float  # weight of the losses of each encoder's own head
+    balance: str
 
 
 @dataclass(frozen=True)
@@ -258,6 +262,8 @@ _RANGES = {
     "overview_encoder.preset.layers": (lambda v: 1 <= v <= _DEEPEST, "from 1 to 100"),
     "fine_tuning.layers": (lambda v: v >= 0, "0 (all) or more"),
     "fine_tuning.layers_per_epoch": (lambda v: v >= 0, "0 (all at once) or more"),
+    "joint.unimodal_loss": (lambda v: 0 <= v < math.inf, "0 or more, and finite"),
+    "joint.balance": (lambda v: v in BALANCES, f"one of {', '.join(BALANCES)}"),
     "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),
     "training.precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "training.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),

@@ -5,6 +5,7 @@ from keras import layers, ops
 
 from mmfusion.errors import UserError
 from mmfusion.models.base import GenreModel
+from mmfusion.models.missing import presence
 from mmfusion.schema import PADDING, POSTER, TOKENS
 
 
@@ -62,7 +63,7 @@ class EarlyFusion(GenreModel):
     Early fusion (type I of Huang et al. 2020, npj Digital Medicine 3:136; Snoek et al. 2005): poster
     patches and words become vectors of one width by one linear map or table look-up each, get a
     modality and a position embedding, and one Transformer encoder reads them together (as in ViLT, Kim
-    et al. 2021).
+    et al. 2021). Padding is not read, nor are the patches of a poster that is absent.
 
     Args:
         num_genres: G.
@@ -137,9 +138,11 @@ class EarlyFusion(GenreModel):
         places = ops.arange(ops.shape(tokens)[1])  # (T,)
         words = words + self.word_position(places) + self.modality(ops.ones((1,), "int32"))  # (B, T, D)
         sequence = ops.concatenate([patches, words], axis=1)  # (B, N + T, D), here the modalities meet
-        there = ops.concatenate(
-            [ops.ones_like(patches[:, :, 0], "bool"), ops.not_equal(tokens, PADDING)], axis=1
-        )  # (B, N + T)
+        has = presence(inputs)
+        # A film with neither keeps its patches: attention to nothing is not defined.
+        patches_read = ops.logical_or(has[POSTER], ops.logical_not(has[TOKENS]))[:, None]  # (B, 1)
+        patches_read = ops.logical_and(patches_read, ops.ones_like(patches[:, :, 0], "bool"))  # (B, N)
+        there = ops.concatenate([patches_read, ops.not_equal(tokens, PADDING)], axis=1)  # (B, N + T)
         sequence = self.embedding_dropout(sequence, training=training)
         for block in self.encoder:
             sequence = block(sequence, there[:, None, :], training=training)  # (B, N + T, D)

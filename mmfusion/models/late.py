@@ -9,6 +9,8 @@ from sklearn.metrics import log_loss
 from mmfusion.models.base import GenreModel
 from mmfusion.models.bilstm import BiLSTM
 from mmfusion.models.cnn import CNN
+from mmfusion.models.missing import padding_of, presence
+from mmfusion.schema import POSTER, TOKENS
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -101,7 +103,8 @@ class LateFusion(GenreModel):
 
     Late fusion of Huang et al. 2020 (npj Digital Medicine 3:136) and Snoek et al. 2005. Only the
     combiner is fitted, on validation films; no gradient reaches anything. Averaging the logits of two
-    branches that are trained end to end is something else.
+    branches that are trained end to end is something else. Of a film that has only one of the modalities, the
+    model of that one decides alone.
 
     Args:
         num_genres: G.
@@ -140,4 +143,8 @@ class LateFusion(GenreModel):
     def call(self, inputs, training=False):
         poster = self.poster_model(inputs, training=False)  # (B, G) logits
         overview = self.overview_model(inputs, training=False)  # (B, G) logits
-        return self.combiner([poster, overview])  # (B, G) logits, here the modalities meet
+        logits = self.combiner([poster, overview])  # (B, G), here the modalities meet
+        there = presence(inputs, padding=padding_of(self.overview_model.overview_encoder))
+        no_poster, no_overview = (ops.logical_not(there[one])[:, None] for one in (POSTER, TOKENS))  # (B, 1)
+        alone = ops.where(no_poster, overview, poster)  # (B, G), for films that have one
+        return ops.where(ops.logical_xor(no_poster, no_overview), alone, logits)  # (B, G) logits
