@@ -39,10 +39,14 @@ def main() -> None:
     from mmfusion.reports.metrics import tune_thresholds
 
     given = {POSTER: args.poster is not None, TOKENS: bool(overview.strip())}
-    for modality in model_class(variant).reads:
-        if not given[modality]:
-            word = {POSTER: "poster", TOKENS: "overview"}[modality]
-            raise UserError(f"{run.folder} is a {variant} run and reads the {word}: add --{word}")
+    reads = model_class(variant).reads
+    words = {POSTER: "poster", TOKENS: "overview"}
+    used, missing = ([words[one] for one in reads if given[one] == has] for has in (True, False))
+    if not used:
+        read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)
+        raise UserError(f"{run.folder} is a {variant} run and reads the {read}: add {flags}")
+    if missing:
+        print(f"No --{missing[0]}: {run.folder} decides from the {used[0]} alone", file=sys.stderr)
     try:
         probabilities = experiment.predict(run, [poster], [overview])[0]
     except BadPoster as error:

@@ -314,12 +314,26 @@ class TestPredict:
         assert sorted(row["genre"] for row in rows) == sorted(run.genres)
         assert all(0 <= row["probability"] <= 1 for row in rows)
 
+    @pytest.mark.parametrize("variant", ["early", "joint", "late"])
+    def test_decides_from_the_modality_that_is_given_and_says_so(self, runs, monkeypatch, capsys, variant):
+        run, found = runs[variant], {}
+        poster = next(run.films_folder.glob("*.jpg"))
+        for given, missing, args in (
+            ("poster", "overview", ["--poster", poster]),
+            ("overview", "poster", ["--overview", "A detective"]),
+        ):
+            assert command(predict.main, monkeypatch, run.folder, *args, "--json") == 0
+            said = capsys.readouterr()
+            assert said.err == f"No --{missing}: {run.folder} decides from the {given} alone\n"
+            found[given] = [row["probability"] for row in json.loads(said.out)["genres"]]
+        assert found["poster"] != found["overview"]
+
     @pytest.mark.parametrize(
         ("variant", "args", "said"),
         [
             ("cnn", ["--overview", "x"], "is a cnn run and reads the poster: add --poster"),
             ("bilstm", [], "is a bilstm run and reads the overview: add --overview"),
-            ("late", ["--overview", "x"], "reads the poster"),
+            ("late", ["--overview", " "], "reads the poster and the overview: add --poster or --overview"),
             ("cnn", ["--poster", "nowhere.jpg"], "--poster nowhere.jpg: No such file"),
             ("cnn", ["--poster", __file__], "not a readable picture"),
         ],
