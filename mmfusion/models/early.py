@@ -145,9 +145,9 @@ class EarlyFusion(GenreModel):
         there = ops.concatenate([patches_read, ops.not_equal(tokens, PADDING)], axis=1)  # (B, N + T)
         sequence = self.embedding_dropout(sequence, training=training)
         for block in self.encoder:
-            sequence = block(sequence, there[:, None, :], training=training)  # (B, N + T, D)
+            sequence = block(sequence, ops.expand_dims(there, 1), training=training)  # (B, N + T, D)
         sequence = self.norm(sequence)
-        weight = ops.cast(there, sequence.dtype)[:, :, None]  # (B, N + T, 1)
+        weight = ops.expand_dims(ops.cast(there, sequence.dtype), 2)  # (B, N + T, 1)
         pooled = ops.sum(sequence * weight, axis=1) / ops.sum(weight, axis=1)  # (B, D)
         return self.head(self.head_dropout(pooled, training=training))  # (B, G) logits
 

@@ -1,5 +1,8 @@
 """Keras' bidirectional LSTM, computed in less time."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -18,6 +21,8 @@ class BidirectionalLSTM(layers.Bidirectional):
     Args:
         layer: a `keras.layers.LSTM` with Keras' standard activations, biases, and no initial state.
     """
+
+    _portable = False  # see `portable`
 
     def __init__(self, layer, **kwargs):
         super().__init__(layer, **kwargs)
@@ -44,13 +49,28 @@ class BidirectionalLSTM(layers.Bidirectional):
             z.append(_product(x, inputs_kept, tf.cast(cell.kernel, x.dtype)) + tf.cast(cell.bias, x.dtype))
             kept.append(_kept(tf.ones((tf.shape(x)[1], cell.units)), cell.recurrent_dropout, cell, training))
         kernels = [tf.cast(cell.recurrent_kernel, x.dtype) for cell in cells]
-        f, b = _both_directions(mask, *z, *kernels, *kept)  # (T, B, U) each
+        compute = _both_directions_portable if self._portable else _both_directions
+        f, b = compute(mask, *z, *kernels, *kept)  # (T, B, U) each
         if self.return_sequences:
-            states = tf.where(mask[:, :, None], tf.concat([f, b], axis=2), 0.0)  # as Keras fills padding
+            states = tf.where(tf.expand_dims(mask, 2), tf.concat([f, b], axis=2), 0.0)  # as Keras fills padding
             states = tf.transpose(states, (1, 0, 2))  # (B, T, 2 U)
         else:
             states = tf.concat([f[-1], b[0]], axis=1)  # (B, 2 U)
         return tf.cast(states, self.compute_dtype)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced in this block has only operations that the converters to ONNX and LiteRT carry over rightly.
+
+    Those of training are not among them: tf2onnx gives the states that an array got from its end in the order in
+    which it got them, and LiteRT has no arrays whose elements have an open number of films.
+    """
+    BidirectionalLSTM._portable = True
+    try:
+        yield
+    finally:
+        BidirectionalLSTM._portable = False
 
 
 def _kept(inputs, dropout, cell, training):
@@ -167,6 +187,33 @@ def _both_directions(mask, forward_z, backward_z, forward_kernel, backward_kerne
         return None, *d_z, *d_kernel, None, None
 
     return (h[0], h[1]), gradient
+
+
+def _both_directions_portable(
+    mask, forward_z, backward_z, forward_kernel, backward_kernel, forward_kept, backward_kept
+):
+    """What `_both_directions` gives, without its arrays and its gradient; in more time."""
+    z, kernel, kept = (forward_z, backward_z), (forward_kernel, backward_kernel), (forward_kept, backward_kept)
+    steps, batch, units = tf.shape(mask)[0], tf.shape(mask)[1], forward_kernel.shape[0]
+    there = tf.expand_dims(tf.cast(mask, tf.float32), 2)  # (T, B, 1)
+    places = tf.range(steps)[:, None, None]  # (T, 1, 1)
+    zero = tf.zeros((batch, units))
+
+    def step(k, *states):
+        new = []
+        for j, t in enumerate((k, steps - 1 - k)):
+            h, c, all_h = states[3 * j : 3 * j + 3]
+            at_gates = tf.cast(z[j][t] + _product(h, kept[j], kernel[j]), tf.float32)
+            i, f, g, o = tf.split(at_gates, 4, axis=1)  # (B, U) each
+            new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+            new_h = tf.sigmoid(o) * tf.tanh(new_c)
+            c, h = there[t] * new_c + (1 - there[t]) * c, there[t] * new_h + (1 - there[t]) * h
+            new += [h, c, tf.where(places == t, h[None], all_h)]
+        return k + 1, *new
+
+    none = tf.zeros((steps, batch, units))
+    _, *states = tf.while_loop(lambda k, *_: k < steps, step, (0, *[zero, zero, none] * 2))
+    return states[2], states[5]
 
 
 def _rows(x):
