@@ -14,7 +14,9 @@ from mmfusion.schema import POSTER, TOKENS
 GENRES = 3
 
 
-@pytest.mark.parametrize("command", ["mmfusion.train", "mmfusion.predict", "benchmarks.run", "benchmarks.table"])
+@pytest.mark.parametrize(
+    "command", ["mmfusion.train", "mmfusion.predict", "mmfusion.export", "benchmarks.run", "benchmarks.table"]
+)
 def test_help_does_not_wait_for_large_libraries(command):
     code = f"import sys; from {command} import parser; parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

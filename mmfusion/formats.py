@@ -1,0 +1,233 @@
+"""A run's model as files that need no mmfusion, each checked against what the run itself says."""
+
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from mmfusion import experiment
+from mmfusion.data.in_graph import RawInputs
+from mmfusion.data.posters import decode_poster
+from mmfusion.data.text import encode_overviews
+from mmfusion.errors import UserError, first_line
+from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
+from mmfusion.models.recurrent import portable
+from mmfusion.runs import Run
+from mmfusion.schema import CHANNELS, POSTER, TOKENS
+
+TOLERANCE = 1e-4  # of a probability
+_OPSET = 18  # of ONNX; all that is needed is in it
+
+# Posters' bytes and overviews of some films -> probabilities (N, G), from an exported folder.
+_Predict = Callable[[Sequence[bytes], Sequence[str]], np.ndarray]
+
+
+def export(run: Run, form: str, out: Path) -> float:
+    """Writes a run's model in another format, with the names of its genres in `genres.json`.
+
+    "savedmodel" is all of it, from files' bytes and texts: the signature `serving_default` takes `posters` and
+    `overviews`, string (B,), and gives `probabilities`, float32 (B, G). "onnx" (`model.onnx`) and "litert"
+    (`model.tflite`) are the network alone, and take `poster`, float32 (B, H, W, 3), and `tokens`, int32 (B, T), as
+    `decode_poster` and `encode_overviews` make them; `vocabulary.txt` has a token's word on its line.
+
+    Args:
+        run: a finished run.
+        form: "savedmodel", "onnx" or "litert".
+        out: the folder to write; it must not exist. It takes its place whole.
+
+    Returns:
+        The largest difference between its probabilities and those of `experiment.predict`, on a few made films.
+
+    Raises:
+        UserError: the folder exists or cannot be written, the model cannot be converted, or it says something else
+            than the run afterwards.
+    """
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out} exists already; name another with --out, or delete it")
+    if form != "savedmodel" and run.config.training.precision != "float32":
+        raise UserError(
+            f"{run.folder} was trained in {run.config.training.precision}, which only --format savedmodel can keep"
+        )
+    write, read = _FORMATS[form]
+    make_folder(out.parent)
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}{HALF_WRITTEN}", dir=out.parent))
+        try:
+            beside.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+            write(run, beside)
+            write_atomically(beside / "genres.json", json.dumps(run.genres, indent=2, ensure_ascii=False) + "\n")
+            difference = _difference(run, read(run, beside))
+            if not difference <= TOLERANCE:  # nor is NaN
+                raise UserError(f"its probabilities differ from the run's by {difference:.2g}")
+            move_into_place(beside, out)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except Exception as error:  # the converters raise as they please, and not for disks alone
+        raise UserError(f"{run.folder} cannot be exported as {form} to {out}: {first_line(error)}") from error
+    return difference
+
+
+class _Whole(tf.Module):
+    """A run from bytes and texts to probabilities."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        data = run.config.data
+        self.raw = RawInputs(data.poster_size, run.vocabulary, data.max_tokens)
+        self.model = experiment.load_model(run)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
+    def serve(self, posters, overviews):
+        inputs = {POSTER: self.raw.poster(posters), TOKENS: self.raw.tokens(overviews)}
+        return {"probabilities": tf.sigmoid(self.model(inputs, training=False))}  # (B, G)
+
+
+def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
+    """{"poster" (B, H, W, 3), "tokens" (B, T)} -> {"probabilities" (B, G)}, the weights as constants."""
+    model = experiment.load_model(run)
+    trained, others = (
+        [np.asarray(w) for w in ws] for ws in (model.trainable_variables, model.non_trainable_variables)
+    )
+    size = run.config.data.poster_size
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, size, size, CHANNELS], tf.float32, POSTER),
+            tf.TensorSpec([None, None], tf.int32, TOKENS),
+        ]
+    )
+    def network(poster, tokens):
+        # The converters would leave variables out, and the model would say NaN.
+        logits, _ = model.stateless_call(trained, others, {POSTER: poster, TOKENS: tokens}, training=False)
+        return {"probabilities": tf.sigmoid(logits)}
+
+    with portable():
+        network.get_concrete_function()
+    return network
+
+
+def _write_savedmodel(run: Run, folder: Path) -> None:
+    whole = _Whole(run)
+    tf.saved_model.save(whole, folder, signatures={"serving_default": whole.serve})
+
+
+def _read_savedmodel(run: Run, folder: Path) -> _Predict:
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+
+    def predict(posters, overviews):
+        return serve(posters=tf.constant(posters), overviews=tf.constant(overviews))["probabilities"].numpy()
+
+    return predict
+
+
+def _write_onnx(run: Run, folder: Path) -> None:
+    import tf2onnx
+
+    network = _network(run)
+    model, _ = tf2onnx.convert.from_function(
+        network,
+        input_signature=network.input_signature,
+        opset=_OPSET,
+        custom_op_handlers={"Erfc": (_erfc, []), "Log1p": (_log1p, [])},
+    )
+    write_atomically(folder / "model.onnx", model.SerializeToString())
+    _write_vocabulary(run, folder)
+
+
+def _erfc(context, node, name, args):
+    """1 - erf(x), which tf2onnx does not know."""
+    node.type = "Erf"
+    minus = context.insert_new_node_on_output("Sub", node.output[0], name=f"{name}_from_one")
+    context.replace_inputs(minus, [_one(context, name), node.output[0]])
+
+
+def _log1p(context, node, name, args):
+    """log(1 + x), which it does not know either."""
+    node.type = "Log"
+    more = context.make_node("Add", [node.input[0], _one(context, name)], name=f"{name}_and_one")
+    context.replace_input(node, node.input[0], more.output[0], 0)
+
+
+def _one(context, name):
+    return context.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+
+
+def _read_onnx(run: Run, folder: Path) -> _Predict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    return _of_tensors(run, lambda inputs: session.run(["probabilities"], inputs)[0])
+
+
+def _write_litert(run: Run, folder: Path) -> None:
+    network = _network(run)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], tf.Module())
+    # Its own operations only: the Python packages that run it have TensorFlow's beside them no more.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    write_atomically(folder / "model.tflite", converter.convert())
+    _write_vocabulary(run, folder)
+
+
+def _read_litert(run: Run, folder: Path) -> _Predict:
+    from ai_edge_litert.interpreter import Interpreter
+
+    predict = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")
+    return _of_tensors(run, lambda inputs: predict(**inputs)["probabilities"])
+
+
+_FORMATS = {
+    "savedmodel": (_write_savedmodel, _read_savedmodel),
+    "onnx": (_write_onnx, _read_onnx),
+    "litert": (_write_litert, _read_litert),
+}
+
+
+def _write_vocabulary(run: Run, folder: Path) -> None:
+    write_atomically(folder / "vocabulary.txt", "\n".join(run.vocabulary))
+
+
+def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]) -> _Predict:
+    """What makes the network's inputs, and then calls it."""
+    data, vocabulary = run.config.data, run.vocabulary
+
+    def predict(posters, overviews):
+        pixels = _pixels(posters, data.poster_size).astype(np.float32) / 255
+        return network({POSTER: pixels, TOKENS: encode_overviews(overviews, vocabulary, data.max_tokens)})
+
+    return predict
+
+
+def _pixels(posters: Sequence[bytes], size: int) -> np.ndarray:
+    """uint8 (N, H, W, 3); zeros where there is no poster."""
+    none = np.zeros((size, size, CHANNELS), np.uint8)
+    return np.stack([decode_poster(poster, size) if poster else none for poster in posters])
+
+
+def _difference(run: Run, exported: _Predict) -> float:
+    """The largest difference of a probability between an exported model and its run, on made films."""
+    posters, overviews = _made_films(run)
+    expected = experiment.predict(run, _pixels(posters, run.config.data.poster_size), overviews)
+    alone = exported(posters[:1], overviews[:1])
+    return float(max(np.abs(exported(posters, overviews) - expected).max(), np.abs(alone - expected[:1]).max()))
+
+
+def _made_films(run: Run) -> tuple[list[bytes], list[str]]:
+    """Posters for each scale at which a JPEG is read, and none; overviews of every length, and none."""
+    size, longest, words = run.config.data.poster_size, run.config.data.max_tokens, run.vocabulary[2:]
+    random = np.random.default_rng(0)
+    posters = []
+    for times, form in ((0.5, "PNG"), (1.3, "JPEG"), (2.2, "JPEG"), (4.1, "JPEG"), (8.2, "JPEG")):
+        small = random.integers(0, 256, (9, 7, CHANNELS), np.uint8)
+        side = int(times * size) + 1
+        file = io.BytesIO()
+        Image.fromarray(small).resize((side, 3 * side // 2)).save(file, form)
+        posters.append(file.getvalue())
+    lengths = (1, longest // 2, longest, longest + 9, 3)
+    overviews = [", ".join(random.choice([*words, "Ünknown"], length)) for length in lengths]
+    return [*posters, b"", posters[0]], [*overviews, overviews[1], ""]

@@ -1,0 +1,326 @@
+"""A run in another format says what the run says, of files' bytes and texts as of tensors."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import command, tiny_config
+from pictures import RED_LEFT, encoded
+from PIL import Image
+
+from mmfusion import experiment, export, formats
+from mmfusion.data.in_graph import RawInputs
+from mmfusion.data.posters import decode_poster
+from mmfusion.data.text import encode_overviews
+from mmfusion.errors import UserError
+from mmfusion.models.recurrent import BidirectionalLSTM, portable
+from mmfusion.runs import Run
+from mmfusion.weights import save_model
+
+SIZE = 16  # of the tiny runs' posters
+NO_POSTER = np.zeros((SIZE, SIZE, 3), np.uint8)
+NETWORKS = ("onnx", "litert")
+# Every variant; between them also stacked LSTMs and their last states, a gate, and no batch normalisation.
+RUNS = {
+    "cnn": {"poster_encoder__batch_norm": False, "poster_encoder__pooling": "flatten"},
+    "bilstm": {
+        "overview_encoder__lstm_units": [5, 4],
+        "overview_encoder__recurrent_dropout": 0.2,
+        "overview_encoder__pooling": "last",
+    },
+    "early": {},
+    "joint": {"joint__operator": "gated"},
+    "late": {},
+}
+
+
+def picture(width, height, seed=0, mode="RGB"):
+    """Smooth, with noise."""
+    rng = np.random.default_rng(seed)
+    smooth = Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8)).resize((width, height))
+    noise = rng.integers(-30, 31, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8)).convert(mode)
+
+
+POSTERS = [
+    encoded(picture(40, 60, 1), "JPEG"),  # read at 1/2
+    encoded(picture(100, 70, 2), "JPEG"),  # 1/4
+    encoded(picture(140, 300, 3), "JPEG", progressive=True),  # 1/8
+    encoded(picture(17, 90, 4), "JPEG", subsampling=0),  # as it is
+    encoded(picture(9, 11, 5, "L"), "JPEG"),
+    encoded(picture(70, 140, 6, "L"), "JPEG"),
+    encoded(picture(33, 50, 7)),
+    b"",
+]
+OVERVIEWS = [
+    "A film about poster_1, overview_2!",
+    "",
+    "Ünïcode 映画 🎬 – «a film»\tAbout\u2003things\x00and a  FILM's end.",
+    "a word " * 500,
+    " \n ",
+    "film",
+    "İstanbul ǅ ß",
+    "the-end",
+]
+
+
+def make_run(folder, cache, variant, **settings):
+    """A run with a report but without training: with random weights, none of which is 0 or 1 any more."""
+    config = tiny_config(variant, **settings)
+    prepared = experiment.prepare(config.data, config.seed, cache)
+    model = experiment.build(config, prepared)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        value = np.asarray(weight) + 0.2 * rng.normal(size=weight.shape)
+        positive = "variance" in weight.path or "combiner" in weight.path
+        weight.assign(np.abs(value) if positive else value)
+    with Run.create(folder) as new:
+        facts = {"parameters": model.count_params(), "reads": list(model.reads)}
+        experiment.write_decisions(new, config, prepared, facts)
+        save_model(model, new.model_file)
+        new.seal()
+        new.report_file.write_text("{}")
+    return Run(folder)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One run of every variant; tests do not change them."""
+    folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
+    return {variant: make_run(folder / variant, cache, variant, **settings) for variant, settings in RUNS.items()}
+
+
+@pytest.fixture(scope="module")
+def exports(runs, tmp_path_factory):
+    """Gives the folder of an exported run, made when it is first asked for."""
+    folder, made = tmp_path_factory.mktemp("exports"), {}
+
+    def exported(name, form):
+        if (name, form) not in made:
+            made[name, form] = folder / f"{name}-{form}"
+            assert formats.export(runs[name], form, made[name, form]) < 1e-5
+        return made[name, form]
+
+    return exported
+
+
+@pytest.fixture(scope="module")
+def films(runs):
+    """Posters' bytes, overviews and the same as pixels, of as many films; what each run says of them."""
+    posters, overviews = POSTERS + POSTERS[::-1], OVERVIEWS + OVERVIEWS
+    pixels = np.stack([decode_poster(p, SIZE) if p else NO_POSTER for p in posters])
+    said = {variant: experiment.predict(run, pixels, overviews) for variant, run in runs.items()}
+    return posters, overviews, pixels, said
+
+
+def test_a_saved_model_needs_nothing_but_tensorflow_and_says_what_the_run_says(runs, exports, films, tmp_path):
+    posters, overviews, _, said = films
+    code = """
+import json, sys, pathlib
+import numpy as np
+import tensorflow as tf
+
+posters, overviews, folders = json.loads(pathlib.Path(sys.argv[1]).read_text())
+posters = [bytes.fromhex(poster) for poster in posters]
+found = {}
+for name, folder in folders.items():
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    several = serve(posters=tf.constant(posters), overviews=tf.constant(overviews))["probabilities"].numpy()
+    one_by_one = [
+        serve(posters=tf.constant([p]), overviews=tf.constant([o]))["probabilities"].numpy()[0]
+        for p, o in zip(posters, overviews)
+    ]
+    found[name] = np.stack([several, one_by_one])
+assert "mmfusion" not in sys.modules
+np.savez(sys.argv[2], **found)
+"""
+    folders = {name: str(exports(name, "savedmodel")) for name in RUNS}
+    (tmp_path / "films.json").write_text(json.dumps([[p.hex() for p in posters], overviews, folders]))
+    names = [str(tmp_path / "films.json"), str(tmp_path / "found.npz")]
+    # -I: without PYTHONPATH, and without the folder that we are in.
+    subprocess.run([sys.executable, "-I", "-c", code, *names], check=True, capture_output=True, timeout=300)
+    found = np.load(tmp_path / "found.npz")
+    for name, run in runs.items():
+        np.testing.assert_allclose(found[name][0], said[name], atol=1e-5, rtol=0, err_msg=name)
+        np.testing.assert_allclose(found[name][1], said[name], atol=1e-5, rtol=0, err_msg=name)
+        assert json.loads((exports(name, "savedmodel") / "genres.json").read_text()) == list(run.genres)
+
+
+@pytest.mark.parametrize("form", NETWORKS)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_network_elsewhere_says_what_the_run_says_for_any_number_of_films_and_words(
+    runs, exports, films, name, form
+):
+    for needed in export.FORMATS[form]:
+        pytest.importorskip(needed)
+    _, overviews, pixels, said = films
+    folder, run = exports(name, form), runs[name]
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(folder / "model.onnx")
+
+        def network(**inputs):
+            return session.run(["probabilities"], inputs)[0]
+    else:
+        from ai_edge_litert.interpreter import Interpreter
+
+        signature = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")
+
+        def network(**inputs):
+            return signature(**inputs)["probabilities"]
+
+    expected = said[name]
+    tokens = encode_overviews(overviews, run.vocabulary, run.config.data.max_tokens)
+    posters = pixels.astype(np.float32) / 255
+    np.testing.assert_allclose(network(poster=posters, tokens=tokens), expected, atol=1e-5, rtol=0)
+    for i, row in enumerate(tokens):
+        short = row[None, : max(1, np.count_nonzero(row))]
+        found = network(poster=posters[i : i + 1], tokens=short)
+        np.testing.assert_allclose(found, expected[i : i + 1], atol=1e-5, rtol=0)
+    assert json.loads((folder / "genres.json").read_text()) == list(run.genres)
+    assert (folder / "vocabulary.txt").read_text().split("\n") == run.vocabulary
+
+
+@functools.cache
+def _raw(size=SIZE):
+    raw = RawInputs(size, ["", "[UNK]", "film"], 20)
+    return tf.function(raw.poster, input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+@pytest.mark.parametrize("size", [16, 33])
+def test_posters_have_the_pixels_that_pillow_gives_them(size):
+    """Of every shape: Pillow begins with either side, and JPEGs are read at four scales."""
+    posters = []
+    rng = np.random.default_rng(size)
+    for seed, (width, height) in enumerate(rng.integers(1, 12 * size, (120, 2))):
+        form = ("JPEG", "JPEG", "JPEG", "PNG", "BMP", "GIF")[seed % 6]
+        posters.append(encoded(picture(width, height, seed, "RGB" if seed % 4 else "L").convert("RGB"), form))
+    posters += [encoded(picture(50, 40, mode=mode)) for mode in ("L", "P")]
+    posters.append(encoded(Image.fromarray(rng.integers(0, 2**16, (40, 50), np.uint16))))
+    posters.append(encoded(picture(90, 70), "JPEG", keep_rgb=True))
+    posters.append(encoded(picture(50, 40).quantize(9), "GIF", interlace=True))
+    posters.append(encoded(picture(50, 40), "GIF", save_all=True, append_images=[picture(50, 40, 1)]))
+    posters.append(encoded(picture(90, 70), "JPEG") + b"more")
+    found = np.rint(_raw(size)(tf.constant(posters)).numpy() * 255)
+    for poster, pixels in zip(posters, found):
+        np.testing.assert_array_equal(pixels, decode_poster(poster, size))
+
+
+def _turned(order):
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F] = "a camera"
+    exif[0x0112] = 6
+    return exif
+
+
+def _with_one_transparent():
+    gif = picture(20, 30).quantize(8)
+    return encoded(gif, "GIF", transparency=3)
+
+
+REFUSED = {
+    "big-endian": (encoded(RED_LEFT, "JPEG", exif=_turned(">")), "not upright"),
+    "little-endian": (encoded(RED_LEFT, "JPEG", exif=_turned("<")), "not upright"),
+    "turned PNG": (encoded(RED_LEFT, exif=_turned("<")), "not upright"),
+    "CMYK": (encoded(picture(20, 30, mode="CMYK"), "JPEG"), "CMYK"),
+    "alpha": (encoded(Image.new("RGBA", (20, 30), (9, 9, 9, 99))), "transparent"),
+    "tRNS": (encoded(picture(20, 30).quantize(8), transparency=3), "transparent"),
+    "one bit": (encoded(picture(20, 30, mode="1")), "one bit"),
+    "GIF": (_with_one_transparent(), "transparent"),
+    "BMP with a palette": (encoded(picture(20, 30).quantize(8), "BMP"), "24 bits"),
+    "WebP": (encoded(RED_LEFT, "WEBP"), "not a JPEG"),
+    "no picture": (b"<html>", "not a JPEG"),
+    "cut short": (POSTERS[0][:-100], "JPEG"),
+    "a header": (POSTERS[0][:10], "JPEG"),
+    "a PNG's header": (encoded(RED_LEFT)[:20], "PNG"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_poster_that_the_graph_cannot_read_rightly_is_refused(what):
+    poster, reason = REFUSED[what]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+        _raw()(tf.constant([POSTERS[0], poster]))
+
+
+def test_an_upright_poster_may_say_so():
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    poster = encoded(RED_LEFT, "JPEG", exif=exif)
+    found = np.rint(_raw()(tf.constant([poster])).numpy()[0] * 255)
+    np.testing.assert_array_equal(found, decode_poster(poster, SIZE))
+
+
+@pytest.mark.parametrize("vocabulary", [["", "[UNK]", "film", "a", "ünïcode", "films", "映画"], ["", "[UNK]"]])
+def test_texts_become_the_tokens_that_training_gave_them(vocabulary):
+    overviews = [*OVERVIEWS, *(f"a{chr(code)}film" for code in [*range(1, 256), 0x85, 0x2028, 0x3000])]
+    tokens = tf.function(RawInputs(SIZE, vocabulary, 20).tokens)
+    expected = encode_overviews(overviews, vocabulary, 20)
+    found = tokens(tf.constant(overviews)).numpy()
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(np.pad(found, ((0, 0), (0, 20 - found.shape[1]))), expected)
+    for i, overview in enumerate(overviews):
+        alone = tokens(tf.constant([overview])).numpy()[0]
+        assert len(alone) == max(1, np.count_nonzero(expected[i]))
+        np.testing.assert_array_equal(alone, expected[i, : len(alone)])
+
+
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_the_portable_recurrence_is_the_one_that_was_trained(return_sequences):
+    from keras import layers
+
+    layer = BidirectionalLSTM(layers.LSTM(5, recurrent_dropout=0.3, return_sequences=return_sequences))
+    rng = np.random.default_rng(0)
+    sequences = rng.normal(size=(4, 9, 3)).astype(np.float32)
+    mask = np.arange(9) < np.array([[9], [4], [0], [1]])
+    expected = layer(sequences, mask=mask)
+    with portable():
+        found = layer(sequences, mask=mask)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class TestTheCommand:
+    def test_writes_a_folder_and_leaves_the_run_alone(self, runs, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        before = {path: path.read_bytes() for path in runs["cnn"].folder.rglob("*") if path.is_file()}
+        assert command(export.main, monkeypatch, runs["cnn"].folder, "--format", "savedmodel") == 0
+        assert "exports/cnn-savedmodel" in capsys.readouterr().out
+        assert {path.name for path in (tmp_path / "exports").iterdir()} == {"cnn-savedmodel"}
+        assert {path: path.read_bytes() for path in runs["cnn"].folder.rglob("*") if path.is_file()} == before
+
+        assert command(export.main, monkeypatch, runs["cnn"].folder, "--format", "savedmodel") == 2
+        assert "exists already; name another with --out" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("form", NETWORKS)
+    def test_names_what_has_to_be_installed(self, runs, tmp_path, monkeypatch, capsys, form):
+        monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+        assert command(export.main, monkeypatch, runs["cnn"].folder, "--format", form, "--out", tmp_path / "x") == 2
+        error = capsys.readouterr().err
+        assert all(name in error for name in export.FORMATS[form])
+        assert '".[export]"' in error
+        assert not (tmp_path / "x").exists()
+
+
+def test_what_says_something_else_than_its_run_is_not_kept(runs, tmp_path, monkeypatch):
+    other = formats._read_savedmodel
+
+    def wrong(run, folder):
+        return lambda *films: other(run, folder)(*films) + 2e-4
+
+    monkeypatch.setitem(formats._FORMATS, "savedmodel", (formats._write_savedmodel, wrong))
+    with pytest.raises(UserError, match=r"differ from the run's by 0\.0002"):
+        formats.export(runs["cnn"], "savedmodel", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bfloat16_is_kept_by_a_saved_model_only(tmp_path, cache):
+    run = make_run(tmp_path / "run", cache, "bilstm", training__precision="mixed_bfloat16")
+    assert formats.export(run, "savedmodel", tmp_path / "out") < 1e-4
+    with pytest.raises(UserError, match="only --format savedmodel can keep"):
+        formats.export(run, "onnx", tmp_path / "onnx")
