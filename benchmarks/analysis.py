@@ -12,6 +12,7 @@ from joblib import Parallel, delayed
 
 from benchmarks.collect import Result, Results
 from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
+from benchmarks.robustness import without_modalities
 from mmfusion.assessment import encoders_of
 from mmfusion.reports import calibration, metrics, resampling
 from mmfusion.reports.contributions import Contribution, contribution
@@ -32,7 +33,8 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
     support = np.array([result.test.y_true.sum(axis=0) for result in by_seed.values()])  # (seeds, G)
     order = sorted(range(len(first.genres)), key=lambda g: -support[:, g].mean())
     predicted = _predicted(results)
-    draws = _draw(predicted)
+    weights = resampling.draw_films(_films(predicted), DRAWS, SEED)
+    draws = _draw(predicted, weights)
     fusions = _pairs(results, lambda one: one.modalities == 2, better_unimodal)
     networks = _pairs(results, lambda one: not one.is_baseline, _best_baseline)
     tasks = []
@@ -57,6 +59,7 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         fusion=compared[: len(fusions)],
         baseline=compared[len(fusions) :],
         brought=[one for one in brought if one],
+        missing=without_modalities(results, predicted, weights),
         left_out=list(left_out),
     )
 
@@ -149,9 +152,12 @@ class _Draws:
         return list(next(iter(self._scored.values()))[0])
 
 
-def _draw(predicted: dict[str, dict[int, resampling.Predicted]]) -> dict[str, _Draws]:
-    films = 1 + max(int(p.films.max()) for of_seed in predicted.values() for p in of_seed.values())
-    weights = resampling.draw_films(films, DRAWS, SEED)
+def _films(predicted: dict[str, dict[int, resampling.Predicted]]) -> int:
+    """How many there are in all seeds together."""
+    return 1 + max(int(p.films.max()) for of_seed in predicted.values() for p in of_seed.values())
+
+
+def _draw(predicted: dict[str, dict[int, resampling.Predicted]], weights: np.ndarray) -> dict[str, _Draws]:
     keys = [(name, seed) for name, of_seed in predicted.items() for seed in of_seed]
     # Threads: almost all of this is NumPy on large arrays.
     with ThreadPoolExecutor(os.cpu_count()) as pool:

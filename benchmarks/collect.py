@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.baselines import BASELINES
+from benchmarks.missing import read_missing
 from benchmarks.probe import read_probe
 from mmfusion.errors import UserError
 from mmfusion.models import VARIANTS
@@ -32,6 +33,7 @@ class Result:
     train_seconds: float | None
     ms_per_film: float | None
     exchanged: Exchanged | None  # what it says of exchanged modalities, where it reads both
+    without: dict[str, np.ndarray] | None  # by the modality that is missing, what it says then; None: not asked
 
     @property
     def is_baseline(self) -> bool:
@@ -114,6 +116,7 @@ def _read(path: Path) -> Result:
         train_seconds=_seconds(run),
         ms_per_film=milliseconds,
         exchanged=exchanged,
+        without=None if config.variant in BASELINES else read_missing(run),
     )
 
 

@@ -92,6 +92,31 @@ class Brought:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """Micro-AP of a fusion less that of the better model of one modality, on what is left of the same films."""
+
+    over: str
+    difference: float
+    low: float  # 95% interval of paired bootstrap draws
+    high: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval is on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Where some test films have no poster, or no overview; each list has an entry a share of `missing.SHARES`."""
+
+    modality: str  # that is missing
+    scores: dict[str, list[Score]]  # micro-AP by network
+    floor: list[float | None]  # of the better model of one modality; None where there is none
+    margins: dict[str, list[Margin]]  # by fusion
+
+
+@dataclass(frozen=True)
 class Analysis:
     """All numbers of one benchmark."""
 
@@ -106,6 +131,7 @@ class Analysis:
     fusion: list[Comparison]  # each fusion over the better model of one modality
     baseline: list[Comparison]  # each network over the best baseline
     brought: list[Brought]
+    missing: list[Missing]  # empty where no network was asked
     left_out: list[str]  # runs that could not be compared, and why
 
     @property

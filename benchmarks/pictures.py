@@ -10,9 +10,11 @@ from sklearn.metrics import precision_recall_curve
 
 from benchmarks.collect import Results
 from benchmarks.findings import MICRO, Analysis, Model
+from benchmarks.missing import SHARES
 from benchmarks.sheets import as_csv
 from mmfusion.files import write_atomically
 from mmfusion.reports.figures import COLOURS, save
+from mmfusion.schema import POSTER
 
 _ALL = "all (micro)"
 _RECALLS = np.linspace(0.01, 1, 100)  # where curves are drawn
@@ -50,6 +52,13 @@ def draw_pictures(analysis: Analysis, results: Results, folder: Path) -> dict[st
             "Gain in average precision over the better model of one modality, by genre, with 95% intervals over "
             "films; filled marks are gains or losses that these films show.",
             lambda path: _gains(analysis, path),
+        ),
+        (
+            "missing",
+            "Micro-AP where a share of the test films has no poster (left) or no overview (right), the mean over "
+            "seeds. The floor is the better model of one modality on what is left. Filled marks: above or below "
+            "it, by a 95% interval of paired draws of the films.",
+            lambda path: _missing(analysis, path),
         ),
         ("heat_map", "Average precision by genre and model.", lambda path: _heat_map(analysis, path)),
         (
@@ -161,6 +170,38 @@ def _gains(analysis: Analysis, path: Path) -> bool:
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("gain in average precision", fontsize=10)
     return _save(figure, path, ["variant", "over", "genre", "gain", "low", "high", "p", "verdict"], rows)
+
+
+def _missing(analysis: Analysis, path: Path) -> bool:
+    if not analysis.missing:
+        return False
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
+    networks = [name for name, model in analysis.models.items() if not model.is_baseline]
+    percent, rows = 100 * np.array(SHARES), []
+    for axis, one in zip(axes, analysis.missing, strict=True):
+        if None not in one.floor:  # broad and pale: a model of one modality lies on it
+            axis.plot(percent, one.floor, color="0.8", linewidth=4, label="floor", solid_capstyle="butt")
+            rows += [(one.modality, "floor", *pair, *[None] * 4) for pair in zip(SHARES, one.floor)]
+        for name, scores in one.scores.items():
+            colour = COLOURS[networks.index(name) % len(COLOURS)]
+            means = [score.mean for score in scores]
+            margins = one.margins.get(name, [None] * len(SHARES))
+            style = {"linewidth": 1.8} if analysis.models[name].modalities == 2 else {"linewidth": 1.2, "ls": ":"}
+            axis.plot(percent, means, color=colour, label=name, **style)
+            for x, y, margin in zip(percent, means, margins):
+                if margin is not None:
+                    axis.plot(x, y, "o", color=colour, markerfacecolor=colour if margin.is_shown else "white")
+            rows += [
+                (one.modality, name, share, mean, *(vars(margin).values() if margin else [None] * 4))
+                for share, mean, margin in zip(SHARES, means, margins)
+            ]
+        axis.set_title("posters missing" if one.modality == POSTER else "overviews missing", fontsize=10)
+        axis.set(xlabel="share of the films, %", xticks=percent)
+        axis.grid(color="0.92")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("micro-AP")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9, frameon=False)
+    return _save(figure, path, ["missing", "variant", "share", "ap", "over", "difference", "low", "high"], rows)
 
 
 def _heat_map(analysis: Analysis, path: Path) -> bool:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS
+from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
 from mmfusion.config import PRESET, Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
@@ -37,6 +38,11 @@ def parser() -> ArgumentParser:
         metavar="DIR",
         help="a folder with VARIANT.toml files, such as the best of tuning.search; others keep the recipe",
     )
+    p.add_argument(
+        "--missing",
+        action="store_true",
+        help="also ask the networks for their test films without posters, and without overviews",
+    )
     p.add_argument("--out", type=Path, required=True, metavar="RESULTS_DIR", help="for seed-S/VARIANT, a run each")
     return p
 
@@ -55,7 +61,7 @@ def main() -> None:
         if run.config_file.is_file():
             _check_same(run, sweep[key], args)
     say_which_films(sweep[0, names[0]], args)
-    todo = [key for key, run in runs.items() if not (run.finished and (key[1] in BASELINES or is_probed(run)))]
+    todo = [(seed, name) for (seed, name), run in runs.items() if not _is_done(run, name, args)]
     took = {}  # by name, the seconds of each run of this sweep
     for (seed, name), run in runs.items():
         if (seed, name) not in todo:
@@ -73,7 +79,7 @@ def main() -> None:
         if not run.finished:
             _train(run, sweep[seed, name], _parts(args, name, seed), args, cache)
         if name not in BASELINES:
-            _probe(run, cache)
+            _ask(run, cache, args)
         took.setdefault(name, []).append(time.perf_counter() - start)
     from benchmarks.galleries import keep_films
 
@@ -234,11 +240,21 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
     assessment.finish(run)
 
 
-def _probe(run: Run, cache: Path) -> None:
-    import_tensorflow()
-    from benchmarks.probe import probe
+def _is_done(run: Run, name: str, args: argparse.Namespace) -> bool:
+    if name in BASELINES or not run.finished:
+        return run.finished
+    return is_probed(run) and (is_asked(run) or not args.missing)
 
-    probe(run, cache)
+
+def _ask(run: Run, cache: Path, args: argparse.Namespace) -> None:
+    """Asks a finished network what it was not asked yet."""
+    import_tensorflow()
+    from benchmarks import missing, probe
+
+    if not is_probed(run):
+        probe.probe(run, cache)
+    if args.missing and not is_asked(run):
+        missing.ask(run, cache)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from benchmarks.findings import DRAWS, LEAST_P, PERMUTATIONS, Analysis, Comparison, Gain, Model
+from benchmarks.findings import DRAWS, LEAST_P, PERMUTATIONS, Analysis, Comparison, Gain, Missing, Model
+from benchmarks.missing import SHARES
 from benchmarks.sheets import AT_HALF, CALIBRATION, COST, OVERALL, TUNED, is_undefined
 from mmfusion.reports.contributions import Contribution
 from mmfusion.reports.resampling import FEWEST
 from mmfusion.reports.tables import UNDEFINED, markdown
+from mmfusion.schema import POSTER
 
 
 def results_markdown(analysis: Analysis, pictures: dict[str, str], *, commands: list[str], machine: str) -> str:
@@ -39,6 +41,7 @@ def results_markdown(analysis: Analysis, pictures: dict[str, str], *, commands: 
         *_genre_section(analysis),
         "## What each modality brings",
         *_modality_section(analysis),
+        *_missing_section(analysis.missing),
         "## Calibration",
         "ECE: expected calibration error, 15 bins of equal width (Guo et al. 2017), over all predictions of a film "
         "and a genre. Brier: their mean squared error.",
@@ -237,6 +240,34 @@ MODALITY_NOTE = (
     "poster plus one of the overview (EMAP, Hessel and Lee 2020), computed for some films of each seed; the "
     "difference to the model is what interactions of the two bring."
 )
+
+
+MISSING_NOTE = (
+    "Micro-AP where a share of the test films has no poster, or no overview; no network was trained again. Which "
+    "films miss something is decided by a hash of their ids: the same films for all models and seeds, and those of "
+    "a share are among those of every larger one. *Floor*: the better model of one modality on what is left. Where "
+    "posters are missing that is the overview model, which loses nothing; where overviews are missing the better "
+    "of the poster model, which loses nothing, and the overview model on the films as they are, chosen on these "
+    "test films, in the floor's favour."
+)
+
+
+def _missing_section(found: Sequence[Missing]) -> list[str]:
+    if not found:
+        return []
+    lines = ["## Missing modalities", MISSING_NOTE]
+    for one in found:
+        what = "posters" if one.modality == POSTER else "overviews"
+        shares = [f"{share:.0%}" for share in SHARES]
+        rows = [[name, *(_number(score.mean) for score in scores)] for name, scores in one.scores.items()]
+        lines.append(markdown([f"{what} missing", *shares], [*rows, ["floor", *map(_number, one.floor)]]))
+        if one.margins:
+            rows = [
+                [name, *(f"{_number(m.difference, '+.3f')} [{m.low:+.3f}, {m.high:+.3f}]" for m in margins)]
+                for name, margins in one.margins.items()
+            ]
+            lines += [f"Less the floor, {what} missing:", markdown(["model", *shares], rows)]
+    return lines
 
 
 def _shapley(one: Contribution | None) -> str:

@@ -1,0 +1,154 @@
+"""Networks asked for films without a poster or an overview, and what the benchmark's report makes of it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import command, write_folder
+from test_benchmark import rows, settings
+
+from benchmarks import missing, table
+from benchmarks import run as benchmark
+from benchmarks.collect import collect
+from benchmarks.missing import SHARES, is_missing
+from mmfusion import experiment, fitting
+from mmfusion.errors import UserError
+from mmfusion.reports.metrics import average_precision
+from mmfusion.runs import Run
+from mmfusion.schema import MODALITIES, POSTER, TOKENS
+
+NETWORKS = ("cnn", "bilstm", "joint", "late")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "films", films=130)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory, films):
+    """A sweep of one epoch that was asked after it was finished, and its report; tests do not change it."""
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    call = ["--data-dir", films, "--out", out, *settings(), "--epochs", 1, "--variants", *NETWORKS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMFUSION_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        assert command(benchmark.main, patch, *call) == 0
+        before = times(out)
+        assert command(benchmark.main, patch, *call, "--missing") == 0
+        asked = times(out)
+        assert {path: asked[path] for path in before} == before  # nothing is trained or asked again
+        assert {path.name for path in set(asked) - set(before)} == {"missing.npz"}
+        assert command(benchmark.main, patch, *call, "--missing") == 0
+        assert times(out) == asked
+        assert command(table.main, patch, out) == 0
+    return out
+
+
+def times(out: Path) -> dict:
+    return {path: path.stat().st_mtime_ns for path in out.glob("seed-*/*/*") if path.is_file()}
+
+
+def test_which_films_are_missing_depends_on_their_ids_alone_and_grows_with_the_share():
+    ids = [f"tt{number:07d}" for number in range(4000)]
+    masks = [is_missing(ids, share) for share in SHARES]
+    for share, mask, larger in zip(SHARES, masks, [*masks[1:], np.ones(4000, bool)]):
+        assert mask.mean() == pytest.approx(share, abs=0.03)
+        assert not (mask & ~larger).any()
+        np.testing.assert_array_equal(is_missing(ids[::-3], share), mask[::-3])
+    assert not masks[0].any()
+    assert masks[-1].all()
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("name", ["joint", "late"])
+def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache, name, modality):
+    """The model itself, asked for films of which some miss a modality, says the same."""
+    run = Run(sweep / "seed-0" / name)
+    prepared = experiment.prepare(run.config.data, 0, cache)
+    test, predictions = prepared.rows["test"], run.predictions("test")
+    gone = is_missing(predictions.ids, 0.5)
+    some = missing.without(prepared.inputs(run.config), modality, test)
+    whole = prepared.inputs(run.config)
+    for ours, theirs in ((some.posters, whole.posters), (some.tokens, whole.tokens)):
+        ours[~gone] = theirs[test][~gone]
+    source = some.source(prepared.films.labels[test], 16)
+    found = 1 / (1 + np.exp(-fitting.logits_of(experiment.load_model(run), source, np.arange(len(test)))))
+    expected = np.where(gone[:, None], missing.read_missing(run)[modality], predictions.y_prob)
+    assert 0 < gone.sum() < len(gone)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_late_fusion_without_a_modality_is_the_other_model(sweep):
+    late, cnn, bilstm = (Run(sweep / "seed-0" / name) for name in ("late", "cnn", "bilstm"))
+    answers = missing.read_missing(late)
+    np.testing.assert_array_equal(answers[POSTER], bilstm.predictions("test").y_prob)
+    np.testing.assert_allclose(answers[TOKENS], cnn.predictions("test").y_prob, atol=1e-6)  # in other batches
+
+
+def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(sweep):
+    results, _ = collect(sweep)
+    numbers = {
+        (row["missing"], row["variant"], float(row["share"])): row
+        for row in rows(sweep / "figures" / "missing.csv")
+    }
+    assert len(numbers) == 2 * (len(NETWORKS) + 1) * len(SHARES)
+    test = results["cnn"][0].test
+
+    def score(name, modality, share):
+        result = results[name][0]
+        gone = is_missing(test.ids, share)[:, None]
+        said = result.without.get(modality, result.test.y_prob)
+        return average_precision(test.y_true, np.where(gone, said, result.test.y_prob))
+
+    for share in SHARES:
+        floors = {
+            POSTER: score("bilstm", TOKENS, 0.0),
+            TOKENS: max(score("cnn", POSTER, 0.0), score("bilstm", TOKENS, share)),
+        }
+        for modality, floor in floors.items():
+            assert float(numbers[modality, "floor", share]["ap"]) == pytest.approx(floor)
+            for name in NETWORKS:
+                row = numbers[modality, name, share]
+                assert float(row["ap"]) == pytest.approx(score(name, modality, share))
+                if name in ("joint", "late"):
+                    assert float(row["difference"]) == pytest.approx(float(row["ap"]) - floor)
+                    assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+                else:
+                    assert row["difference"] == ""
+    # Late fusion without any poster is the floor itself.
+    last = numbers[POSTER, "late", 1.0]
+    assert [float(last[column]) for column in ("difference", "low", "high")] == [0, 0, 0]
+    text = (sweep / "RESULTS.md").read_text()
+    section = text.split("## Missing modalities")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (posters|overviews) missing", section, re.M) == ["posters", "overviews"]
+    assert section.count("| floor ") == 2
+    assert "figures/missing.png" in text
+
+
+def test_a_report_of_networks_that_were_not_asked_has_no_such_section(sweep, tmp_path, monkeypatch):
+    shutil.copytree(sweep, tmp_path / "copy")
+    for file in (tmp_path / "copy").rglob("missing.npz"):
+        file.unlink()
+    assert command(table.main, monkeypatch, tmp_path / "copy") == 0
+    assert "Missing modalities" not in (tmp_path / "copy" / "RESULTS.md").read_text()
+    assert not (tmp_path / "copy" / "figures" / "missing.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: {POSTER: found[POSTER]}, "must hold answers without poster and tokens"),
+        (lambda found: {**found, "payload": found[POSTER]}, "must hold answers without poster and tokens"),
+        (lambda found: {**found, POSTER: found[POSTER][1:]}, "poster must hold"),
+        (lambda found: {**found, TOKENS: found[TOKENS] + np.nan}, "tokens must hold"),
+        (lambda found: {**found, TOKENS: found[TOKENS] + 1}, "tokens must hold"),
+    ],
+)
+def test_answers_of_another_form_are_refused(sweep, tmp_path, change, said):
+    run = Run(shutil.copytree(sweep / "seed-0" / "joint", tmp_path / "joint"))
+    file = run.folder / "missing.npz"
+    np.savez(file, **change(missing.read_missing(run)))
+    with pytest.raises(UserError, match=said):
+        missing.read_missing(run)
