@@ -38,9 +38,10 @@ def test_presence_is_told_from_zeros_and_from_the_encoders_own_padding():
 
 
 class TestJoint:
+    @pytest.mark.parametrize("operator", ["concat", "cross_attention"])
     @pytest.mark.parametrize("modality", MODALITIES)
-    def test_an_absent_modality_trains_its_embedding_and_not_its_encoder(self, modality):
-        _, found = gradients(make("joint"), without(batch(), modality))
+    def test_an_absent_modality_trains_its_embedding_and_not_its_encoder(self, modality, operator):
+        _, found = gradients(make("joint", joint__operator=operator), without(batch(), modality))
         own, other = ("poster", "overview") if modality == POSTER else ("overview", "poster")
 
         def size(part):
@@ -80,8 +81,10 @@ class TestJoint:
         assert np.mean(~poster[both]) == pytest.approx(0.2, abs=0.03)
         assert np.mean(~overview[both]) == pytest.approx(0.2, abs=0.03)
 
-    def test_modality_dropout_and_noise_depend_on_seed_and_epoch_alone(self):
-        settings = {"joint__modality_dropout": 0.5, "joint__balance": "ogm_ge", "joint__unimodal_loss": 0.1}
+    @pytest.mark.parametrize("operator", ["concat", "cross_attention"])
+    def test_modality_dropout_and_noise_depend_on_seed_and_epoch_alone(self, operator):
+        settings = {"joint__operator": operator}
+        settings |= {"joint__modality_dropout": 0.5, "joint__balance": "ogm_ge", "joint__unimodal_loss": 0.1}
         model = make("joint", **settings)
         start, found = model.get_weights(), []
         for epoch in (3, 4, 3):
