@@ -45,8 +45,8 @@ def export(run: Run, form: str, out: Path) -> float:
         The largest difference between its probabilities and those of `experiment.predict`, on a few made films.
 
     Raises:
-        UserError: the run has a preset, the folder exists or cannot be written, the model cannot be converted, or it
-            says something else than the run afterwards.
+        UserError: the run has a preset, the folder exists or cannot be written, the model cannot be converted, or
+            it says something else than the run afterwards.
     """
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists already; name another with --out, or delete it")
