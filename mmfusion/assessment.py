@@ -54,6 +54,7 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         "films": len(found.ids),
         "parameters": facts["parameters"],
         "epochs": len(epochs),
+        "temperature": run.temperature,
         # A baseline has no epochs, and says itself how long it took.
         "train_seconds": facts.get("train_seconds", round(sum(epoch["seconds"] for epoch in epochs), 1)),
         "metrics": metrics.overall(found.y_true, found.y_prob, thresholds),
@@ -119,7 +120,8 @@ def _caution(report: dict) -> str:
     if report["split"] != "validation":
         return ""
     return (
-        "These films chose the epoch, the thresholds and late fusion's combiner: their scores flatter every model."
+        "These films chose the epoch, the temperature, the thresholds and late fusion's combiner: "
+        "their scores flatter every model."
     )
 
 
@@ -290,6 +292,8 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
     for one in scored:
         r = one.report
         cost = f"{r['parameters']:,} parameters, {r['epochs']} epochs, {r['train_seconds']:,.0f} s of training"
+        if r["temperature"] is not None:
+            cost += f"; logits divided by {r['temperature']:.3f}, which is fitted on validation films"
         lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", "", encoder_sentence(one.run), ""]
         lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
     lines.append("## Figures")

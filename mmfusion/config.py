@@ -23,6 +23,7 @@ OVERVIEW_ENCODERS = ("report", "bilstm", "bag")
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
+LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
 COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
 
 
@@ -176,16 +177,18 @@ class FineTuningConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Adam on binary cross-entropy; the best epoch by validation loss is kept."""
+    """Adam; the best epoch by validation loss is kept."""
 
     precision: str  # of layers' arithmetic; mixed_bfloat16 is faster where the processor has it
     epochs: int
+    loss: str  # of training; the validation loss is always binary cross-entropy
     learning_rate: float
     hold_epochs: int  # epochs at the first learning rate
     decay: float  # after them, the rate is multiplied by exp(-decay) every epoch
     weight_decay: float  # decoupled from the gradients (Loshchilov & Hutter 2019), of kernels and embeddings
     label_smoothing: float  # training labels are moved by this share towards one half (Szegedy et al. 2016)
     patience: int  # stop after so many epochs without a better validation loss; 0: never
+    calibrate: bool  # fit a temperature on the validation films (Guo et al. 2017), for the best epoch
 
 
 @dataclass(frozen=True)
@@ -266,6 +269,7 @@ _RANGES = {
     "joint.balance": (lambda v: v in BALANCES, f"one of {', '.join(BALANCES)}"),
     "late.combiner": (lambda v: v in COMBINERS, f"one of {', '.join(COMBINERS)}"),
     "training.precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    "training.loss": (lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
     "training.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
     "training.hold_epochs": (lambda v: v >= 0, "0 or more"),
     "training.decay": (lambda v: 0 <= v < math.inf, "0 or more"),

@@ -17,6 +17,7 @@ import mmfusion
 from mmfusion import fitting, inputs
 from mmfusion.config import Config, DataConfig
 from mmfusion.data.films import Films, load_films
+from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
@@ -134,13 +135,13 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
     rows = prepared.rows["validation"]
     source = read.source(prepared.films.labels, config.data.batch_size)
     try:
-        fitting.fit(model, run, config, source, prepared.rows, quiet=True)
-        _load_weights(model, run)
+        _train(model, run, config, source, prepared, quiet=True)
         probabilities = _sigmoid(fitting.logits_of(model, source, rows))
     finally:
         source.release()
     run.write_predictions(
-        {"validation": Predictions(tuple(split["validation"]), prepared.films.labels[rows], probabilities)}
+        {"validation": Predictions(tuple(split["validation"]), prepared.films.labels[rows], probabilities)},
+        _temperature(model, config),
     )
     return run
 
@@ -351,29 +352,46 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
         fitting.fit_combiner(model, source, prepared.rows, films.labels)
         save_model(model, run.model_file)
     else:
-        fitting.fit(model, run, config, source, prepared.rows, tensorboard=tensorboard)
-        _load_weights(model, run)  # those of the best epoch
+        _train(model, run, config, source, prepared, tensorboard=tensorboard)
     probabilities = {}
     for split in ("validation", "test"):
         probabilities[split] = _sigmoid(fitting.logits_of(model, source, prepared.rows[split]))
-    write_predictions(run, prepared, probabilities)
+    write_predictions(run, prepared, probabilities, _temperature(model, config))
     run.state_file.unlink(missing_ok=True)
 
 
-def write_predictions(run: Run, prepared: Prepared, probabilities: Mapping[str, np.ndarray]) -> None:
+def _train(model: keras.Model, run: Run, config: Config, source: Source, prepared: Prepared, **how: bool) -> None:
+    """Trains by gradients; the model, here and in the run folder, is that of the best epoch afterwards."""
+    fitting.fit(model, run, config, source, prepared.rows, **how)
+    _load_weights(model, run)
+    if config.training.calibrate:
+        fitting.calibrate(model, source, prepared.rows, prepared.films.labels)
+        save_model(model, run.model_file)
+
+
+def _temperature(model: keras.Model, config: Config) -> float | None:
+    """What was fitted; late fusion's parts have theirs."""
+    fitted = config.training.calibrate and config.variant != "late"
+    return float(model.temperature) if fitted else None
+
+
+def write_predictions(
+    run: Run, prepared: Prepared, probabilities: Mapping[str, np.ndarray], temperature: float | None = None
+) -> None:
     """Writes what a model said, and keeps the films that are shown in its report.
 
     Args:
         run: trained.
         prepared: its films.
         probabilities: (N, G) of the validation and the test films.
+        temperature: what the logits were divided by, where one was fitted.
     """
     films = prepared.films
     predictions = {
         split: Predictions(tuple(prepared.split[split]), films.labels[prepared.rows[split]], y_prob)
         for split, y_prob in probabilities.items()
     }
-    run.write_predictions(predictions)
+    run.write_predictions(predictions, temperature)
     test = predictions["test"]
     well, badly = choose_films(test.ids, test.y_true, test.y_prob)
     shown = [*well, *badly]

@@ -329,9 +329,9 @@ class Run:
         except UserError as error:
             raise UserError(f"{error}; delete it to train again from the first epoch") from error
 
-    def write_predictions(self, predictions: dict[str, Predictions]) -> None:
-        """Writes one file for all splits: `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`."""
-        arrays = {}
+    def write_predictions(self, predictions: dict[str, Predictions], temperature: float | None = None) -> None:
+        """Writes one file for all splits: `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`, and any `temperature`."""
+        arrays = {} if temperature is None else {"temperature": np.float64(temperature)}
         for split, found in predictions.items():
             arrays[f"ids_{split}"] = np.array(found.ids)
             arrays[f"y_true_{split}"] = np.asarray(found.y_true, np.uint8)
@@ -344,7 +344,7 @@ class Run:
         Raises:
             UserError: the file is damaged, holds a pickle, or is of other films or genres than this run.
         """
-        arrays = parse_arrays(self._read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
+        arrays = self._predictions_arrays()
         try:
             ids, y_true, y_prob = (arrays[f"{name}_{split}"] for name in ("ids", "y_true", "y_prob"))
         except KeyError as error:
@@ -361,6 +361,23 @@ class Run:
         if ids.tolist() != self.split.get(split):
             raise UserError(f"{self.predictions_file} holds other {split} films than split.json")
         return Predictions(tuple(ids.tolist()), y_true, y_prob)
+
+    @property
+    def temperature(self) -> float | None:
+        """What the model's logits were divided by before they became these probabilities; None: not fitted.
+
+        Raises:
+            UserError: the file is damaged, or holds something else under this name.
+        """
+        found = self._predictions_arrays().get("temperature")
+        if found is None:
+            return None
+        if found.shape or found.dtype != np.float64 or not 0 < found < np.inf:
+            raise UserError(f"{self.predictions_file}: the temperature must be a number greater than 0, and finite")
+        return float(found)
+
+    def _predictions_arrays(self) -> dict[str, np.ndarray]:
+        return parse_arrays(self._read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
 
     @property
     def report(self) -> dict:

@@ -84,6 +84,8 @@ def load_weights(model: keras.Model, path: Path) -> None:
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             raise UserError(f"{path} is damaged: the weight {weight.path} is not finite")
+        if weight.name == "temperature" and not keras.ops.convert_to_numpy(weight) > 0:
+            raise UserError(f"{path} is damaged: the weight {weight.path} is not greater than 0")
 
 
 def _shapes(path: Path) -> list[tuple[int, ...]]:

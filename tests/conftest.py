@@ -112,8 +112,11 @@ def tiny_toml(tmp_path) -> Path:
     """`tiny_config` as a config file."""
     tables: dict = {}
     for key, value in TINY.items():
-        table, name = key.split(".")
-        tables.setdefault(table, {})[name] = value
+        *path, name = key.split(".")
+        table = tables
+        for part in path:
+            table = table.setdefault(part, {})
+        table[name] = value
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tables))
     return tmp_path / "tiny.toml"
 

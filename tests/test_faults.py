@@ -33,12 +33,13 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
         ("cnn", "history.csv", 2),
         ("cnn", "resume.npz", 2),
         ("cnn", "archive", 2),
-        ("cnn", "model.keras", 3),  # the last epoch is the best, and only its state is written
-        ("cnn", "predictions.npz", 1),
+        ("late", "model.keras", 4),  # the bilstm's last epoch is its best, and only its state is written
+        ("cnn", "model.keras", 2),  # its temperature is fitted, and written nowhere
+        ("cnn", "predictions.npz", 1),  # and written in the model
         ("cnn", "sealed", 1),
         ("cnn", "report.json", 1),
         ("late", "fit", 2),  # after the cnn, before the bilstm
-        ("late", "model.keras", 7),  # both parts are trained
+        ("late", "model.keras", 6),  # both parts are trained
         ("late", "sealed", 1),  # its first part
         ("late", "manifest.json", 3),  # its predictions are written, and not vouched for
     ],

@@ -18,7 +18,7 @@ import pytest
 from conftest import command, run_variant
 from PIL import Image
 
-from mmfusion import evaluate, experiment, predict
+from mmfusion import assessment, evaluate, experiment, predict
 from mmfusion.errors import UserError
 from mmfusion.runs import SEALED, Run
 
@@ -283,6 +283,12 @@ class TestModelFile:
         run.seal()
         refused(run, "is damaged: the weight joint/head/bias is not finite")
 
+    @pytest.mark.parametrize("value", [0.0, -1.0])
+    def test_a_temperature_that_cannot_be_is_refused(self, run, value):
+        change_weights(run, lambda file: file["vars/0"].write_direct(np.float32([value])))
+        run.seal()
+        refused(run, "is damaged: the weight joint/temperature is not greater than 0")
+
     @pytest.mark.parametrize("name", ["model.keras", "config.json", "predictions.npz"])
     def test_a_link_or_a_pipe_in_place_of_a_file_is_not_followed(self, run, tmp_path, name):
         path = run.folder / name
@@ -353,6 +359,7 @@ class TestConfiguration:
 
     def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made(self, run):
         values = json.loads(run.config_file.read_text())
+        values["poster_encoder"]["name"] = "report"
         values["poster_encoder"]["report"]["filters"] = [65536, 65536]  # 155 GB of weights
         run.config_file.write_text(json.dumps(values))
         run.seal()
@@ -436,6 +443,11 @@ class TestPredictions:
         ):
             np.savez(run.predictions_file, **{**arrays, name: value})
             self.refused(run, said)
+        for value in (0.0, -1.0, np.inf, np.nan, np.ones(2), np.array("1"), np.float32(1)):
+            np.savez(run.predictions_file, **{**arrays, "temperature": value})
+            run.seal()
+            with pytest.raises(UserError, match="the temperature must be a number greater than 0, and finite"):
+                assessment.score(run, "test")
         del arrays["ids_test"]
         np.savez(run.predictions_file, **arrays)
         self.refused(run, "it has no ids_test")

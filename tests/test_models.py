@@ -114,6 +114,13 @@ class TestEveryVariant:
         for path, gradient in found.items():
             np.testing.assert_allclose(gradient, found_100[path], atol=1e-5, err_msg=path)
 
+    def test_its_logits_are_divided_by_its_temperature_which_is_no_parameter(self, variant):
+        model = make(variant)
+        before, parameters = logits(model, batch()), model.count_params()
+        model.temperature.assign(2.0)
+        np.testing.assert_array_equal(logits(model, batch()), before / 2)
+        assert parameters == sum(w.shape.num_elements() for w in model.weights if "temperature" not in w.path)
+
     def test_an_empty_overview_and_no_poster_give_numbers(self, variant):
         inputs = {name: np.zeros_like(value) for name, value in batch().items()}
         assert np.isfinite(logits(make(variant), inputs)).all()
@@ -277,3 +284,4 @@ def test_the_readmes_variant_of_ones_own_works(monkeypatch, tmp_path):
     harness.test_one_fit_step_moves_its_weights_unless_it_is_frozen("gated")
     harness.test_reads_the_modalities_that_its_name_says_and_no_other("gated")
     harness.test_padding_to_a_bucket_or_to_100_is_the_same_for_logits_loss_and_gradients("gated")
+    harness.test_its_logits_are_divided_by_its_temperature_which_is_no_parameter("gated")

@@ -11,6 +11,7 @@ from conftest import command, run_variant, tiny_config, write_folder
 
 from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
+from mmfusion.config import LOSSES
 from mmfusion.errors import UserError
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS, Predictions, Run
@@ -49,6 +50,21 @@ class TestEveryRun:
         assessment.write_report(copy)
         assert copy.report == before
         assert {f.name for f in copy.figures_folder.iterdir()} >= {"genres.png", "well.png", "badly.png"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_its_probabilities_are_calibrated_and_no_other_temperature_had_less_cross_entropy(runs, variant):
+    run = runs[variant]
+    assert run.report["temperature"] == run.temperature
+    if variant == "late":  # its parts have theirs
+        assert run.temperature is None
+        return
+    found = run.predictions("validation")
+    p = found.y_prob.astype(np.float64)
+    others = np.array([1, 0.9, 1.1, run.temperature])  # the last: those before
+    losses = [np.mean(np.logaddexp(0, z) - found.y_true * z) for z in np.log(p / (1 - p)) * others[:, None, None]]
+    assert losses[0] <= min(losses) + 1e-6
+    assert float(experiment.load_model(run).temperature) == run.temperature
 
 
 def test_all_variants_of_a_seed_have_the_same_split_and_no_film_in_two(runs):
@@ -144,7 +160,9 @@ def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_pat
     assert resumed.predictions_file.read_bytes() == runs["late"].predictions_file.read_bytes()
 
 
-def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tmp_path, cache):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tmp_path, cache, loss):
+    """Of whatever loss of training: the validation loss is the cross-entropy of the probabilities."""
     # A rate so great that the first epochs are the best.
     run = run_variant(
         "bilstm",
@@ -153,7 +171,10 @@ def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tm
         training__learning_rate=0.5,
         training__epochs=30,
         training__patience=2,
+        training__loss=loss,
+        training__calibrate=False,
     )
+    assert run.report["temperature"] is None
     losses = [row["val_loss"] for row in run.history]
     assert len(losses) - 1 - int(np.argmin(losses)) == 2
     found = run.predictions("validation")

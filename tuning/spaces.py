@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import keras_tuner
 
-from mmfusion.config import COMBINERS, Config, override
+from mmfusion.config import COMBINERS, LOSSES, Config, override
 from mmfusion.models.operators import OPERATORS
 from mmfusion.runs import PARTS
 
@@ -91,6 +91,7 @@ OVERVIEW_ENCODERS = {
     "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
 }
 TRAINING = {
+    "training.loss": Choice(LOSSES),
     "training.learning_rate": Range(2e-4, 4e-3, log=True),
     "training.hold_epochs": Choice((3, 6, 10)),
     "training.decay": Range(0.03, 0.3, log=True),

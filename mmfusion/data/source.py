@@ -85,6 +85,10 @@ class Source:
         """
         self._posters = self._tokens = self._labels = None
 
+    def frequencies(self, films: Sequence[int]) -> np.ndarray:
+        """Shares (G,) of these films with each genre."""
+        return self._labels[np.asarray(films)].mean(axis=0)
+
     def steps(self, films: Sequence[int]) -> int:
         """Batches an epoch of these films."""
         return len(self._in_batches(np.asarray(films)))

@@ -1,24 +1,33 @@
 """What all variants have in common: inputs, logits, and how they are saved."""
 
+import math
+
 import keras
 
 from mmfusion.schema import MODALITIES, POSTER, TOKENS
+
+_TEMPERATURE = "temperature"
 
 
 class GenreModel(keras.Model):
     """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "tokens": (B, T) int32}, gives logits (B, G).
 
     A subclass names the layers that it was handed in `handed`, and they are saved with it; one that does
-    not need both inputs says which it reads.
+    not need both inputs says which it reads. What its `call` makes last goes through `calibrated`.
     """
 
     handed: tuple[str, ...] = ()
     reads: tuple[str, ...] = MODALITIES
-    label_smoothing = 0.0  # of training labels; set where the model is compiled
+    label_smoothing = 0.0  # of training labels; set where the model is compiled, as is
+    training_loss = None  # (labels, logits) -> (B,), where it is another than the compiled one
 
     def __init__(self, num_genres: int, **kwargs):
         super().__init__(**kwargs)
         self.num_genres = num_genres
+        # Fitted after training. Not in bfloat16, whose two digits would change the third of a probability.
+        self.temperature = self.add_weight(
+            shape=(), initializer="ones", dtype="float32", trainable=False, autocast=False, name=_TEMPERATURE
+        )
 
     @classmethod
     def from_run_config(cls, config, num_genres: int) -> "GenreModel":
@@ -41,10 +50,23 @@ class GenreModel(keras.Model):
             }
         )
 
+    def calibrated(self, logits):
+        """Divides logits (B, G) by the temperature (Guo et al. 2017, arXiv:1706.04599)."""
+        return keras.ops.divide(logits, self.temperature)
+
+    def count_params(self) -> int:
+        """All weights of the network; a temperature, which no layer has, is none of them."""
+        return sum(math.prod(weight.shape) for weight in self.weights if weight.name != _TEMPERATURE)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        # Not by Keras' own loss: that would smooth the validation labels too, and no losses could be compared.
+        # Validation is by the compiled binary cross-entropy of the labels as they are, whatever training is by: it
+        # chooses the best epoch, and could be compared neither between runs nor with a report's otherwise.
         if training and self.label_smoothing:
             y = y * (1 - self.label_smoothing) + self.label_smoothing / 2
+        if training and self.training_loss is not None:
+            losses = self.training_loss(y, y_pred)  # (B,)
+            weights = 1.0 if sample_weight is None else sample_weight
+            return keras.ops.mean(losses * weights) + sum(self.losses)
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def get_config(self) -> dict:

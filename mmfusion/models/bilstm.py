@@ -30,4 +30,4 @@ class BiLSTM(GenreModel):
 
     def call(self, inputs, training=False):
         features = self.overview_encoder(inputs[TOKENS], training=training)  # (B, D)
-        return self.head(features)  # (B, G) logits
+        return self.calibrated(self.head(features))  # (B, G) logits

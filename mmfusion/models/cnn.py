@@ -30,4 +30,4 @@ class CNN(GenreModel):
 
     def call(self, inputs, training=False):
         features = self.poster_encoder(inputs[POSTER], training=training)  # (B, D)
-        return self.head(features)  # (B, G) logits
+        return self.calibrated(self.head(features))  # (B, G) logits

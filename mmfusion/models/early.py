@@ -149,7 +149,7 @@ class EarlyFusion(GenreModel):
         sequence = self.norm(sequence)
         weight = ops.expand_dims(ops.cast(there, sequence.dtype), 2)  # (B, N + T, 1)
         pooled = ops.sum(sequence * weight, axis=1) / ops.sum(weight, axis=1)  # (B, D)
-        return self.head(self.head_dropout(pooled, training=training))  # (B, G) logits
+        return self.calibrated(self.head(self.head_dropout(pooled, training=training)))  # (B, G) logits
 
     def get_config(self) -> dict:
         names = "vocabulary_size max_tokens patch_size width heads blocks dropout".split()
@@ -188,7 +188,7 @@ class EarlyFusionOfFeatures(GenreModel):
         overview = ops.reshape(self.overview_norm(parts), ops.shape(overview))  # (B, D2)
         joined = ops.concatenate([poster, overview], axis=1)  # (B, D1 + D2), here the modalities meet
         hidden = self.hidden(self.drop(joined, training=training))  # (B, U)
-        return self.head(self.drop(hidden, training=training))  # (B, G) logits
+        return self.calibrated(self.head(self.drop(hidden, training=training)))  # (B, G) logits
 
     def get_config(self) -> dict:
         return {**super().get_config(), "groups": self.groups, "units": self.units, "dropout": self.dropout}

@@ -118,7 +118,7 @@ class JointFusion(GenreModel):
         poster = self.missing_poster(poster, there[POSTER])
         overview = self.missing_overview(overview, there[TOKENS])
         together = self.operator([poster, overview], training=training)  # (B, D), here the modalities meet
-        logits = self.head(self.fused(together, training=training))  # (B, G)
+        logits = self.calibrated(self.head(self.fused(together, training=training)))  # (B, G)
         return (logits, own) if with_own else logits
 
     def _own_logits(self, *features):
@@ -128,7 +128,8 @@ class JointFusion(GenreModel):
         vectors = [pooled(*one) if isinstance(one, tuple) else one for one in features]
         if not self.unimodal_loss:  # the heads are only asked which modality tells more
             vectors = [keras.ops.stop_gradient(one) for one in vectors]
-        return tuple(head(one) for head, one in zip((self.poster_head, self.overview_head), vectors))
+        heads = (self.poster_head, self.overview_head)
+        return tuple(self.calibrated(head(one)) for head, one in zip(heads, vectors))
 
     def train_step(self, data):
         """Keras' own step, with the losses of the encoders' own heads and the balance of gradients.

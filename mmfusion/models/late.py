@@ -147,4 +147,5 @@ class LateFusion(GenreModel):
         there = presence(inputs, padding=padding_of(self.overview_model.overview_encoder))
         no_poster, no_overview = (ops.logical_not(there[one])[:, None] for one in (POSTER, TOKENS))  # (B, 1)
         alone = ops.where(no_poster, overview, poster)  # (B, G), for films that have one
-        return ops.where(ops.logical_xor(no_poster, no_overview), alone, logits)  # (B, G) logits
+        logits = ops.where(ops.logical_xor(no_poster, no_overview), alone, logits)
+        return self.calibrated(logits)  # (B, G); by 1, for its parts have temperatures of their own
