@@ -11,10 +11,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from mmfusion import experiment
+from mmfusion import experiment, inputs
 from mmfusion.data.in_graph import RawInputs
-from mmfusion.data.posters import decode_poster
-from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
 from mmfusion.models.recurrent import portable
@@ -56,6 +54,9 @@ def export(run: Run, form: str, out: Path) -> float:
         raise UserError(
             f"{run.folder} was trained in {run.config.training.precision}, which only --format savedmodel can keep"
         )
+    if presets := run.facts.get("presets"):
+        which = " and ".join(presets)
+        raise UserError(f"{run.folder} has a pretrained encoder of the {which}; such a run cannot be exported")
     write, read = _FORMATS[form]
     make_folder(out.parent)
     try:
@@ -86,8 +87,8 @@ class _Whole(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
     def serve(self, posters, overviews):
-        inputs = {POSTER: self.raw.poster(posters), TOKENS: self.raw.tokens(overviews)}
-        return {"probabilities": tf.sigmoid(self.model(inputs, training=False))}  # (B, G)
+        read = {POSTER: self.raw.poster(posters), TOKENS: self.raw.tokens(overviews)}
+        return {"probabilities": tf.sigmoid(self.model(read, training=False))}  # (B, G)
 
 
 def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
@@ -164,7 +165,7 @@ def _read_onnx(run: Run, folder: Path) -> _Predict:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return _of_tensors(run, lambda inputs: session.run(["probabilities"], inputs)[0])
+    return _of_tensors(run, lambda read: session.run(["probabilities"], read)[0])
 
 
 def _write_litert(run: Run, folder: Path) -> None:
@@ -180,7 +181,7 @@ def _read_litert(run: Run, folder: Path) -> _Predict:
     from ai_edge_litert.interpreter import Interpreter
 
     predict = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")
-    return _of_tensors(run, lambda inputs: predict(**inputs)["probabilities"])
+    return _of_tensors(run, lambda read: predict(**read)["probabilities"])
 
 
 _FORMATS = {
@@ -196,25 +197,19 @@ def _write_vocabulary(run: Run, folder: Path) -> None:
 
 def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]) -> _Predict:
     """What makes the network's inputs, and then calls it."""
-    data, vocabulary = run.config.data, run.vocabulary
+    config, vocabulary = run.config, run.vocabulary
 
     def predict(posters, overviews):
-        pixels = _pixels(posters, data.poster_size).astype(np.float32) / 255
-        return network({POSTER: pixels, TOKENS: encode_overviews(overviews, vocabulary, data.max_tokens)})
+        read = inputs.of_raw(config, vocabulary, posters, overviews)
+        return network({POSTER: read.posters.astype(np.float32) / 255, TOKENS: read.tokens})
 
     return predict
-
-
-def _pixels(posters: Sequence[bytes], size: int) -> np.ndarray:
-    """uint8 (N, H, W, 3); zeros where there is no poster."""
-    none = np.zeros((size, size, CHANNELS), np.uint8)
-    return np.stack([decode_poster(poster, size) if poster else none for poster in posters])
 
 
 def _difference(run: Run, exported: _Predict) -> float:
     """The largest difference of a probability between an exported model and its run, on made films."""
     posters, overviews = _made_films(run)
-    expected = experiment.predict(run, _pixels(posters, run.config.data.poster_size), overviews)
+    expected = experiment.predict(run, posters, overviews)
     alone = exported(posters[:1], overviews[:1])
     return float(max(np.abs(exported(posters, overviews) - expected).max(), np.abs(alone - expected[:1]).max()))
 

@@ -24,16 +24,16 @@ from mmfusion.weights import save_model
 SIZE = 16  # of the tiny runs' posters
 NO_POSTER = np.zeros((SIZE, SIZE, 3), np.uint8)
 NETWORKS = ("onnx", "litert")
-# Every variant; between them also stacked LSTMs and their last states, a gate, and no batch normalisation.
+# Every variant; between them every encoder, stacked LSTMs and their last states, and operators of joint fusion.
 RUNS = {
-    "cnn": {"poster_encoder__batch_norm": False, "poster_encoder__pooling": "flatten"},
+    "cnn": {"poster_encoder__name": "report"},
     "bilstm": {
-        "overview_encoder__lstm_units": [5, 4],
-        "overview_encoder__recurrent_dropout": 0.2,
-        "overview_encoder__pooling": "last",
+        "overview_encoder__name": "report",
+        "overview_encoder__report__lstm_units": [5, 4],
+        "overview_encoder__report__recurrent_dropout": 0.2,
     },
     "early": {},
-    "joint": {"joint__operator": "gated"},
+    "joint": {"overview_encoder__name": "bag"},
     "late": {},
 }
 
@@ -68,18 +68,18 @@ OVERVIEWS = [
 ]
 
 
-def make_run(folder, cache, variant, **settings):
+def make_run(folder, cache, variant, more_facts=(), **settings):
     """A run with a report but without training: with random weights, none of which is 0 or 1 any more."""
     config = tiny_config(variant, **settings)
     prepared = experiment.prepare(config.data, config.seed, cache)
-    model = experiment.build(config, prepared)
+    model = experiment.build(config, prepared, prepared.inputs(config))
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = np.asarray(weight) + 0.2 * rng.normal(size=weight.shape)
         positive = "variance" in weight.path or "combiner" in weight.path
         weight.assign(np.abs(value) if positive else value)
     with Run.create(folder) as new:
-        facts = {"parameters": model.count_params(), "reads": list(model.reads)}
+        facts = {"parameters": model.count_params(), "reads": list(model.reads), **dict(more_facts)}
         experiment.write_decisions(new, config, prepared, facts)
         save_model(model, new.model_file)
         new.seal()
@@ -110,15 +110,17 @@ def exports(runs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def films(runs):
-    """Posters' bytes, overviews and the same as pixels, of as many films; what each run says of them."""
+    """Posters' bytes, overviews, and what each run says of them."""
     posters, overviews = POSTERS + POSTERS[::-1], OVERVIEWS + OVERVIEWS
-    pixels = np.stack([decode_poster(p, SIZE) if p else NO_POSTER for p in posters])
-    said = {variant: experiment.predict(run, pixels, overviews) for variant, run in runs.items()}
-    return posters, overviews, pixels, said
+    return (
+        posters,
+        overviews,
+        {variant: experiment.predict(run, posters, overviews) for variant, run in runs.items()},
+    )
 
 
 def test_a_saved_model_needs_nothing_but_tensorflow_and_says_what_the_run_says(runs, exports, films, tmp_path):
-    posters, overviews, _, said = films
+    posters, overviews, said = films
     code = """
 import json, sys, pathlib
 import numpy as np
@@ -157,7 +159,7 @@ def test_a_network_elsewhere_says_what_the_run_says_for_any_number_of_films_and_
 ):
     for needed in export.FORMATS[form]:
         pytest.importorskip(needed)
-    _, overviews, pixels, said = films
+    posters, overviews, said = films
     folder, run = exports(name, form), runs[name]
     if form == "onnx":
         import onnxruntime
@@ -176,7 +178,7 @@ def test_a_network_elsewhere_says_what_the_run_says_for_any_number_of_films_and_
 
     expected = said[name]
     tokens = encode_overviews(overviews, run.vocabulary, run.config.data.max_tokens)
-    posters = pixels.astype(np.float32) / 255
+    posters = np.stack([decode_poster(p, SIZE) if p else NO_POSTER for p in posters]).astype(np.float32) / 255
     np.testing.assert_allclose(network(poster=posters, tokens=tokens), expected, atol=1e-5, rtol=0)
     for i, row in enumerate(tokens):
         short = row[None, : max(1, np.count_nonzero(row))]
@@ -324,3 +326,9 @@ def test_bfloat16_is_kept_by_a_saved_model_only(tmp_path, cache):
     assert formats.export(run, "savedmodel", tmp_path / "out") < 1e-4
     with pytest.raises(UserError, match="only --format savedmodel can keep"):
         formats.export(run, "onnx", tmp_path / "onnx")
+
+
+def test_a_pretrained_encoder_reads_files_in_its_own_way_and_is_refused(tmp_path, cache):
+    run = make_run(tmp_path / "run", cache, "cnn", more_facts={"presets": {"poster": "0" * 64}})
+    with pytest.raises(UserError, match="a pretrained encoder of the poster; such a run cannot be exported"):
+        formats.export(run, "savedmodel", tmp_path / "out")

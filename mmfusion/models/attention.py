@@ -38,9 +38,9 @@ class CoAttentionBlock(layers.Layer):
         super().build(sequence_shape)
 
     def call(self, sequence, other, other_mask):
-        read = self.attention(sequence, other, attention_mask=other_mask[:, None, :])  # (B, S, D)
+        read = self.attention(sequence, other, attention_mask=ops.expand_dims(other_mask, 1))  # (B, S, D)
         # Where nothing can be read, attention would give the mean of the padding.
-        anything = ops.any(other_mask, axis=1)[:, None, None]  # (B, 1, 1)
+        anything = ops.expand_dims(ops.any(other_mask, axis=1), (1, 2))  # (B, 1, 1)
         sequence = self.attention_norm(sequence + ops.where(anything, read, 0))  # (B, S, D)
         return self.output_norm(sequence + self.output_map(self.hidden(sequence)))  # (B, S, D)
 
@@ -109,6 +109,6 @@ class CrossAttention(layers.Layer):
 
 def _mean_of_present(sequence, mask):
     """The mean of those elements of (B, S, D) where the mask (B, S) is true: (B, D), 0 if there are none."""
-    weight = ops.cast(mask, sequence.dtype)[:, :, None]  # (B, S, 1)
+    weight = ops.expand_dims(ops.cast(mask, sequence.dtype), 2)  # (B, S, 1)
     count = ops.maximum(ops.sum(weight, axis=1), 1)  # (B, 1)
     return ops.sum(sequence * weight, axis=1) / count  # (B, D)

@@ -140,7 +140,7 @@ class EarlyFusion(GenreModel):
         sequence = ops.concatenate([patches, words], axis=1)  # (B, N + T, D), here the modalities meet
         has = presence(inputs)
         # A film with neither keeps its patches: attention to nothing is not defined.
-        patches_read = ops.logical_or(has[POSTER], ops.logical_not(has[TOKENS]))[:, None]  # (B, 1)
+        patches_read = ops.expand_dims(ops.logical_or(has[POSTER], ops.logical_not(has[TOKENS])), 1)  # (B, 1)
         patches_read = ops.logical_and(patches_read, ops.ones_like(patches[:, :, 0], "bool"))  # (B, N)
         there = ops.concatenate([patches_read, ops.not_equal(tokens, PADDING)], axis=1)  # (B, N + T)
         sequence = self.embedding_dropout(sequence, training=training)

@@ -145,7 +145,8 @@ class LateFusion(GenreModel):
         overview = self.overview_model(inputs, training=False)  # (B, G) logits
         logits = self.combiner([poster, overview])  # (B, G), here the modalities meet
         there = presence(inputs, padding=padding_of(self.overview_model.overview_encoder))
-        no_poster, no_overview = (ops.logical_not(there[one])[:, None] for one in (POSTER, TOKENS))  # (B, 1)
+        no_poster, no_overview = (ops.logical_not(there[one]) for one in (POSTER, TOKENS))  # (B,)
+        no_poster, no_overview = ops.expand_dims(no_poster, 1), ops.expand_dims(no_overview, 1)  # (B, 1)
         alone = ops.where(no_poster, overview, poster)  # (B, G), for films that have one
         logits = ops.where(ops.logical_xor(no_poster, no_overview), alone, logits)
         return self.calibrated(logits)  # (B, G); by 1, for its parts have temperatures of their own

@@ -65,11 +65,12 @@ class MissingEmbedding(layers.Layer):
 
     def call(self, features, there):
         if not isinstance(features, tuple | list):
-            return ops.where(there[:, None], features, ops.cast(self.embedding, features.dtype))  # (B, D)
+            there = ops.expand_dims(there, 1)  # (B, 1)
+            return ops.where(there, features, ops.cast(self.embedding, features.dtype))  # (B, D)
         sequence, mask = features  # (B, S, D), (B, S)
         only_first = ops.arange(ops.shape(mask)[1]) == 0  # (S,)
-        sequence = ops.where(there[:, None, None], sequence, ops.cast(self.embedding, sequence.dtype))
-        return sequence, ops.where(there[:, None], mask, only_first)
+        sequence = ops.where(ops.expand_dims(there, (1, 2)), sequence, ops.cast(self.embedding, sequence.dtype))
+        return sequence, ops.where(ops.expand_dims(there, 1), mask, only_first)
 
     def compute_output_shape(self, features_shape, there_shape):
         return features_shape

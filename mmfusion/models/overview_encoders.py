@@ -129,10 +129,10 @@ class BiLSTMEncoder(_OfWords):
             features = layer(features, mask=mask, training=training)  # (B, T, 2 U), at last (B, 2 U)
         if self.as_sequence:
             # A tensor of its own: Keras hangs the mask to what an LSTM gives, and here it goes beside it.
-            return ops.where(mask[:, :, None], features, 0.0), mask
+            return ops.where(ops.expand_dims(mask, 2), features, 0.0), mask
         if self.pooling == "max":
             # An LSTM's states lie above -1, so padding never is the greatest.
-            features = ops.where(mask[:, :, None], features, -1.0)
+            features = ops.where(ops.expand_dims(mask, 2), features, -1.0)
             features = ops.max(features, axis=1)  # (B, 2 U)
         return self._after(features, training)
 
@@ -205,11 +205,11 @@ class BagEncoder(_OfWords):
         vectors = self.word_dropout(vectors, training=training)  # (B, S, E)
         if self.as_sequence:
             return vectors, mask
-        there = ops.cast(mask, vectors.dtype)[:, :, None]
+        there = ops.expand_dims(ops.cast(mask, vectors.dtype), 2)
         mean = ops.sum(vectors * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)  # (B, E)
         # Not -inf at padding: an overview without words would give it on.
-        greatest = ops.max(ops.where(mask[:, :, None], vectors, -1e4), axis=1)
-        greatest = ops.where(ops.any(mask, axis=1)[:, None], greatest, 0.0)  # (B, E)
+        greatest = ops.max(ops.where(ops.expand_dims(mask, 2), vectors, -1e4), axis=1)
+        greatest = ops.where(ops.expand_dims(ops.any(mask, axis=1), 1), greatest, 0.0)  # (B, E)
         features = self.dense_drop(ops.concatenate([mean, greatest], axis=1), training=training)
         return self._after(features, training)
 

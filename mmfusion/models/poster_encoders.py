@@ -43,7 +43,7 @@ class _Convolutional(layers.Layer):
             return self.dense(features, training=training)  # (B, D)
         height, width, channels = features.shape[1:]
         sequence = ops.reshape(features, (-1, height * width, channels))  # (B, S, C)
-        there = ops.any(ops.not_equal(poster, 0), axis=(1, 2, 3))[:, None]  # (B, 1)
+        there = ops.expand_dims(ops.any(ops.not_equal(poster, 0), axis=(1, 2, 3)), 1)  # (B, 1)
         return sequence, ops.logical_and(there, ops.ones_like(sequence[:, :, 0], "bool"))
 
     def compute_output_shape(self, input_shape):
