@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command, tiny_config, write_folder
+from conftest import TINY, command, write_folder
 
 from benchmarks import run as benchmark
 from benchmarks import table
@@ -34,11 +34,7 @@ BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
 
 def settings() -> list[str]:
     """Flags that make every run as small as it can be."""
-    tiny = tiny_config("late").to_dict()
-    flat = [(f"{a}.{b}", v) for a, table in tiny.items() if isinstance(table, dict) for b, v in table.items()]
-    return [
-        f"--set={key}={json.dumps(value)}" for key, value in flat if key not in ("data.dataset", "data.data_dir")
-    ]
+    return [f"--set={key}={json.dumps(value)}" for key, value in TINY.items()]
 
 
 @pytest.fixture(scope="module")
