@@ -15,6 +15,7 @@ from benchmarks.collect import collect
 from benchmarks.missing import SHARES, is_missing
 from mmfusion import experiment, fitting
 from mmfusion.errors import UserError
+from mmfusion.inputs import Inputs
 from mmfusion.reports.metrics import average_precision
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, POSTER, TOKENS
@@ -59,6 +60,19 @@ def test_which_films_are_missing_depends_on_their_ids_alone_and_grows_with_the_s
         np.testing.assert_array_equal(is_missing(ids[::-3], share), mask[::-3])
     assert not masks[0].any()
     assert masks[-1].all()
+
+
+def test_a_modality_is_taken_away_in_the_form_that_the_model_reads():
+    pictures, words = np.ones((3, 4, 4, 3), np.uint8), np.full((3, 5), 2, np.int32)
+    features = np.ones((3, 6), np.float32)
+    rows = np.array([2, 0])
+    for read in (Inputs(pictures, words, padding=7), Inputs(features, features, padding=7)):
+        poster, overview = (missing.without(read, modality, rows) for modality in MODALITIES)
+        assert (poster.posters == 0).all()
+        assert (overview.tokens == (7 if read.tokens is words else 0)).all()
+        np.testing.assert_array_equal(poster.tokens, read.tokens[rows])
+        np.testing.assert_array_equal(overview.posters, read.posters[rows])
+    assert (words == 2).all()
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
