@@ -69,5 +69,5 @@ def test_a_missing_key_and_an_unknown_recipe_are_named():
     del values["training"]["epochs"]
     with pytest.raises(UserError, match=r"the key training\.epochs is missing"):
         from_dict(values, where="config.json")
-    with pytest.raises(UserError, match="unknown recipe 'best'; there are: default, report"):
+    with pytest.raises(UserError, match="unknown recipe 'best'; there are: default, pretrained, report"):
         resolve("cnn", recipe="best")
