@@ -338,7 +338,7 @@ def from_dict(values: dict, *, where: str) -> Config:
     config = _build(Config, values, "", where)
     # The first convolution halves a poster, rounded up, and every further entry halves it, rounded down.
     size, layers = config.data.poster_size, len(config.poster_encoder.report.filters)
-    if config.poster_encoder.name == "report" and (size + 1) // 2 < 2 ** (layers - 1):
+    if (size + 1) // 2 < 2 ** (layers - 1):
         raise UserError(
             f"{where}: poster_encoder.report.filters has {layers} entries, too many for posters of {size} pixels"
         )

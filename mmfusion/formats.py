@@ -48,8 +48,6 @@ def export(run: Run, form: str, out: Path) -> float:
     """
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists already; name another with --out, or delete it")
-    if run.facts.get("presets"):
-        raise UserError(f"{run.folder} reads films with a preset, and such a run cannot be exported yet")
     if form != "savedmodel" and run.config.training.precision != "float32":
         raise UserError(
             f"{run.folder} was trained in {run.config.training.precision}, which only --format savedmodel can keep"

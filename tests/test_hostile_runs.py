@@ -370,7 +370,7 @@ class TestConfiguration:
         (run.folder / "genres.json").write_text(json.dumps(genres[:-1]))
         refused(run, "genres.json is not the file that this run wrote")
         run.seal()
-        refused(run, "only the file has the shapes (8,), (8, 8), only the run (7,), (8, 7)")
+        refused(run, "facts.genre_counts has 8 counts, genres.json 7 genres")
         (run.folder / "genres.json").write_text(json.dumps(genres))
         words = finished.vocabulary
         (run.folder / "vocabulary.txt").write_text("\n".join(words[:-1]))
@@ -386,7 +386,7 @@ class TestConfiguration:
             ("genres.json", "{}", "different names that can be printed"),
             ("genres.json", "[]", "different names that can be printed"),
             ("vocabulary.txt", "\n[UNK]\nwar\nwar", "and then different words"),
-            ("vocabulary.txt", "\n[UNK]\n" + "\n".join(map(str, range(10_000))), "words, config.json allows 10000"),
+            ("vocabulary.txt", "\n[UNK]\n" + "\n".join(map(str, range(20_000))), "words, config.json allows 20000"),
             ("vocabulary.txt", "war\npeace", "must hold an empty line, [UNK]"),
         ],
     )
