@@ -107,9 +107,8 @@ def folder(tmp_path) -> Path:
     return write_folder(tmp_path / "films")
 
 
-@pytest.fixture
-def tiny_toml(tmp_path) -> Path:
-    """`tiny_config` as a config file."""
+def write_tiny(file: Path) -> Path:
+    """Writes `tiny_config` as a config file."""
     tables: dict = {}
     for key, value in TINY.items():
         *path, name = key.split(".")
@@ -117,8 +116,14 @@ def tiny_toml(tmp_path) -> Path:
         for part in path:
             table = table.setdefault(part, {})
         table[name] = value
-    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tables))
-    return tmp_path / "tiny.toml"
+    file.write_text(tomli_w.dumps(tables))
+    return file
+
+
+@pytest.fixture
+def tiny_toml(tmp_path) -> Path:
+    """`tiny_config` as a config file."""
+    return write_tiny(tmp_path / "tiny.toml")
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
-import tomli_w
-from conftest import TINY, command, tiny_config
+from conftest import command, tiny_config, write_tiny
 from filelock import FileLock
 
 from mmfusion import experiment, fitting, train
@@ -31,13 +30,7 @@ from tuning.trials import cross_fitted
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The tests' small settings as a config file."""
-    sections = {}
-    for key, value in TINY.items():
-        section, name = key.split(".")
-        sections.setdefault(section, {})[name] = value
-    file = tmp_path_factory.mktemp("tiny") / "tiny.toml"
-    file.write_text(tomli_w.dumps(sections))
-    return file
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "tiny.toml")
 
 
 def arguments(out, tiny, variant="bilstm", trials=2, tuner="random", epochs=2):
