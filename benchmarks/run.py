@@ -53,8 +53,8 @@ def main() -> None:
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
-    names = _names(args)
     _check_config_dir(args)
+    names = _names(args)
     sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}
     runs = {(seed, name): _run(args, seed, name) for seed, name in sweep}
     for key, run in runs.items():

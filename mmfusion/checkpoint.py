@@ -89,13 +89,15 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self._started
         row = {"epoch": epoch + 1, "seconds": round(seconds, 3), **{k: float(v) for k, v in logs.items()}}
-        for name in ("loss", MONITOR):
-            if not np.isfinite(row[name]):
-                kept = f"the best epoch before is in {self._run.model_file}" if self._rows else "nothing is kept"
-                raise UserError(
-                    f"{name} is {row[name]} in epoch {epoch + 1} ({kept}); train again with a lower "
-                    "training.learning_rate"
-                )
+        wrong = [f"{name} is {row[name]}" for name in ("loss", MONITOR) if not np.isfinite(row[name])]
+        # Behind batch normalisation weights can be lost while the loss is still a number.
+        weights = {v.path: keras.ops.convert_to_numpy(v) for v in self.model.weights}
+        wrong += [f"{path} is not finite" for path, array in weights.items() if not np.isfinite(array).all()]
+        if wrong:
+            kept = f"the best epoch before is in {self._run.model_file}" if self._rows else "nothing is kept"
+            raise UserError(
+                f"{wrong[0]} in epoch {epoch + 1} ({kept}); train again with a lower training.learning_rate"
+            )
         self._rows.append(row)
         self._run.write_history(self._rows)
         arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _variables(self.model).items()}

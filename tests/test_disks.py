@@ -45,7 +45,8 @@ class TestFullDisk:
             ("epoch", 2, 0, "history.csv"),
             ("epoch", 2, 8_192, "resume.npz"),
             ("archive", 2, 4_096, "model.keras"),
-            ("logits", 1, 0, "predictions.npz"),
+            ("logits", 1, 0, "model.keras"),  # the validation films' logits, to fit a temperature
+            ("logits", 2, 0, "predictions.npz"),
             ("predictions.npz", 1, 0, "films"),
             ("overviews.json", 1, 0, "manifest.json"),
             ("report", 1, 0, "curves.png"),

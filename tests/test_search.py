@@ -156,7 +156,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny, tmp_path, monkeypatch, c
 
 def test_when_all_trials_fail_the_search_fails_and_says_why(tiny, tmp_path, monkeypatch, capsys):
     # No rate is too low for this: every loss is infinite.
-    flags = ["--only", "training.decay", "--set", "training.learning_rate=1e30"]
+    flags = ["--only", "training.decay", "--set", "training.learning_rate=1e30", "--poster-encoder", "report"]
     assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny, "cnn", trials=1), *flags) == 2
     assert "all 2 trials failed; the first one: " in capsys.readouterr().err
     rows = trials_of(tmp_path / "out")
