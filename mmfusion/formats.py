@@ -169,7 +169,8 @@ def _read_onnx(run: Run, folder: Path) -> _Predict:
 def _write_litert(run: Run, folder: Path) -> None:
     network = _network(run)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], tf.Module())
-    # Its own operations only: the Python packages that run it have TensorFlow's beside them no more.
+    # Its own operations only: the Python packages that run it have TensorFlow's beside them no more. They have no
+    # slice that adds an axis where two are open, `mask[:, :, None]`; the models use `expand_dims`.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     write_atomically(folder / "model.tflite", converter.convert())
     _write_vocabulary(run, folder)
