@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
-from mmfusion.config import PRESET, Config
+from mmfusion.config import PRESET, Config, is_preset
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
@@ -200,7 +200,7 @@ def anonymous(words: list[str]) -> str:
         flag, equals, _ = word.partition("=")
         if before in _PLACES:
             said.append(_PLACES[before])
-        elif before in _ENCODERS and word.startswith(PRESET):
+        elif before in _ENCODERS and is_preset(word):
             said.append(f"{PRESET}{Path(word.removeprefix(PRESET)).name}")
         elif equals and (flag in _PLACES or (before == "--set" and flag == "data.data_dir")):
             said.append(f"{flag}={_PLACES.get(flag, 'DIR')}")

@@ -27,6 +27,11 @@ LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
 COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
 
 
+def is_preset(name: str) -> bool:
+    """Whether an encoder's name is that of a keras-hub preset."""
+    return name.startswith(PRESET)
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which films, and how they become (poster, tokens, labels)."""
@@ -213,7 +218,7 @@ class Config:
         named = {POSTER: self.poster_encoder.name, TOKENS: self.overview_encoder.name}
         trained = " (fine-tuned)" if self.fine_tuning.fine_tune else " (frozen)"
         return {
-            modality: f"{Path(name.removeprefix(PRESET)).name}{trained}" if name.startswith(PRESET) else name
+            modality: f"{Path(name.removeprefix(PRESET)).name}{trained}" if is_preset(name) else name
             for modality, name in named.items()
         }
 
@@ -225,7 +230,7 @@ class Config:
     @property
     def presets(self) -> tuple[bool, bool]:
         """Whether posters and overviews are read by a preset."""
-        return tuple(one.name.startswith(PRESET) for one in (self.poster_encoder, self.overview_encoder))
+        return tuple(is_preset(one.name) for one in (self.poster_encoder, self.overview_encoder))
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
@@ -233,7 +238,7 @@ class Config:
 
 
 def _is_encoder(name: str, names: tuple[str, ...]) -> bool:
-    return name in names or (name.startswith(PRESET) and len(name) > len(PRESET))
+    return name in names or (is_preset(name) and len(name) > len(PRESET))
 
 
 def _names(names: tuple[str, ...]) -> str:

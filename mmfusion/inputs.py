@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mmfusion.config import Config
+from mmfusion.config import Config, is_preset
 from mmfusion.data.films import Films
 from mmfusion.data.posters import decode_poster, open_poster
 from mmfusion.data.source import Source
@@ -63,11 +63,11 @@ def of_films(config: Config, films: Films, vocabulary: Sequence[str]) -> Inputs:
     """
     reads, found, padding = model_class(config.variant).reads, {}, PADDING
     posters, tokens = films.posters, None
-    if POSTER in reads and presets.is_preset(config.poster_encoder.name):
+    if POSTER in reads and is_preset(config.poster_encoder.name):
         preset = _PosterPreset(config)
         found[POSTER] = preset.fingerprint
         posters = _kept(preset, films, lambda: films.poster_files())
-    if TOKENS in reads and presets.is_preset(config.overview_encoder.name):
+    if TOKENS in reads and is_preset(config.overview_encoder.name):
         preset = _OverviewPreset(config)
         found[TOKENS], padding = preset.fingerprint, preset.padding
         tokens = _kept(preset, films, lambda: films.overviews)
@@ -90,14 +90,14 @@ def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], 
         UserError: a preset cannot be had.
     """
     reads, found, padding = model_class(config.variant).reads, {}, PADDING
-    if POSTER in reads and presets.is_preset(config.poster_encoder.name):
+    if POSTER in reads and is_preset(config.poster_encoder.name):
         preset = _PosterPreset(config)
         found[POSTER], pictures = preset.fingerprint, _in_one(preset.read(posters), len(posters))
     else:
         size = config.data.poster_size
         none = np.zeros((size, size, CHANNELS), np.uint8)
         pictures = np.stack([decode_poster(one, size) if one else none for one in posters])
-    if TOKENS in reads and presets.is_preset(config.overview_encoder.name):
+    if TOKENS in reads and is_preset(config.overview_encoder.name):
         preset = _OverviewPreset(config)
         found[TOKENS], padding = preset.fingerprint, preset.padding
         tokens = _in_one(preset.read(overviews), len(overviews))

@@ -6,7 +6,16 @@ import sys
 import tomllib
 from pathlib import Path
 
-from mmfusion.config import COMBINERS, OVERVIEW_ENCODERS, POSTER_ENCODERS, PRESET, Config, recipe_names, resolve
+from mmfusion.config import (
+    COMBINERS,
+    OVERVIEW_ENCODERS,
+    POSTER_ENCODERS,
+    PRESET,
+    Config,
+    is_preset,
+    recipe_names,
+    resolve,
+)
 from mmfusion.data import DATASETS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.models import VARIANTS
@@ -81,7 +90,7 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
     for section in ("poster_encoder", "overview_encoder"):
         encoder = getattr(config, section)
         folder = Path(encoder.name.removeprefix(PRESET))
-        if encoder.name.startswith(PRESET) and folder.is_dir():
+        if is_preset(encoder.name) and folder.is_dir():
             absolute[section] = dataclasses.replace(encoder, name=f"{PRESET}{folder.resolve()}")
     return dataclasses.replace(config, **absolute)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 
-from mmfusion.config import PRESET
+from mmfusion.config import is_preset
 from mmfusion.errors import UserError
 
 # Every variant: its name on the command line and of its file -> its class. A line here and a file
@@ -47,7 +47,7 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
     try:
         model = model_class(config.variant).from_run_config(config, num_genres)
         size = config.data.poster_size
-        if config.fine_tuning.fine_tune and config.poster_encoder.name.startswith(PRESET):
+        if config.fine_tuning.fine_tune and is_preset(config.poster_encoder.name):
             size = config.poster_encoder.preset.image_size
         height, width = size if isinstance(size, tuple) else (size, size)
         shapes = {"poster": (None, height, width, 3), "tokens": (None, None)}

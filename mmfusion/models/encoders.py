@@ -2,10 +2,10 @@
 
 import keras
 
-from mmfusion.config import Config
+from mmfusion.config import Config, is_preset
 from mmfusion.models.overview_encoders import BagEncoder, BiLSTMEncoder
 from mmfusion.models.poster_encoders import CNNEncoder, ResNetEncoder
-from mmfusion.models.presets import is_preset, overview_preset_encoder, poster_preset_encoder
+from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
 
 # By the name in a config file, whose table of the same name has what the encoder is made with.
 POSTER_ENCODERS = {"report": CNNEncoder, "resnet": ResNetEncoder}

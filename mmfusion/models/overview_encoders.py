@@ -28,7 +28,7 @@ class _OfWords(layers.Layer):
         embedding_dropout: float,
         dense_units: Sequence[int],
         dense_dropout: float,
-        as_sequence: bool,
+        as_sequence: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -79,26 +79,13 @@ class BiLSTMEncoder(_OfWords):
         self,
         vocabulary_size: int,
         *,
-        embedding_dim: int,
-        embedding_dropout: float,
         lstm_units: Sequence[int],
         dropout: float,
         recurrent_dropout: float,
         pooling: str,
-        dense_units: Sequence[int],
-        dense_dropout: float,
-        as_sequence: bool = False,
         **kwargs,
     ):
-        super().__init__(
-            vocabulary_size,
-            embedding_dim=embedding_dim,
-            embedding_dropout=embedding_dropout,
-            dense_units=dense_units,
-            dense_dropout=dense_dropout,
-            as_sequence=as_sequence,
-            **kwargs,
-        )
+        super().__init__(vocabulary_size, **kwargs)
         self.lstm_units = tuple(lstm_units)
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
@@ -109,7 +96,7 @@ class BiLSTMEncoder(_OfWords):
                 units,
                 dropout=dropout,
                 recurrent_dropout=recurrent_dropout,
-                return_sequences=depth < len(self.lstm_units) or pooling == "max" or as_sequence,
+                return_sequences=depth < len(self.lstm_units) or pooling == "max" or self.as_sequence,
             )
             self.recurrent.append(BidirectionalLSTM(lstm))
 
@@ -164,29 +151,10 @@ class BagEncoder(_OfWords):
         as_sequence: see above; the vectors of words, then those of pairs.
     """
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        *,
-        embedding_dim: int,
-        pairs: int,
-        embedding_dropout: float,
-        dense_units: Sequence[int],
-        dense_dropout: float,
-        as_sequence: bool = False,
-        **kwargs,
-    ):
-        super().__init__(
-            vocabulary_size,
-            embedding_dim=embedding_dim,
-            embedding_dropout=embedding_dropout,
-            dense_units=dense_units,
-            dense_dropout=dense_dropout,
-            as_sequence=as_sequence,
-            **kwargs,
-        )
+    def __init__(self, vocabulary_size: int, *, pairs: int, **kwargs):
+        super().__init__(vocabulary_size, **kwargs)
         self.pairs = pairs
-        self.pair_embedding = layers.Embedding(pairs, embedding_dim) if pairs else None
+        self.pair_embedding = layers.Embedding(pairs, self.embedding_dim) if pairs else None
 
     def build(self, input_shape):
         self.embedding.build(input_shape)

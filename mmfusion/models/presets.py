@@ -22,11 +22,6 @@ from mmfusion.errors import UserError, first_line
 _INSTALL = 'pip install -c constraints.txt -e ".[pretrained]"'
 
 
-def is_preset(name: str) -> bool:
-    """Whether an encoder's name in a configuration is that of a preset."""
-    return name.startswith(PRESET)
-
-
 @keras.saving.register_keras_serializable(package="mmfusion")
 class PosterBackbone(layers.Layer):
     """A pretrained network on pictures: posters (B, H, W, 3) float32 in [0, 1] -> a sequence of places.
