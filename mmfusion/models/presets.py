@@ -48,7 +48,8 @@ class PosterBackbone(layers.Layer):
         features = self.backbone(pictures, training=False)  # (B, H', W', C)
         height, width = ops.shape(features)[1], ops.shape(features)[2]
         sequence = ops.reshape(features, (-1, height * width, features.shape[-1]))  # (B, S, C)
-        there = ops.any(ops.not_equal(poster, 0), axis=(1, 2, 3))[:, None]  # (B, 1)
+        there = ops.any(ops.not_equal(poster, 0), axis=(1, 2, 3))
+        there = ops.expand_dims(there, 1)  # (B, 1)
         return sequence, ops.logical_and(there, ops.ones_like(sequence[:, :, 0], "bool"))
 
     def get_config(self) -> dict:
@@ -103,9 +104,11 @@ class PresetEncoder(layers.Layer):
         backbone: a `PosterBackbone` or `OverviewBackbone` that is trained too; None for a frozen one, whose
             features come instead of posters or tokens: (B, C) as `pooled` gives them, or with `as_sequence`
             (B, S, C), all zeros where there is nothing.
-        groups: as many equal parts of the features are normalised each by itself; the backbone's layers are.
+        groups: as many equal parts of the features, the backbone's layers, are normalised each by itself and have
+            a first dense layer each.
         dropout: on its features.
-        dense_units: sizes of the dense layers; D is the last one.
+        dense_units: sizes of the dense layers, of the first for each group; D is the last one, or with a single
+            dense layer `groups` times it.
         dense_dropout: after each dense layer.
         as_sequence: give the sequence.
     """
@@ -130,7 +133,10 @@ class PresetEncoder(layers.Layer):
         self.as_sequence = as_sequence
         self.norm = layers.LayerNormalization()
         self.drop = layers.Dropout(dropout)
-        self.dense = [] if as_sequence else [layers.Dense(units, "relu") for units in self.dense_units]
+        self.first, self.dense = [], []
+        if not as_sequence and self.dense_units:
+            self.first = [layers.Dense(self.dense_units[0], "relu") for _ in range(groups)]
+            self.dense = [layers.Dense(units, "relu") for units in self.dense_units[1:]]
         self.dense_drop = layers.Dropout(dense_dropout)
 
     def build(self, input_shape):
@@ -138,6 +144,10 @@ class PresetEncoder(layers.Layer):
         if self.backbone is not None:
             width = self.backbone.backbone.output.shape[-1]
         self.norm.build((None, self.groups, width // self.groups))
+        for layer in self.first:
+            layer.build((None, width // self.groups))
+        if self.first:
+            width = self.groups * self.dense_units[0]
         for layer in self.dense:
             layer.build((None, width))
             width = layer.units
@@ -156,8 +166,11 @@ class PresetEncoder(layers.Layer):
             return self.drop(self.norm(sequence), training=training), mask
         features = sequence if mask is None else pooled(sequence, mask)  # (B, C)
         parts = ops.reshape(features, (-1, self.groups, features.shape[-1] // self.groups))
-        features = ops.reshape(self.norm(parts), ops.shape(features))  # (B, C)
-        features = self.drop(features, training=training)
+        parts = self.drop(self.norm(parts), training=training)  # (B, groups, C / groups)
+        parts = [parts[:, group] for group in range(self.groups)]
+        # A dense layer each: one on all of them together is worse (see tuning/TRIED.md).
+        parts = [self.dense_drop(layer(part), training=training) for layer, part in zip(self.first, parts)] or parts
+        features = ops.concatenate(parts, axis=-1)
         for layer in self.dense:
             features = self.dense_drop(layer(features), training=training)
         return features  # (B, D)
@@ -177,7 +190,7 @@ class PresetEncoder(layers.Layer):
 
 def pooled(sequence, mask):
     """The mean of what there is: (B, S, C), bool (B, S) -> (B, C); zeros where there is nothing."""
-    there = ops.cast(mask, sequence.dtype)[:, :, None]  # (B, S, 1)
+    there = ops.expand_dims(ops.cast(mask, sequence.dtype), 2)  # (B, S, 1)
     return ops.sum(sequence * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
 
 
