@@ -22,6 +22,7 @@ class Scored:
     run: Run
     predictions: Predictions
     report: dict  # as in report.json
+    poster_gates: np.ndarray | None = None  # (N,) of gated fusion, how much it trusts each film's poster
 
 
 def score(run: Run, split: str, predictions: Predictions | None = None) -> Scored:
@@ -63,7 +64,11 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         ),
         "genres": metrics.by_genre(run.genres, found.y_true, found.y_prob, thresholds),
     }
-    return Scored(run, found, report)
+    gates = None if predictions else run.poster_gates(split)
+    if gates is not None:
+        for row, there in zip(report["genres"], found.y_true.T > 0):
+            row["poster_gate"] = float(gates[there].mean()) if there.any() else None
+    return Scored(run, found, report, gates)
 
 
 def encoders_of(run: Run) -> dict[str, str]:
@@ -243,7 +248,7 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
         top = {s.report["name"]: panels.top_genres(genres, s.predictions.y_prob[row]) for s in scored}
         shown.append(
             panels.Film(
-                title=f"{film} ({split_of[film]} film)" if film in split_of else film,
+                title=_title(scored, film, row, split_of.get(film)),
                 poster=picture_of(film, read_poster),
                 overview=overview,
                 genres=tuple(genre for genre, there in zip(genres, truth) if there),
@@ -251,6 +256,12 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
             )
         )
     panels.draw_panel(title, shown, path)
+
+
+def _title(scored: Sequence[Scored], film: str, row: int, split: str | None) -> str:
+    title = f"{film} ({split} film)" if split else film
+    gates = {s.report["name"]: s.poster_gates[row] for s in scored if s.poster_gates is not None}
+    return title + "".join(f", {name}'s gate {gate:.2f}" for name, gate in gates.items())
 
 
 def picture_of(film: str, read_poster: Callable[[], bytes]) -> np.ndarray:
@@ -296,6 +307,13 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
             cost += f"; logits divided by {r['temperature']:.3f}, which is fitted on validation films"
         lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", "", encoder_sentence(one.run), ""]
         lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
+        if one.poster_gates is not None:
+            lines += [
+                "Gate: how much the poster is trusted, from 0 (the overview alone) to 1 (the poster alone); the "
+                "mean of all units (Arevalo et al. 2017) over the films of a genre, "
+                f"{one.poster_gates.mean():.3f} over all films.",
+                "",
+            ]
     lines.append("## Figures")
     for file, caption in drawn.items():
         lines += ["", f"![{caption}](figures/{file})", "", caption]

@@ -353,10 +353,12 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
         save_model(model, run.model_file)
     else:
         _train(model, run, config, source, prepared, tensorboard=tensorboard)
-    probabilities = {}
-    for split in ("validation", "test"):
-        probabilities[split] = _sigmoid(fitting.logits_of(model, source, prepared.rows[split]))
-    write_predictions(run, prepared, probabilities, _temperature(model, config))
+    splits = ("validation", "test")
+    probabilities = {name: _sigmoid(fitting.logits_of(model, source, prepared.rows[name])) for name in splits}
+    gates = {}
+    if config.variant == "joint" and config.joint.operator == "gated":
+        gates = {name: fitting.poster_gates_of(model, source, prepared.rows[name]) for name in splits}
+    write_predictions(run, prepared, probabilities, _temperature(model, config), gates)
     run.state_file.unlink(missing_ok=True)
 
 
@@ -376,7 +378,11 @@ def _temperature(model: keras.Model, config: Config) -> float | None:
 
 
 def write_predictions(
-    run: Run, prepared: Prepared, probabilities: Mapping[str, np.ndarray], temperature: float | None = None
+    run: Run,
+    prepared: Prepared,
+    probabilities: Mapping[str, np.ndarray],
+    temperature: float | None = None,
+    poster_gates: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes what a model said, and keeps the films that are shown in its report.
 
@@ -385,13 +391,14 @@ def write_predictions(
         prepared: its films.
         probabilities: (N, G) of the validation and the test films.
         temperature: what the logits were divided by, where one was fitted.
+        poster_gates: (N,) how much each film's poster is trusted, where a gate decides that.
     """
     films = prepared.films
     predictions = {
         split: Predictions(tuple(prepared.split[split]), films.labels[prepared.rows[split]], y_prob)
         for split, y_prob in probabilities.items()
     }
-    run.write_predictions(predictions, temperature)
+    run.write_predictions(predictions, temperature, poster_gates)
     test = predictions["test"]
     well, badly = choose_films(test.ids, test.y_true, test.y_prob)
     shown = [*well, *badly]

@@ -164,6 +164,16 @@ def fit_combiner(model: keras.Model, source: Source, split: Split, labels: np.nd
 def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
     """Logits (N, G) of these films, in the order of `rows`."""
     batches, order = source.ordered(rows)
-    logits = model.predict(batches.map(as_model_inputs), verbose=0)
+    return _as_asked(model.predict(batches.map(as_model_inputs), verbose=0), order, rows)
+
+
+def poster_gates_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
+    """`JointFusion.poster_gates` (N,) of these films, in the order of `rows`."""
+    batches, order = source.ordered(rows)
+    gates = tf.function(lambda batch: model.poster_gates(batch[0]))
+    return _as_asked(np.concatenate([gates(batch) for batch in batches.map(as_model_inputs)]), order, rows)
+
+
+def _as_asked(values: np.ndarray, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
     place = {row: i for i, row in enumerate(order)}
-    return logits[[place[row] for row in rows]]
+    return values[[place[row] for row in rows]]

@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -329,9 +329,19 @@ class Run:
         except UserError as error:
             raise UserError(f"{error}; delete it to train again from the first epoch") from error
 
-    def write_predictions(self, predictions: dict[str, Predictions], temperature: float | None = None) -> None:
-        """Writes one file for all splits: `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`, and any `temperature`."""
+    def write_predictions(
+        self,
+        predictions: dict[str, Predictions],
+        temperature: float | None = None,
+        poster_gates: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Writes one file for all splits.
+
+        It holds `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`, and where there are any `temperature` and
+        `poster_gate_SPLIT`.
+        """
         arrays = {} if temperature is None else {"temperature": np.float64(temperature)}
+        arrays |= {f"poster_gate_{split}": np.asarray(g, np.float32) for split, g in (poster_gates or {}).items()}
         for split, found in predictions.items():
             arrays[f"ids_{split}"] = np.array(found.ids)
             arrays[f"y_true_{split}"] = np.asarray(found.y_true, np.uint8)
@@ -375,6 +385,22 @@ class Run:
         if found.shape or found.dtype != np.float64 or not 0 < found < np.inf:
             raise UserError(f"{self.predictions_file}: the temperature must be a number greater than 0, and finite")
         return float(found)
+
+    def poster_gates(self, split: str) -> np.ndarray | None:
+        """How much the poster of each film of a split is trusted, (N,) from 0 to 1; None where no gate says so.
+
+        Raises:
+            UserError: the file is damaged, or holds something else under this name.
+        """
+        found = self._predictions_arrays().get(f"poster_gate_{split}")
+        if found is None:
+            return None
+        good = found.dtype == np.float32 and found.shape == (len(self.split.get(split, ())),)
+        if not good or not ((found >= 0) & (found <= 1)).all():
+            raise UserError(
+                f"{self.predictions_file}: poster_gate_{split} must be a number from 0 to 1 for each film"
+            )
+        return found
 
     def _predictions_arrays(self) -> dict[str, np.ndarray]:
         return parse_arrays(self._read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)

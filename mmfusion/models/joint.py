@@ -109,17 +109,29 @@ class JointFusion(GenreModel):
         Returns:
             (B, G) logits; `with_own` also a tuple of two more, the poster's and the overview's.
         """
+        features, own = self._features(inputs, training)
+        together = self.operator(features, training=training)  # (B, D), here the modalities meet
+        logits = self.calibrated(self.head(self.fused(together, training=training)))  # (B, G)
+        return (logits, own) if with_own else logits
+
+    def poster_gates(self, inputs):
+        """How much a gated unit trusts each film's poster: (B,), the mean of its gates, 1 the poster alone.
+
+        Args:
+            inputs: as the model is called on; its operator is `models.operators.Gated`.
+        """
+        features, _ = self._features(inputs, training=False)
+        return keras.ops.mean(self.operator.gates(features), axis=1)
+
+    def _features(self, inputs, training):
+        """[poster (B, D1), overview (B, D2)] as the operator reads them, and what the encoders' own heads say."""
         there = presence(inputs, padding=self.padding)
         poster = self.poster_encoder(inputs[POSTER], training=training)  # (B, D1)
         overview = self.overview_encoder(inputs[TOKENS], training=training)  # (B, D2)
         own = self._own_logits(poster, overview)
         if training and self.modality_dropout:
             there = drop_one(there, self.modality_dropout, self.dropout_seed)
-        poster = self.missing_poster(poster, there[POSTER])
-        overview = self.missing_overview(overview, there[TOKENS])
-        together = self.operator([poster, overview], training=training)  # (B, D), here the modalities meet
-        logits = self.calibrated(self.head(self.fused(together, training=training)))  # (B, G)
-        return (logits, own) if with_own else logits
+        return [self.missing_poster(poster, there[POSTER]), self.missing_overview(overview, there[TOKENS])], own
 
     def _own_logits(self, *features):
         """What each encoder's own head says, (B, G) each; () without these heads."""
