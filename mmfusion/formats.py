@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from mmfusion import experiment, inputs
+from mmfusion.config import is_preset
 from mmfusion.data.in_graph import RawInputs
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
@@ -30,9 +32,11 @@ def export(run: Run, form: str, out: Path) -> float:
     """Writes a run's model in another format, with the names of its genres in `genres.json`.
 
     "savedmodel" is all of it, from files' bytes and texts: the signature `serving_default` takes `posters` and
-    `overviews`, string (B,), and gives `probabilities`, float32 (B, G). "onnx" (`model.onnx`) and "litert"
-    (`model.tflite`) are the network alone, and take `poster`, float32 (B, H, W, 3), and `tokens`, int32 (B, T), as
-    `decode_poster` and `encode_overviews` make them; `vocabulary.txt` has a token's word on its line.
+    `overviews`, string (B,), and gives `probabilities`, float32 (B, G); with a preset for overviews TensorFlow Text
+    has to be imported before it is loaded. "onnx" (`model.onnx`) and "litert" (`model.tflite`) are the network
+    alone, a frozen preset's too, and take `poster`, float32 (B, H, W, 3), and `tokens`, int32 (B, T), as
+    `inputs.encoded` makes them; `vocabulary.txt`, where there is no preset, has a token's word on its
+    line.
 
     Args:
         run: a finished run.
@@ -43,7 +47,7 @@ def export(run: Run, form: str, out: Path) -> float:
         The largest difference between its probabilities and those of `experiment.predict`, on a few made films.
 
     Raises:
-        UserError: the run has a preset, the folder exists or cannot be written, the model cannot be converted, or
+        UserError: the folder exists or cannot be written, the model cannot be converted, or
             it says something else than the run afterwards.
     """
     if out.exists() or out.is_symlink():
@@ -52,9 +56,6 @@ def export(run: Run, form: str, out: Path) -> float:
         raise UserError(
             f"{run.folder} was trained in {run.config.training.precision}, which only --format savedmodel can keep"
         )
-    if presets := run.facts.get("presets"):
-        which = " and ".join(presets)
-        raise UserError(f"{run.folder} has a pretrained encoder of the {which}; such a run cannot be exported")
     write, read = _FORMATS[form]
     make_folder(out.parent)
     try:
@@ -81,32 +82,43 @@ class _Whole(tf.Module):
         super().__init__()
         data = run.config.data
         self.raw = RawInputs(data.poster_size, run.vocabulary, data.max_tokens)
+        self.presets = inputs.presets_of(run.config)
         self.model = experiment.load_model(run)
+        self.frozen = [preset.backbone for preset in self.presets.values() if preset.frozen]  # to be saved too
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
     def serve(self, posters, overviews):
-        read = {POSTER: self.raw.poster(posters), TOKENS: self.raw.tokens(overviews)}
-        return {"probabilities": tf.sigmoid(self.model(read, training=False))}  # (B, G)
+        readers = {POSTER: self.raw.poster, TOKENS: self.raw.tokens}
+        readers |= {modality: preset.encoded_in_graph for modality, preset in self.presets.items()}
+        read = {POSTER: readers[POSTER](posters), TOKENS: readers[TOKENS](overviews)}
+        return {"probabilities": _probabilities(self.model, self.presets, read)}  # (B, G)
+
+
+def _probabilities(model: keras.Model, presets: dict[str, inputs.Preset], read: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Of pictures in [0, 1] and tokens, whether a frozen preset or the model itself reads them."""
+    features = {
+        modality: tf.cast(preset.features(read[modality]), tf.float32)
+        for modality, preset in presets.items()
+        if preset.frozen
+    }
+    return tf.sigmoid(model({**read, **features}, training=False))
 
 
 def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
     """{"poster" (B, H, W, 3), "tokens" (B, T)} -> {"probabilities" (B, G)}, the weights as constants."""
-    model = experiment.load_model(run)
-    trained, others = (
-        [np.asarray(w) for w in ws] for ws in (model.trainable_variables, model.non_trainable_variables)
-    )
+    model, presets = experiment.load_model(run), inputs.presets_of(run.config)
+    networks = [model, *(preset.backbone for preset in presets.values() if preset.frozen)]
+    # The converters would leave variables out, and the model would say NaN.
+    constants = [(v, v.numpy()) for network in networks for v in network.variables]
     size = run.config.data.poster_size
+    poster = tf.TensorSpec([None, size, size, CHANNELS], tf.float32)
+    specs = {POSTER: poster, TOKENS: tf.TensorSpec([None, None], tf.int32)}
+    specs |= {modality: preset.spec for modality, preset in presets.items()}
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, size, size, CHANNELS], tf.float32, POSTER),
-            tf.TensorSpec([None, None], tf.int32, TOKENS),
-        ]
-    )
+    @tf.function(input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()])
     def network(poster, tokens):
-        # The converters would leave variables out, and the model would say NaN.
-        logits, _ = model.stateless_call(trained, others, {POSTER: poster, TOKENS: tokens}, training=False)
-        return {"probabilities": tf.sigmoid(logits)}
+        with keras.StatelessScope(state_mapping=constants):
+            return {"probabilities": _probabilities(model, presets, {POSTER: poster, TOKENS: tokens})}
 
     with portable():
         network.get_concrete_function()
@@ -191,7 +203,8 @@ _FORMATS = {
 
 
 def _write_vocabulary(run: Run, folder: Path) -> None:
-    write_atomically(folder / "vocabulary.txt", "\n".join(run.vocabulary))
+    if not is_preset(run.config.overview_encoder.name):  # which has its own
+        write_atomically(folder / "vocabulary.txt", "\n".join(run.vocabulary))
 
 
 def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]) -> _Predict:
@@ -199,7 +212,7 @@ def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]
     config, vocabulary = run.config, run.vocabulary
 
     def predict(posters, overviews):
-        read = inputs.of_raw(config, vocabulary, posters, overviews)
+        read = inputs.encoded(config, vocabulary, posters, overviews)
         return network({POSTER: read.posters.astype(np.float32) / 255, TOKENS: read.tokens})
 
     return predict

@@ -4,6 +4,7 @@ A frozen preset reads all films of a data set once. Its features are kept in the
 the films' content and of its own weights, and shared by all variants, seeds and searches.
 """
 
+import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from mmfusion.config import Config, is_preset
 from mmfusion.data.films import Films
+from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import decode_poster, open_poster
 from mmfusion.data.source import Source
 from mmfusion.data.text import encode_overviews
@@ -61,19 +63,13 @@ def of_films(config: Config, films: Films, vocabulary: Sequence[str]) -> Inputs:
     Raises:
         UserError: a preset cannot be had, or the films cannot be read any more.
     """
-    reads, found, padding = model_class(config.variant).reads, {}, PADDING
-    posters, tokens = films.posters, None
-    if POSTER in reads and is_preset(config.poster_encoder.name):
-        preset = _PosterPreset(config)
-        found[POSTER] = preset.fingerprint
-        posters = _kept(preset, films, lambda: films.poster_files())
-    if TOKENS in reads and is_preset(config.overview_encoder.name):
-        preset = _OverviewPreset(config)
-        found[TOKENS], padding = preset.fingerprint, preset.padding
-        tokens = _kept(preset, films, lambda: films.overviews)
+    found = presets_of(config)
+    posters = _kept(found[POSTER], films, lambda: films.poster_files()) if POSTER in found else films.posters
+    if TOKENS in found:
+        tokens = _kept(found[TOKENS], films, lambda: films.overviews)
     else:
         tokens = encode_overviews(films.overviews, vocabulary, config.data.max_tokens)
-    return Inputs(posters, tokens, padding, found)
+    return _inputs(posters, tokens, found)
 
 
 def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], overviews: Sequence[str]) -> Inputs:
@@ -89,107 +85,187 @@ def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], 
         BadPoster: a picture cannot be read.
         UserError: a preset cannot be had.
     """
-    reads, found, padding = model_class(config.variant).reads, {}, PADDING
-    if POSTER in reads and is_preset(config.poster_encoder.name):
-        preset = _PosterPreset(config)
-        found[POSTER], pictures = preset.fingerprint, _in_one(preset.read(posters), len(posters))
+    found = presets_of(config)
+    return _raw(
+        config, vocabulary, posters, overviews, found, {name: preset.read for name, preset in found.items()}
+    )
+
+
+def encoded(
+    config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], overviews: Sequence[str]
+) -> Inputs:
+    """As `of_raw`, but of a frozen preset too what it reads, and not what it makes of that."""
+    found = presets_of(config)
+    read = {name: preset.encoded for name, preset in found.items()}
+    return _raw(config, vocabulary, posters, overviews, found, read)
+
+
+def _raw(config, vocabulary, posters, overviews, found, read) -> Inputs:
+    if POSTER in found:
+        pictures = _in_one(read[POSTER](posters), len(posters))
     else:
         size = config.data.poster_size
         none = np.zeros((size, size, CHANNELS), np.uint8)
         pictures = np.stack([decode_poster(one, size) if one else none for one in posters])
-    if TOKENS in reads and is_preset(config.overview_encoder.name):
-        preset = _OverviewPreset(config)
-        found[TOKENS], padding = preset.fingerprint, preset.padding
-        tokens = _in_one(preset.read(overviews), len(overviews))
+    if TOKENS in found:
+        tokens = _in_one(read[TOKENS](overviews), len(overviews))
     else:
         tokens = encode_overviews(overviews, vocabulary, config.data.max_tokens)
-    return Inputs(pictures, tokens, padding, found)
+    return _inputs(pictures, tokens, found)
 
 
-class _Preset:
+def _inputs(posters: np.ndarray, tokens: np.ndarray, found: dict[str, "Preset"]) -> Inputs:
+    padding = found[TOKENS].padding if TOKENS in found else PADDING
+    return Inputs(posters, tokens, padding, {name: preset.fingerprint for name, preset in found.items()})
+
+
+def presets_of(config: Config) -> dict[str, "Preset"]:
+    """The presets that a configuration's variant reads with, by modality.
+
+    Raises:
+        UserError: one cannot be had.
+    """
+    kinds = {POSTER: (PosterPreset, config.poster_encoder), TOKENS: (OverviewPreset, config.overview_encoder)}
+    reads = model_class(config.variant).reads
+    return {name: kind(config) for name, (kind, one) in kinds.items() if name in reads and is_preset(one.name)}
+
+
+class Preset:
     """A preset and what it makes of films; the backbone is loaded when it is needed."""
 
-    def __init__(self, config: Config, name: str, form: str):
-        self.name = name
-        self._config = config
+    def __init__(self, config: Config, named: str, form: str):
+        self.named = named
+        self.config = config
         self.frozen = not config.fine_tuning.fine_tune
         self.as_sequence = config.variant == "joint" and config.joint.operator == "cross_attention"
-        if name not in _fingerprints:
-            _fingerprints[name] = presets.fingerprint(self._load())
-        self.fingerprint = _fingerprints[name]
+        if named not in _fingerprints:
+            _fingerprints[named] = presets.fingerprint(self.backbone)
+        self.fingerprint = _fingerprints[named]
         what = ("sequence" if self.as_sequence else "pooled") if self.frozen else "input"
         key = hashlib.sha256(f"{self.fingerprint} {form}".encode()).hexdigest()[:16]
         self.file = f"{what}-{key}.npy"
 
-    def _load(self):
-        """The backbone, on its own."""
+    @functools.cached_property
+    def backbone(self):
+        """The pretrained network: a `PosterBackbone` or an `OverviewBackbone`."""
         raise NotImplementedError
 
-    def _reader(self, spec: tf.TensorSpec):
-        """A compiled function from the backbone's input to features as they are kept."""
-        backbone = self._load()
+    def encoded(self, films: Iterable) -> Iterator[np.ndarray]:
+        """Batches of what the backbone reads, from posters' files or texts; empty where there is none."""
+        raise NotImplementedError
 
-        @tf.function(input_signature=[spec])
-        def read(batch):
-            sequence, mask = backbone(batch)
-            if not self.as_sequence:
-                return presets.pooled(sequence, mask)
-            return tf.cast(tf.where(mask[:, :, None], sequence, 0.0), tf.float16)
+    def encoded_in_graph(self, films: tf.Tensor) -> tf.Tensor:
+        """The same inside a TensorFlow graph, from string (B,), as the batch contract has it."""
+        raise NotImplementedError
 
-        return read
+    def features(self, read: tf.Tensor) -> tf.Tensor:
+        """What the backbone makes of a batch: float32 (B, C), or of a sequence float16 (B, S, C)."""
+        sequence, mask = self.backbone(read)
+        if not self.as_sequence:
+            return presets.pooled(sequence, mask)
+        return tf.cast(tf.where(tf.expand_dims(mask, 2), sequence, 0.0), tf.float16)
+
+    def read(self, films: Iterable) -> Iterator[np.ndarray]:
+        """Batches of what the model reads: features of a frozen backbone, else as `encoded`."""
+        raise NotImplementedError
+
+    def _compiled(self):
+        """`features`, its backbone loaded before: inside a graph weights get no values."""
+        assert self.backbone is not None
+        return tf.function(self.features, input_signature=[self.spec])
 
 
-class _PosterPreset(_Preset):
+class PosterPreset(Preset):
+    """On posters; `encoded` are pictures uint8 (B, H, W, 3), in the graph float32 in [0, 1]."""
+
     def __init__(self, config: Config):
-        size = config.poster_encoder.preset.image_size
-        super().__init__(config, config.poster_encoder.name, f"{size}")
-        self._size = size
+        self.size = config.poster_encoder.preset.image_size
+        super().__init__(config, config.poster_encoder.name, f"{self.size}")
+        self.spec = tf.TensorSpec((None, *self.size, CHANNELS), tf.float32)
 
-    def _load(self):
-        return presets.load_poster_backbone(self._config)
+    @functools.cached_property
+    def backbone(self):
+        return presets.load_poster_backbone(self.config)
 
-    def read(self, posters: Iterable[bytes]) -> Iterator[np.ndarray]:
-        """Batches of what the model reads, from encoded pictures; b"" where there is none."""
-        converter = presets.image_converter(self._config)
+    @functools.cached_property
+    def _converter(self):
+        converter = presets.image_converter(self.config)
         converter.scale = converter.offset = None  # only its size and way of resizing: the rest is the backbone's
-        spec = tf.TensorSpec((None, *self._size, CHANNELS), tf.float32)
-        read = self._reader(spec) if self.frozen else None
-        for batch in _in_batches(posters):
-            pictures = np.zeros((len(batch), *self._size, CHANNELS), np.uint8)
-            for picture, encoded in zip(pictures, batch):
-                if encoded:
-                    resized = converter(np.asarray(open_poster(encoded), np.float32))
-                    picture[:] = np.clip(np.rint(resized), 0, 255)
-            yield np.asarray(read(pictures.astype(np.float32) / 255)) if read else pictures
+        return converter
+
+    def encoded(self, films):
+        for batch in _in_batches(films):
+            pictures = np.zeros((len(batch), *self.size, CHANNELS), np.uint8)
+            for picture, file in zip(pictures, batch):
+                if file:
+                    picture[:] = self._resized(np.asarray(open_poster(file), np.float32))
+            yield pictures
+
+    def encoded_in_graph(self, films):
+        shape = (*self.size, CHANNELS)
+
+        def picture(file):
+            there = tf.strings.length(file) > 0
+            return tf.cond(
+                there, lambda: self._resized(tf.cast(decode(file), tf.float32)), lambda: tf.zeros(shape, tf.float32)
+            )
+
+        return tf.map_fn(picture, films, fn_output_signature=tf.TensorSpec(shape, tf.float32)) / 255.0
+
+    def _resized(self, picture):
+        """Whole numbers from 0 to 255, which is what a picture is kept in."""
+        return tf.clip_by_value(tf.round(self._converter(picture)), 0.0, 255.0)
+
+    def read(self, films):
+        if not self.frozen:
+            yield from self.encoded(films)
+            return
+        features = self._compiled()
+        for pictures in self.encoded(films):
+            yield features(pictures.astype(np.float32) / 255).numpy()
 
 
-class _OverviewPreset(_Preset):
+class OverviewPreset(Preset):
+    """On overviews; `encoded` are tokens int32 (B, T), padded with `padding`."""
+
     def __init__(self, config: Config):
-        length = config.data.max_tokens
-        layers = config.overview_encoder.preset.layers
+        length, layers = config.data.max_tokens, config.overview_encoder.preset.layers
         super().__init__(config, config.overview_encoder.name, f"{length} {layers}")
-        self._preprocessor = presets.text_preprocessor(config)
-        self.padding = int(self._preprocessor.tokenizer.pad_token_id)
+        self.preprocessor = presets.text_preprocessor(config)
+        self.padding = int(self.preprocessor.tokenizer.pad_token_id)
+        self.spec = tf.TensorSpec((None, None), tf.int32)
 
-    def _load(self):
-        return presets.load_overview_backbone(self._config, as_sequence=self.as_sequence)
+    @functools.cached_property
+    def backbone(self):
+        return presets.load_overview_backbone(self.config, as_sequence=self.as_sequence)
 
-    def read(self, overviews: Iterable[str]) -> Iterator[np.ndarray]:
-        """Batches of what the model reads, from texts; "" where there is none."""
-        read = self._reader(tf.TensorSpec((None, None), tf.int32)) if self.frozen else None
-        for batch in _in_batches(overviews):
-            tokens = np.array(self._preprocessor(list(batch))["token_ids"], np.int32)
+    def encoded(self, films):
+        for batch in _in_batches(films):
+            tokens = np.array(self.preprocessor(list(batch))["token_ids"], np.int32)
             tokens[[not overview.strip() for overview in batch]] = self.padding
-            if read is None:
-                yield tokens
-                continue
+            yield tokens
+
+    def encoded_in_graph(self, films):
+        tokens = tf.cast(self.preprocessor(films)["token_ids"], tf.int32)  # (B, T)
+        blank = tf.strings.regex_full_match(films, _BLANK)
+        tokens = tf.where(tf.expand_dims(blank, 1), self.padding, tokens)
+        longest = tf.reduce_max(tf.math.count_nonzero(tokens != self.padding, axis=1))
+        return tokens[:, : tf.maximum(longest, 1)]
+
+    def read(self, films):
+        if not self.frozen:
+            yield from self.encoded(films)
+            return
+        features = self._compiled()
+        for tokens in self.encoded(films):
             longest = max(1, int((tokens != self.padding).sum(axis=1).max()))
-            features = np.asarray(read(tokens[:, :longest]))
+            found = features(tokens[:, :longest]).numpy()
             if self.as_sequence:
-                features = np.pad(features, ((0, 0), (0, tokens.shape[1] - longest), (0, 0)))
-            yield features
+                found = np.pad(found, ((0, 0), (0, tokens.shape[1] - longest), (0, 0)))
+            yield found
 
 
+_BLANK = r"[\t-\r\x1c-\x1f\x{85}\pZ]*"  # what Python's `strip` takes away
 _fingerprints: dict[str, str] = {}  # by name; to load a backbone and hash its weights takes seconds
 
 
@@ -205,7 +281,7 @@ def _in_one(batches: Iterator[np.ndarray], count: int) -> np.ndarray:
     return found
 
 
-def _kept(preset: _Preset, films: Films, read_films) -> np.ndarray:
+def _kept(preset: Preset, films: Films, read_films) -> np.ndarray:
     """What a preset makes of all films, from the cache or, the first time, from the films."""
     folder = films.cache / "features" / films.dataset
     file = folder / f"{films.fingerprint}{'-skip' if films.skipped else ''}-{preset.file}"
@@ -215,7 +291,7 @@ def _kept(preset: _Preset, films: Films, read_films) -> np.ndarray:
             file.with_name(f".{file.name}.lock"), "Another process is reading these films; waiting for it ..."
         ):
             if not file.is_file():
-                what = Path(preset.name).name
+                what = Path(preset.named).name
                 print(f"Reading {len(films):,} films with {what}, once for all runs ...", file=sys.stderr)
                 _write(file, preset.read(read_films()), len(films))
     found = np.load(file, mmap_mode="r", allow_pickle=False)

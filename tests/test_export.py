@@ -11,12 +11,14 @@ import tensorflow as tf
 from conftest import command, tiny_config
 from pictures import RED_LEFT, encoded
 from PIL import Image
+from tiny_presets import write_image_preset, write_text_preset
 
 from mmfusion import experiment, export, formats
 from mmfusion.data.in_graph import RawInputs
 from mmfusion.data.posters import decode_poster
 from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError
+from mmfusion.formats import TOLERANCE
 from mmfusion.models.recurrent import BidirectionalLSTM, portable
 from mmfusion.runs import Run
 from mmfusion.weights import save_model
@@ -68,19 +70,19 @@ OVERVIEWS = [
 ]
 
 
-def make_run(folder, cache, variant, more_facts=(), **settings):
+def make_run(folder, cache, variant, **settings):
     """A run with a report but without training: with random weights, none of which is 0 or 1 any more."""
     config = tiny_config(variant, **settings)
     prepared = experiment.prepare(config.data, config.seed, cache)
-    model = experiment.build(config, prepared, prepared.inputs(config))
+    read = prepared.inputs(config)
+    model = experiment.build(config, prepared, read)
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = np.asarray(weight) + 0.2 * rng.normal(size=weight.shape)
         positive = "variance" in weight.path or "combiner" in weight.path
         weight.assign(np.abs(value) if positive else value)
     with Run.create(folder) as new:
-        facts = {"parameters": model.count_params(), "reads": list(model.reads), **dict(more_facts)}
-        experiment.write_decisions(new, config, prepared, facts)
+        experiment.write_decisions(new, config, prepared, experiment._facts_of(model, read))
         save_model(model, new.model_file)
         new.seal()
         new.report_file.write_text("{}")
@@ -328,7 +330,68 @@ def test_bfloat16_is_kept_by_a_saved_model_only(tmp_path, cache):
         formats.export(run, "onnx", tmp_path / "onnx")
 
 
-def test_a_pretrained_encoder_reads_files_in_its_own_way_and_is_refused(tmp_path, cache):
-    run = make_run(tmp_path / "run", cache, "cnn", more_facts={"presets": {"poster": "0" * 64}})
-    with pytest.raises(UserError, match="a pretrained encoder of the poster; such a run cannot be exported"):
-        formats.export(run, "savedmodel", tmp_path / "out")
+PRESETS = {
+    "frozen": {},
+    "frozen, sequences": {"joint__operator": "cross_attention"},
+    "fine-tuned": {"fine_tuning__fine_tune": True},
+}
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def with_presets(request, tmp_path_factory):
+    """A run of joint fusion with a preset for either modality, and where it may be exported to."""
+    folder, cache = tmp_path_factory.mktemp("presets"), tmp_path_factory.getbasetemp() / "cache"
+    run = make_run(
+        folder / "run",
+        cache,
+        "joint",
+        poster_encoder__name=write_image_preset(folder / "pictures"),
+        poster_encoder__preset__image_size=[32, 24],
+        poster_encoder__preset__dense_units=[8],
+        overview_encoder__name=write_text_preset(folder / "texts"),
+        overview_encoder__preset__layers=2,
+        overview_encoder__preset__dense_units=[8],
+        **PRESETS[request.param],
+    )
+    return run, folder / "exported"
+
+
+def test_a_saved_model_with_presets_needs_nothing_but_tensorflow_and_its_texts(with_presets, tmp_path):
+    run, folder = with_presets
+    assert formats.export(run, "savedmodel", folder) < TOLERANCE
+    # Where the preset's own tokens and pixels come in: words of its vocabulary, white space of every kind.
+    overviews = [
+        "A film about WAR, and love!",
+        "",
+        " \u3000\x85\n",
+        "\ufeff thing",
+        *OVERVIEWS[:2],
+        "of war " * 20,
+        "the",
+    ]
+    code = """
+import json, pathlib, sys
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+
+posters, overviews = json.loads(pathlib.Path(sys.argv[2]).read_text())
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+posters = [bytes.fromhex(poster) for poster in posters]
+np.save(sys.argv[3], serve(posters=tf.constant(posters), overviews=tf.constant(overviews))["probabilities"])
+assert not {"mmfusion", "keras_hub"} & set(sys.modules)
+"""
+    (tmp_path / "films.json").write_text(json.dumps([[p.hex() for p in POSTERS], overviews]))
+    names = [str(folder), str(tmp_path / "films.json"), str(tmp_path / "found.npy")]
+    subprocess.run([sys.executable, "-I", "-c", code, *names], check=True, capture_output=True, timeout=300)
+    expected = experiment.predict(run, POSTERS, overviews)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("form", NETWORKS)
+def test_a_network_with_presets_has_their_weights_in_it(with_presets, tmp_path, form):
+    for needed in export.FORMATS[form]:
+        pytest.importorskip(needed)
+    run, _ = with_presets
+    assert formats.export(run, form, tmp_path / form) < TOLERANCE
+    assert not (tmp_path / form / "vocabulary.txt").exists()  # the tokens are the preset's own

@@ -48,7 +48,7 @@ class RawInputs(tf.Module):
 
         def decode(one):
             there = tf.strings.length(one) > 0
-            pixels = tf.cond(there, lambda: _decode(one, self._size), lambda: tf.zeros(shape, tf.uint8))
+            pixels = tf.cond(there, lambda: decode(one, self._size), lambda: tf.zeros(shape, tf.uint8))
             return tf.ensure_shape(pixels, shape)
 
         pixels = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
@@ -63,8 +63,8 @@ class RawInputs(tf.Module):
         return tf.cast(tokens[:, :longest], tf.int32)
 
 
-def _decode(encoded, size):
-    """A poster's file, string () -> uint8 (size, size, 3)."""
+def decode(encoded: tf.Tensor, size: int | None = None) -> tf.Tensor:
+    """A poster's file, string () -> uint8 (size, size, 3), or as large as it is; see `RawInputs`."""
     _refuse(
         tf.strings.regex_full_match(encoded, _NOT_UPRIGHT), "a poster that is not upright; turn it and save it anew"
     )
@@ -82,14 +82,13 @@ def _decode(encoded, size):
         ),
     )  # (H, W, 3)
     _refuse(tf.size(pixels) > MAX_PIXELS * CHANNELS, f"a poster of more than {MAX_PIXELS:,} pixels")
-    return _resize(pixels, size)
+    return pixels if size is None else _resize(pixels, size)
 
 
 def _jpeg(encoded, size):
-    """At the smallest cheap scale that leaves no less than `size` on either side, as Pillow's draft chooses it."""
+    """Whole, or at the smallest cheap scale that leaves no less than `size` on either side, as Pillow does."""
     height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(encoded))
     _refuse(channels == 4, "a JPEG in CMYK; save it as RGB")
-    scale = tf.minimum(width // size, height // size)
 
     def at(ratio):
         # What libjpeg does when it is not told to hurry, as Pillow does not.
@@ -97,6 +96,9 @@ def _jpeg(encoded, size):
             encoded, CHANNELS, ratio, fancy_upscaling=True, dct_method="INTEGER_ACCURATE"
         )
 
+    if size is None:
+        return at(1)()
+    scale = tf.minimum(width // size, height // size)
     which = sum(tf.cast(scale >= ratio, tf.int32) for ratio in (2, 4, 8))
     return tf.switch_case(which, [at(1), at(2), at(4), at(8)])
 
