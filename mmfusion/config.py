@@ -87,10 +87,11 @@ class BiLSTMConfig:
 
 @dataclass(frozen=True)
 class BagConfig:
-    """A bag of words and pairs of words; see `models.overview_encoders.BagEncoder`."""
+    """A bag of words, pairs of words and words' n-grams; see `models.overview_encoders.BagEncoder`."""
 
     embedding_dim: int
-    pairs: int  # embeddings that pairs of words share by their hash; 0: words alone
+    pairs: int  # embeddings that pairs of words share by their hash; 0: none
+    ngrams: int  # the same for n-grams of a word's letters
     embedding_dropout: float
     dense_units: tuple[int, ...]
     dense_dropout: float
@@ -266,6 +267,7 @@ _RANGES = {
     "overview_encoder.report.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "overview_encoder.bilstm.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "overview_encoder.bag.pairs": (lambda v: 0 <= v <= 10_000_000, "from 0 (none) to 10,000,000"),
+    "overview_encoder.bag.ngrams": (lambda v: 0 <= v <= 10_000_000, "from 0 (none) to 10,000,000"),
     "fine_tuning.learning_rate": (lambda v: 0 < v < math.inf, "greater than 0, and finite"),
     "overview_encoder.preset.layers": (lambda v: 1 <= v <= _DEEPEST, "from 1 to 100"),
     "fine_tuning.layers": (lambda v: v >= 0, "0 (all) or more"),

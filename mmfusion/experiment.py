@@ -22,6 +22,7 @@ from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
+from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.reports.panels import choose_films
 from mmfusion.runs import PARTS, Predictions, Run, check_free
 from mmfusion.weights import check_weights, load_weights, save_model
@@ -324,7 +325,11 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
 
 def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Model:
     """The untrained model of this configuration for these films."""
-    return build_model(_with_vocabulary(config, prepared.vocabulary), len(prepared.films.genres), read.features)
+    config = _with_vocabulary(config, prepared.vocabulary)
+    model = build_model(config, len(prepared.films.genres), read.features)
+    if isinstance(encoder := getattr(model, "overview_encoder", None), BagEncoder):
+        encoder.adapt(prepared.vocabulary)
+    return model
 
 
 def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:

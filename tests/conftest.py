@@ -37,6 +37,7 @@ TINY = {
     "overview_encoder.bilstm.dense_units": [8],
     "overview_encoder.bag.embedding_dim": 6,
     "overview_encoder.bag.pairs": 50,
+    "overview_encoder.bag.ngrams": 50,
     "early.patch_size": 8,
     "early.width": 8,
     "early.heads": 2,

@@ -1,11 +1,14 @@
 """What every encoder promises to the model that it is handed to, whichever was named."""
 
+import zlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import tiny_config
+from conftest import run_variant, tiny_config
 
+from mmfusion import experiment
 from mmfusion.config import OVERVIEW_ENCODERS, POSTER_ENCODERS
 from mmfusion.models import build_model, encoders
 from mmfusion.models.overview_encoders import BagEncoder
@@ -68,7 +71,9 @@ def test_as_a_sequence_a_poster_that_is_not_there_has_no_place_to_see(name):
 
 
 def test_the_bag_is_the_mean_and_maximum_of_its_words_and_known_pairs():
-    encoder = BagEncoder(WORDS, embedding_dim=4, pairs=7, embedding_dropout=0.5, dense_units=(), dense_dropout=0.5)
+    encoder = BagEncoder(
+        WORDS, embedding_dim=4, pairs=7, ngrams=0, embedding_dropout=0.5, dense_units=(), dense_dropout=0.5
+    )
     ids = np.array([[5, 6, 1, 8, 0, 0]], np.int32)  # 1 is out of the vocabulary: one pair is known
     encoder.build(ids.shape)
     encoder.pair_embedding.set_weights([np.random.default_rng(0).normal(size=(7, 4))])
@@ -81,13 +86,40 @@ def test_the_bag_is_the_mean_and_maximum_of_its_words_and_known_pairs():
 def test_the_bag_does_not_see_the_order_of_words_but_that_of_pairs():
     for pairs in (0, 500):
         encoder = BagEncoder(
-            WORDS, embedding_dim=4, pairs=pairs, embedding_dropout=0, dense_units=(), dense_dropout=0
+            WORDS, embedding_dim=4, pairs=pairs, ngrams=0, embedding_dropout=0, dense_units=(), dense_dropout=0
         )
         encoder.build((None, None))
         if pairs:
             encoder.pair_embedding.set_weights([np.random.default_rng(0).normal(size=(pairs, 4))])
         one, other = encoder(np.array([[5, 6, 7], [7, 6, 5]], np.int32))
         assert np.allclose(one, other) == (pairs == 0)
+
+
+def test_a_words_vector_has_the_mean_of_its_n_grams_in_it():
+    vocabulary = ["", "[UNK]", "cats", "cat", "a", "Ünï"]
+    encoder = BagEncoder(
+        len(vocabulary), embedding_dim=4, pairs=0, ngrams=50, embedding_dropout=0, dense_units=(), dense_dropout=0
+    )
+    encoder.build((None, None))
+    encoder.adapt(vocabulary)
+    words, ngrams = (np.asarray(layer.embeddings) for layer in (encoder.embedding, encoder.ngram_embedding))
+    parts = {2: ("<cat", "cats", "ats>"), 3: ("<cat", "cat>"), 5: ("<Ünï", "Ünï>")}  # a letter alone has none
+    for token in range(1, len(vocabulary)):
+        of_parts = [ngrams[zlib.crc32(part.encode()) % 50] for part in parts.get(token, ())]
+        expected = words[token] + (np.mean(of_parts, axis=0) if of_parts else 0)
+        found = np.asarray(encoder(np.array([[token, 0]], np.int32)))[0]
+        np.testing.assert_allclose(found, np.concatenate([expected, expected]), atol=1e-6)
+
+
+def test_a_trained_model_knows_its_words_n_grams_and_they_count_as_no_parameters(tmp_path, cache):
+    run = run_variant("bilstm", tmp_path / "run", cache, overview_encoder__name="bag")
+    model = experiment.load_model(run)
+    table = np.asarray(model.overview_encoder.ngrams_of)
+    model.overview_encoder.adapt(run.vocabulary)
+    np.testing.assert_array_equal(model.overview_encoder.ngrams_of, table)
+    assert table[2:].any(axis=1).mean() > 0.9
+    trained = sum(w.shape.num_elements() for w in model.trainable_weights)
+    assert run.report["parameters"] == model.count_params() == trained
 
 
 def test_a_residual_block_adds_what_it_computes_to_what_it_was_given():

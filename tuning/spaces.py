@@ -85,6 +85,7 @@ OVERVIEW_ENCODERS = {
     "bag": {
         "embedding_dim": Choice((64, 128, 256)),
         "pairs": Choice((0, 50_000, 200_000)),
+        "ngrams": Choice((0, 5_000, 20_000)),
         "embedding_dropout": Range(0.0, 0.7),
     }
     | _DENSE,

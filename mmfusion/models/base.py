@@ -55,8 +55,9 @@ class GenreModel(keras.Model):
         return keras.ops.divide(logits, self.temperature)
 
     def count_params(self) -> int:
-        """All weights of the network; a temperature, which no layer has, is none of them."""
-        return sum(math.prod(weight.shape) for weight in self.weights if weight.name != _TEMPERATURE)
+        """All weights of the network; neither a temperature, which no layer has, nor a table of whole numbers."""
+        found = [w for w in self.weights if w.name != _TEMPERATURE and not w.dtype.startswith("int")]
+        return sum(math.prod(weight.shape) for weight in found)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # Validation is by the compiled binary cross-entropy of the labels as they are, whatever training is by: it

@@ -5,9 +5,11 @@ depend on how far a batch was padded. Made with `as_sequence=True` it gives its 
 attention: (B, T, D), and bool (B, T), false at padding.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from mmfusion.models.recurrent import BidirectionalLSTM
@@ -139,32 +141,62 @@ class BagEncoder(_OfWords):
     """Embeddings of words and pairs of words, averaged and maximum-pooled: what stands where is not seen.
 
     As fastText does (Joulin et al. 2017, arXiv:1607.01759), pairs of neighbours share their embeddings by a
-    hash; a pair with a word out of the vocabulary has none.
+    hash; a pair with a word out of the vocabulary has none. Likewise a word's vector is the sum of its own and
+    the mean of those of its n-grams, as many letters as `N` (Bojanowski et al. 2017, arXiv:1607.04606), so that
+    "detectives" has much of "detective". Which n-grams a word has is known after `adapt`.
 
     Args:
         vocabulary_size: number of token ids, padding included.
         embedding_dim: size of a word's or a pair's vector.
-        pairs: number of embeddings of pairs; 0: words alone.
+        pairs: number of embeddings of pairs; 0: none.
+        ngrams: number of embeddings of words' n-grams; 0: none.
         embedding_dropout: drops whole vectors of words and pairs while training.
         dense_units: sizes of the dense layers; D is the last one, without any twice `embedding_dim`.
         dense_dropout: after the pools, and after each dense layer.
         as_sequence: see above; the vectors of words, then those of pairs.
     """
 
-    def __init__(self, vocabulary_size: int, *, pairs: int, **kwargs):
+    N = 4  # letters, the marks of a word's beginning and end among them
+    MOST = 16  # n-grams of one word; those of a longer one's end are not read
+
+    def __init__(self, vocabulary_size: int, *, pairs: int, ngrams: int, **kwargs):
         super().__init__(vocabulary_size, **kwargs)
         self.pairs = pairs
+        self.ngrams = ngrams
         self.pair_embedding = layers.Embedding(pairs, self.embedding_dim) if pairs else None
+        self.ngram_embedding = layers.Embedding(ngrams, self.embedding_dim) if ngrams else None
 
     def build(self, input_shape):
         self.embedding.build(input_shape)
         if self.pairs:
             self.pair_embedding.build(input_shape)
+        if self.ngrams:
+            self.ngram_embedding.build((*input_shape, self.MOST))
+            # A word's n-grams, counted from 1; 0 is none.
+            self.ngrams_of = self.add_weight(
+                shape=(self.vocabulary_size, self.MOST), initializer="zeros", dtype="int32", trainable=False,
+                autocast=False, name="ngrams_of",
+            )  # fmt: skip
         self._build_dense(2 * self.embedding_dim)
         super().build(input_shape)
 
+    def adapt(self, vocabulary: Sequence[str]) -> None:
+        """Says which word each token is, before training.
+
+        Args:
+            vocabulary: of the training films, the two special entries first.
+        """
+        if not self.ngrams:
+            return
+        table = np.zeros(self.ngrams_of.shape, np.int32)
+        for token, word in enumerate(vocabulary[2:], 2):
+            marked = f"<{word}>"
+            parts = [marked[start : start + self.N] for start in range(len(marked) - self.N + 1)][: self.MOST]
+            table[token, : len(parts)] = [zlib.crc32(part.encode()) % self.ngrams + 1 for part in parts]
+        self.ngrams_of.assign(table)
+
     def call(self, tokens, training=False):
-        vectors, mask = self.embedding(tokens), ops.not_equal(tokens, PADDING)  # (B, T, E), (B, T)
+        vectors, mask = self._words(tokens), ops.not_equal(tokens, PADDING)  # (B, T, E), (B, T)
         if self.pairs:
             first, second = tokens[:, :-1], tokens[:, 1:]  # (B, T - 1)
             vectors = ops.concatenate([vectors, self.pair_embedding(self._hash(first, second))], axis=1)
@@ -181,6 +213,17 @@ class BagEncoder(_OfWords):
         features = self.dense_drop(ops.concatenate([mean, greatest], axis=1), training=training)
         return self._after(features, training)
 
+    def _words(self, tokens):
+        """Vectors of words (B, T, E)."""
+        vectors = self.embedding(tokens)
+        if not self.ngrams:
+            return vectors
+        # What adapt wrote lies in these bounds; a file of weights may hold any number.
+        of_word = ops.clip(ops.take(self.ngrams_of, tokens, axis=0), 0, self.ngrams)  # (B, T, MOST)
+        parts = self.ngram_embedding(ops.maximum(of_word - 1, 0))  # (B, T, MOST, E)
+        there = ops.expand_dims(ops.cast(of_word > 0, parts.dtype), 3)
+        return vectors + ops.sum(parts * there, axis=2) / ops.maximum(ops.sum(there, axis=2), 1)
+
     def _hash(self, first, second):
         """A number from 0 to below `pairs`, the same for the same pair everywhere."""
         first, second = ops.cast(first, "int64"), ops.cast(second, "int64")
@@ -195,4 +238,4 @@ class BagEncoder(_OfWords):
         return (input_shape[0], self.dense_units[-1] if self.dense_units else 2 * self.embedding_dim)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "pairs": self.pairs}
+        return {**super().get_config(), "pairs": self.pairs, "ngrams": self.ngrams}
