@@ -46,12 +46,12 @@ class RawInputs(tf.Module):
         """Posters as files hold them, string (B,), "" for none -> float32 (B, H, W, 3) in [0, 1]."""
         shape = (self._size, self._size, CHANNELS)
 
-        def decode(one):
+        def pixels_of(one):
             there = tf.strings.length(one) > 0
             pixels = tf.cond(there, lambda: decode(one, self._size), lambda: tf.zeros(shape, tf.uint8))
             return tf.ensure_shape(pixels, shape)
 
-        pixels = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        pixels = tf.map_fn(pixels_of, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
         return tf.cast(pixels, tf.float32) / 255.0
 
     def tokens(self, overviews: tf.Tensor) -> tf.Tensor:

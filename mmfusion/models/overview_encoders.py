@@ -219,7 +219,8 @@ class BagEncoder(_OfWords):
         if not self.ngrams:
             return vectors
         # What adapt wrote lies in these bounds; a file of weights may hold any number.
-        of_word = ops.clip(ops.take(self.ngrams_of, tokens, axis=0), 0, self.ngrams)  # (B, T, MOST)
+        of_word = ops.take(self.ngrams_of, ops.cast(tokens, "int32"), axis=0)  # (B, T, MOST)
+        of_word = ops.clip(of_word, 0, self.ngrams)
         parts = self.ngram_embedding(ops.maximum(of_word - 1, 0))  # (B, T, MOST, E)
         there = ops.expand_dims(ops.cast(of_word > 0, parts.dtype), 3)
         return vectors + ops.sum(parts * there, axis=2) / ops.maximum(ops.sum(there, axis=2), 1)
