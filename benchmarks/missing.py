@@ -78,6 +78,7 @@ def ask(run: Run, cache: Path) -> None:
     prepared = experiment.prepare(config.data, config.seed, cache)
     test = prepared.rows["test"]
     read, model = prepared.inputs(config), experiment.load_model(run)
+    experiment.check_presets(run, read)
     answers = {}
     for modality in run.facts["reads"]:
         source = without(read, modality, test).source(prepared.films.labels[test], config.data.batch_size)

@@ -86,6 +86,7 @@ def probe(run: Run, cache: Path) -> None:
     prepared = experiment.prepare(config.data, config.seed, cache)
     films, test = prepared.films, prepared.rows["test"]
     read, labels = prepared.inputs(config), films.labels[test]
+    experiment.check_presets(run, read)
     model = experiment.load_model(run)
 
     def logits(of_poster, of_overview):  # the poster of one film beside the overview of another

@@ -349,6 +349,10 @@ def from_dict(values: dict, *, where: str) -> Config:
         raise UserError(
             f"{where}: poster_encoder.report.filters has {layers} entries, too many for posters of {size} pixels"
         )
+    if config.fine_tuning.fine_tune and not any(config.presets):
+        raise UserError(
+            f"{where}: fine-tuning trains presets, and neither encoder is one; name it as preset:NAME_OR_FOLDER"
+        )
     joined = all(config.presets) and not config.fine_tuning.fine_tune
     if config.variant == "early" and config.early_type == "II" and not joined:
         raise UserError(

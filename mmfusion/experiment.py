@@ -133,6 +133,7 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
             write_decisions(new, config, prepared, _facts_of(model, read))
             if earlier:
                 new.copy_training(earlier)
+    check_presets(run, read)
     rows = prepared.rows["validation"]
     source = read.source(prepared.films.labels, config.data.batch_size)
     try:
@@ -180,10 +181,19 @@ def predict(run: Run, posters: Sequence[bytes], overviews: Sequence[str]) -> np.
     return _predict(run, inputs.of_raw(run.config, run.vocabulary, posters, overviews), np.arange(len(overviews)))
 
 
+def check_presets(run: Run, read: inputs.Inputs) -> None:
+    """Refuses films that other presets have read than those of a run.
+
+    Raises:
+        UserError: it names the modality.
+    """
+    for modality, wanted in run.facts.get("presets", {}).items():
+        if read.presets.get(modality) != wanted:
+            raise UserError(f"{run.folder} was begun with another {modality} preset than is there now")
+
+
 def _predict(run: Run, of: inputs.Inputs, rows: np.ndarray) -> np.ndarray:
-    for modality, found in of.presets.items():
-        if found != run.facts.get("presets", {}).get(modality):
-            raise UserError(f"{run.folder} was trained with another {modality} preset than is there now")
+    check_presets(run, of)
     labels = np.zeros((len(of.tokens), len(run.genres)), np.float32)  # not known and not read
     source = of.source(labels, run.config.data.batch_size)
     return _sigmoid(fitting.logits_of(load_model(run), source, rows))
@@ -347,6 +357,8 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
                 print(f"\nPart of late fusion: {variant}")
                 _fit_and_predict(part, part.config, prepared, tensorboard)
     films, read = prepared.films, prepared.inputs(config)
+    for one in (run, *run.parts):
+        check_presets(one, read)
     if model is None:
         fitting.make_deterministic(config.seed)
         model = build(config, prepared, read)

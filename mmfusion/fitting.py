@@ -44,12 +44,11 @@ def compile_model(
         unfreezing = Unfreezing(model, config)
         callbacks.append(unfreezing)
         optimizer = AdamByLayer(**settings, shares=unfreezing.shares)
-        if training.weight_decay:  # what was learned elsewhere is not to be forgotten
-            optimizer.exclude_from_weight_decay(var_list=[weight for weight, _ in unfreezing.shares])
+        kept = [weight for weight, _ in unfreezing.shares]  # what was learned elsewhere is not to be forgotten
     else:
-        optimizer = keras.optimizers.Adam(**settings)
+        optimizer, kept = keras.optimizers.Adam(**settings), []
     if training.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimizer.exclude_from_weight_decay(var_list=kept, var_names=["bias", "gamma", "beta"])
     model.label_smoothing = training.label_smoothing
     model.training_loss = training_loss(training.loss, frequencies)
     model.temperature.assign(TRAINING_TEMPERATURE[training.loss])

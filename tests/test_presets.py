@@ -128,10 +128,22 @@ class TestFrozen:
         monkeypatch.setattr(inputs, "_fingerprints", {})
         write_text_preset(tmp_path / "own", seed=1)
         assert command(predict.main, monkeypatch, run.folder, "--overview", "a film") == 2
-        assert "was trained with another tokens preset" in capsys.readouterr().err
+        assert "was begun with another tokens preset" in capsys.readouterr().err
+
+    def test_training_does_not_go_on_with_another_preset(self, names, cache, tmp_path, monkeypatch):
+        own = write_text_preset(tmp_path / "own")
+        named = {**names, "overview_encoder__name": own}
+        config = tiny_config("bilstm", **named, fine_tuning__fine_tune=True)
+
+        def another():
+            monkeypatch.setattr(inputs, "_fingerprints", {})
+            write_text_preset(tmp_path / "own", seed=1)
+
+        with pytest.raises(UserError, match="was begun with another tokens preset"):
+            resumed_after_an_epoch(config, tmp_path / "run", cache, monkeypatch, meanwhile=another)
 
 
-def resumed_after_an_epoch(config, folder, cache, monkeypatch):
+def resumed_after_an_epoch(config, folder, cache, monkeypatch, meanwhile=lambda: None):
     """A run that stopped in its second epoch and was gone on with."""
 
     class Stop(Exception):
@@ -145,6 +157,7 @@ def resumed_after_an_epoch(config, folder, cache, monkeypatch):
         patched.setattr(Unfreezing, "on_epoch_end", stop)
         with pytest.raises(Stop):
             experiment.train(config, folder, cache)
+    meanwhile()
     return experiment.resume(Run(folder), cache)
 
 
@@ -185,6 +198,7 @@ class TestFineTuned:
             fine_tuning__fine_tune=True,
             fine_tuning__layers_per_epoch=1,
             fine_tuning__learning_rate=1e-4,
+            training__weight_decay=0.5,  # of what is on top of the preset alone
         )
         prepared = prepared_for(config, cache)
         model = experiment.build(config, prepared, prepared.inputs(config))
@@ -229,6 +243,10 @@ class TestRefusals:
         pictures = names["poster_encoder__name"]
         with pytest.raises(UserError, match="preset"):
             presets.load_overview_backbone(tiny_config("bilstm", **{**names, "overview_encoder__name": pictures}))
+
+    def test_fine_tuning_without_a_preset_is_no_choice(self):
+        with pytest.raises(UserError, match="neither encoder is one"):
+            tiny_config("joint", fine_tuning__fine_tune=True)
 
     def test_early_fusion_with_one_preset_is_neither_type(self, names):
         with pytest.raises(UserError, match="for both modalities or for neither"):

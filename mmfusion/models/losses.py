@@ -41,6 +41,8 @@ def training_loss(name: str, frequencies: np.ndarray | None) -> Callable | None:
         compiled with.
     """
     if name == "weighted_bce":
+        if frequencies is None:
+            raise ValueError("weighted_bce needs the frequencies of the genres")
         weights = positive_weights(frequencies)
         link = np.log(weights)  # exact: the weight multiplies the odds
         return lambda labels, logits: weighted_cross_entropy(labels, logits + link, weights)
