@@ -133,13 +133,13 @@ def presets_of(config: Config) -> dict[str, "Preset"]:
 class Preset:
     """A preset and what it makes of films; the backbone is loaded when it is needed."""
 
-    def __init__(self, config: Config, named: str, form: str):
+    def __init__(self, config: Config, named: str, form: str, reading: dict):
         self.named = named
         self.config = config
         self.frozen = not config.fine_tuning.fine_tune
         self.as_sequence = config.variant == "joint" and config.joint.operator == "cross_attention"
         if named not in _fingerprints:
-            _fingerprints[named] = presets.fingerprint(self.backbone)
+            _fingerprints[named] = presets.fingerprint(self.backbone, reading)
         self.fingerprint = _fingerprints[named]
         what = ("sequence" if self.as_sequence else "pooled") if self.frozen else "input"
         key = hashlib.sha256(f"{self.fingerprint} {form}".encode()).hexdigest()[:16]
@@ -180,7 +180,9 @@ class PosterPreset(Preset):
 
     def __init__(self, config: Config):
         self.size = config.poster_encoder.preset.image_size
-        super().__init__(config, config.poster_encoder.name, f"{self.size}")
+        reading = presets.reading_of(presets.image_converter(config))
+        reading.pop("image_size")  # which is the run's own choice
+        super().__init__(config, config.poster_encoder.name, f"{self.size}", reading)
         self.spec = tf.TensorSpec((None, *self.size, CHANNELS), tf.float32)
 
     @functools.cached_property
@@ -230,8 +232,9 @@ class OverviewPreset(Preset):
 
     def __init__(self, config: Config):
         length, layers = config.data.max_tokens, config.overview_encoder.preset.layers
-        super().__init__(config, config.overview_encoder.name, f"{length} {layers}")
         self.preprocessor = presets.text_preprocessor(config)
+        reading = presets.reading_of(self.preprocessor.tokenizer)
+        super().__init__(config, config.overview_encoder.name, f"{length} {layers}", reading)
         self.padding = int(self.preprocessor.tokenizer.pad_token_id)
         self.spec = tf.TensorSpec((None, None), tf.int32)
 

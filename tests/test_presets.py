@@ -8,7 +8,7 @@ import keras_hub
 import numpy as np
 import pytest
 from conftest import TINY, command, run_variant, tiny_config, write_folder
-from tiny_presets import write_image_preset, write_text_preset
+from tiny_presets import WORDS, write_image_preset, write_text_preset
 
 from benchmarks import run as benchmark
 from benchmarks import table
@@ -97,6 +97,20 @@ class TestFrozen:
         ):
             config = tiny_config("joint", **{**names, **other})
             assert not np.allclose(prepared_for(config, cache).inputs(config).posters, first)
+
+    @pytest.mark.parametrize("other", [{"lowercase": False}, {"words": [*WORDS[:8], "war", "thing", *WORDS[10:]]}])
+    def test_another_tokenizer_of_the_same_weights_is_read_anew(self, other, names, tmp_path, cache, monkeypatch):
+        def features():
+            monkeypatch.setattr(inputs, "_fingerprints", {})
+            config = tiny_config("bilstm", **{**names, "overview_encoder__name": f"preset:{tmp_path / 'own'}"})
+            return prepared_for(config, cache).inputs(config)
+
+        write_text_preset(tmp_path / "own")
+        first = features()
+        write_text_preset(tmp_path / "own", **other)
+        again = features()
+        assert again.presets != first.presets
+        assert not np.allclose(again.tokens, first.tokens)
 
     def test_early_fusion_of_them_is_type_ii_no_gradient_reaches_a_preset(self, names, cache, tmp_path):
         run = run_variant("early", tmp_path / "early", cache, **names)

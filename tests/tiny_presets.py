@@ -8,14 +8,14 @@ import keras_hub
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a film about thing war and love the of".split()
 
 
-def write_text_preset(folder: Path, seed: int = 0, layers: int = 2) -> str:
+def write_text_preset(folder: Path, seed: int = 0, layers: int = 2, *, lowercase: bool = True, words=WORDS) -> str:
     """A BERT of 8 units; returns its name on the command line."""
     keras.utils.set_random_seed(seed)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=len(WORDS), num_layers=layers, num_heads=2, hidden_dim=8, intermediate_dim=8,
         max_sequence_length=32,
     )  # fmt: skip
-    tokenizer = keras_hub.models.BertTokenizer(vocabulary=WORDS, lowercase=True)
+    tokenizer = keras_hub.models.BertTokenizer(vocabulary=words, lowercase=lowercase)
     backbone.save_to_preset(str(folder))
     keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=16).save_to_preset(str(folder))
     return f"preset:{folder}"

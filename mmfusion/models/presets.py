@@ -275,8 +275,21 @@ def text_preprocessor(config: Config):
     )
 
 
-def fingerprint(backbone: PosterBackbone | OverviewBackbone) -> str:
-    """A hash of a pretrained network's form and weights: another preset of the same name has another."""
+def reading_of(converter_or_tokenizer) -> dict:
+    """How a preset's own converter or tokenizer reads: what it was made with, and its words."""
+    found = converter_or_tokenizer.get_config()
+    if hasattr(converter_or_tokenizer, "get_vocabulary"):
+        found["vocabulary"] = list(converter_or_tokenizer.get_vocabulary())
+    return {key: value for key, value in found.items() if key not in ("name", "dtype")}
+
+
+def fingerprint(backbone: PosterBackbone | OverviewBackbone, reading: dict) -> str:
+    """A hash of a pretrained network's weights and way of reading: another preset of its name has another.
+
+    Args:
+        backbone: the network.
+        reading: `reading_of` its converter or tokenizer.
+    """
     network = backbone.backbone
     found = hashlib.sha256()
     for weight in network.weights:
@@ -284,7 +297,7 @@ def fingerprint(backbone: PosterBackbone | OverviewBackbone) -> str:
         found.update(f"{array.dtype} {array.shape}".encode())
         found.update(array.data)
     rest = [getattr(backbone, name, None) for name in ("scale", "offset", "padding")]
-    found.update(json.dumps(rest, default=str).encode())
+    found.update(json.dumps([rest, reading], default=str, sort_keys=True).encode())
     return found.hexdigest()
 
 
