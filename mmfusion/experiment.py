@@ -72,11 +72,15 @@ def train(
     prepared = prepare(config.data, config.seed, cache)
     if config.variant == "late":
         _check_parts(part_runs, prepared, config)
-        encoders = part_configs or {run.config.variant: run.config for run in part_runs}
+        parts = part_configs or {run.config.variant: run.config for run in part_runs}
+        cnn, bilstm = (parts[variant] for variant in PARTS)
+        if cnn.fine_tuning.fine_tune != bilstm.fine_tuning.fine_tune:
+            raise UserError("late fusion's two models must be trained with --fine-tune both, or neither")
         config = dataclasses.replace(
             config,
-            poster_encoder=encoders["cnn"].poster_encoder,
-            overview_encoder=encoders["bilstm"].overview_encoder,
+            poster_encoder=cnn.poster_encoder,
+            overview_encoder=bilstm.overview_encoder,
+            fine_tuning=cnn.fine_tuning,
         )
     with Run.create(folder) as new:
         model = _decide(new, config, prepared)

@@ -17,7 +17,7 @@ from mmfusion.data.films import Films
 from mmfusion.errors import UserError
 from mmfusion.fine_tuning import Unfreezing
 from mmfusion.models import presets
-from mmfusion.runs import Run
+from mmfusion.runs import PARTS, Run
 from mmfusion.schema import POSTER, TOKENS
 
 SIZES = {
@@ -198,6 +198,19 @@ class TestFineTuned:
         model = experiment.load_model(run)
         assert model.poster_encoder.backbone is not None
         assert prepared_for(config, cache).inputs(config).posters.shape[1:] == (32, 24, 3)
+
+    def test_late_fusion_is_of_two_that_are_both_fine_tuned_or_both_frozen(self, names, cache, tmp_path):
+        parts = {v: tiny_config(v, **names, fine_tuning__fine_tune=True, training__epochs=1) for v in PARTS}
+        run = experiment.train(tiny_config("late", **names), tmp_path / "late", cache, part_configs=parts)
+        said = run.predictions("test").y_prob
+        films = prepared_for(run.config, cache).films
+        rows, posters = films.rows(run.split["test"]), list(films.poster_files())
+        found = experiment.predict(run, [posters[row] for row in rows], [films.overviews[row] for row in rows])
+        np.testing.assert_allclose(found, said, atol=1e-5)
+        parts["cnn"] = tiny_config("cnn", **names)
+        with pytest.raises(UserError, match="both, or neither"):
+            experiment.train(tiny_config("late", **names), tmp_path / "other", cache, part_configs=parts)
+        assert not (tmp_path / "other").exists()
 
     def test_layers_below_the_chosen_ones_stay_as_they_came(self, names):
         config = tiny_config("bilstm", **names, fine_tuning__fine_tune=True, fine_tuning__layers=1)
