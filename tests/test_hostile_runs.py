@@ -20,6 +20,7 @@ from PIL import Image
 
 from mmfusion import assessment, evaluate, experiment, predict
 from mmfusion.errors import UserError
+from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.runs import SEALED, Run
 
 WEIGHTS = "model.weights.h5"
@@ -376,7 +377,8 @@ class TestConfiguration:
         (run.folder / "vocabulary.txt").write_text("\n".join(words[:-1]))
         refused(run, "vocabulary.txt is not the file that this run wrote")
         run.seal()
-        refused(run, f"only the file has the shapes ({len(words)}, 6), only the run ({len(words) - 1}, 6)")
+        ours, theirs = (f"({n}, 6), ({n}, {BagEncoder.MOST})" for n in (len(words), len(words) - 1))
+        refused(run, f"only the file has the shapes {ours}, only the run {theirs}")
 
     @pytest.mark.parametrize(
         ("name", "content", "said"),
