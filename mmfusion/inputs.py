@@ -6,6 +6,7 @@ the films' content and of its own weights, and shared by all variants, seeds and
 
 import functools
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import decode_poster, open_poster
 from mmfusion.data.source import Source
 from mmfusion.data.text import encode_overviews
-from mmfusion.errors import UserError
+from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
 from mmfusion.schema import CHANNELS, PADDING, POSTER, TOKENS
@@ -297,25 +298,35 @@ def _kept(preset: Preset, films: Films, read_films) -> np.ndarray:
                 what = Path(preset.named).name
                 print(f"Reading {len(films):,} films with {what}, once for all runs ...", file=sys.stderr)
                 _write(file, preset.read(read_films()), len(films))
-    found = np.load(file, mmap_mode="r", allow_pickle=False)
-    if len(found) != len(films):
-        raise UserError(f"{file} is not of these films; delete it")
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        if len(found) != len(films):
+            raise ValueError("it is not of these films")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {first_line(error)}; delete it") from error
     return np.array(found) if found.nbytes <= _IN_MEMORY else found
 
 
 def _write(file: Path, batches: Iterator[np.ndarray], count: int) -> None:
-    """Writes batches into one array, of which not more than a batch is in memory."""
+    """Writes batches into one array, of which not more than a batch is in memory.
+
+    Not through a memory map: on a full disk the system would end the process.
+    """
     beside = file.with_name(f".{file.stem}{HALF_WRITTEN}.npy")
     try:
-        array, row = None, 0
-        for batch in batches:
-            if array is None:
-                array = np.lib.format.open_memmap(beside, "w+", batch.dtype, (count, *batch.shape[1:]))
-            array[row : row + len(batch)] = batch
-            row += len(batch)
-        if row != count:
-            raise UserError(f"the posters of {count - row:,} films cannot be read any more")
-        array.flush()
+        rows = 0
+        with beside.open("wb") as out:
+            for batch in batches:
+                if not rows:
+                    descr = np.lib.format.dtype_to_descr(batch.dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": (count, *batch.shape[1:])}
+                    np.lib.format.write_array_header_1_0(out, header)
+                out.write(batch.tobytes())
+                rows += len(batch)
+            out.flush()
+            os.fsync(out.fileno())
+        if rows != count:
+            raise UserError(f"the posters of {count - rows:,} films cannot be read any more")
         move_into_place(beside, file)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror or error}") from error

@@ -13,7 +13,6 @@ from tiny_presets import WORDS, write_image_preset, write_text_preset
 from benchmarks import run as benchmark
 from benchmarks import table
 from mmfusion import experiment, inputs, predict, train
-from mmfusion.data.films import Films
 from mmfusion.errors import UserError
 from mmfusion.fine_tuning import Unfreezing
 from mmfusion.models import presets
@@ -71,19 +70,22 @@ class TestFrozen:
         assert not read.tokens[7].any()  # the film without an overview
         pictures = list(prepared.films.poster_files())
         encoded = inputs.open_poster(pictures[3])
-        converted = presets.image_converter(config)(np.asarray(encoded, np.float32)[None])
-        places = np.asarray(presets.load_poster_backbone(config).backbone(converted))[0]
-        # A converted picture has 256 values here, and none outside of them.
-        np.testing.assert_allclose(read.posters[3], places.mean(axis=(0, 1)), atol=0.05)
+        converted = np.asarray(presets.image_converter(config)(np.asarray(encoded, np.float32)))
+        pixels = np.clip(
+            np.rint((converted + 2) * 64), 0, 255
+        )  # of 256 values, by the converter's scale and offset
+        places = np.asarray(presets.load_poster_backbone(config).backbone(pixels[None] / 64 - 2))[0]
+        np.testing.assert_allclose(read.posters[3], places.mean(axis=(0, 1)), atol=1e-5)
 
     def test_all_films_are_read_once_for_all_seeds_and_variants(self, names, cache, monkeypatch):
         config = tiny_config("joint", **names)
         prepared_for(config, cache).inputs(config)
 
-        def read(self):
-            raise AssertionError("the posters are read again")
+        def read(self, films):
+            raise AssertionError("the films are read again")
 
-        monkeypatch.setattr(Films, "poster_files", read)
+        for preset in (inputs.PosterPreset, inputs.OverviewPreset):
+            monkeypatch.setattr(preset, "read", read)
         for variant in ("cnn", "early", "joint"):
             config = tiny_config(variant, **names, seed=3)
             assert prepared_for(config, cache).inputs(config).features[POSTER] == [64]
@@ -124,6 +126,23 @@ class TestFrozen:
             "hidden",
             "head",
         }
+
+    def test_a_damaged_file_of_features_and_a_source_that_went_away_are_named(self, names, tmp_path, monkeypatch):
+        config = tiny_config("joint", **names)
+        prepared = prepared_for(config, tmp_path)
+
+        def gone(*_):
+            raise FileNotFoundError(2, "No such file", "films")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(prepared.films.builder), "films", gone)
+            with pytest.raises(UserError, match="the posters of multimodal_imdb cannot be read any more"):
+                prepared.inputs(config)
+        prepared.inputs(config)
+        file = next(tmp_path.rglob("*-pooled-*.npy"))
+        file.write_bytes(file.read_bytes()[:-8])
+        with pytest.raises(UserError, match=r"pooled-.*cannot be read: .*; delete it"):
+            prepared.inputs(config)
 
     @pytest.mark.parametrize("operator", ["concat", "cross_attention"])
     def test_raw_films_are_predicted_as_in_the_run(self, operator, names, cache, tmp_path):

@@ -39,6 +39,19 @@ class TestEverySpace:
                 assert config.early.width % config.early.heads == 0
 
 
+def test_what_a_frozen_preset_does_not_read_is_not_searched():
+    names = {"poster_encoder.name": "preset:posters", "overview_encoder.name": "preset:texts"}
+    for variant, expected in {
+        "early": {"early.units", "early.dropout"},
+        "cnn": {f"poster_encoder.preset.{key}" for key in ("dropout", "dense_units", "dense_dropout")},
+    }.items():
+        config = resolve(variant, recipe="pretrained", overrides=names)
+        found = set(spaces.space_of({variant: config}))
+        assert {name for name in found if not name.startswith("training.")} == expected
+    fine_tuned = resolve("cnn", recipe="pretrained", overrides={**names, "fine_tuning.fine_tune": True})
+    assert "data.augment" in spaces.space_of({"cnn": fine_tuned})
+
+
 def test_a_recipes_own_value_joins_those_to_choose_from():
     start = {
         "cnn": resolve("cnn", overrides={"poster_encoder.resnet.filters": [8, 8], "training.learning_rate": 0.1})

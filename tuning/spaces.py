@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import keras_tuner
 
-from mmfusion.config import COMBINERS, LOSSES, Config, override
+from mmfusion.config import COMBINERS, LOSSES, Config, is_preset, override
 from mmfusion.models.operators import OPERATORS
 from mmfusion.runs import PARTS
 
@@ -100,6 +100,7 @@ TRAINING = {
     "training.label_smoothing": Choice((0.0, 0.02, 0.05, 0.1)),
 }
 _DATA_READ_BY = {"cnn": DATA_OF_POSTERS, "bilstm": DATA_OF_OVERVIEWS}
+EARLY_OF_FEATURES = {"early.units": Choice((256, 512, 1024)), "early.dropout": Range(0.2, 0.8)}
 EARLY = {
     "early.patch_size": Choice((8, 16)),
     "early.width": Choice((64, 128, 192)),
@@ -121,7 +122,9 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
         start: a configuration for the variant, and for late fusion one for each of its parts, which come first.
     """
     variant = list(start)[-1]
-    posters, overviews = DATA_OF_POSTERS, DATA_OF_OVERVIEWS
+    # Late fusion's own configuration names other encoders than its parts may have.
+    posters = _data_of_posters(start.get("cnn", start[variant]))
+    overviews = _data_of_overviews(start.get("bilstm", start[variant]))
     if variant == "late":
         cnn = _poster_encoder(start["cnn"]) | TRAINING
         bilstm = _overview_encoder(start["bilstm"]) | TRAINING
@@ -136,9 +139,21 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
     return {
         "cnn": lambda: posters | _poster_encoder(config),
         "bilstm": lambda: overviews | _overview_encoder(config),
-        "early": lambda: posters | overviews | EARLY,
+        "early": lambda: posters | overviews | (EARLY if config.early_type == "I" else EARLY_OF_FEATURES),
         "joint": lambda: posters | overviews | _poster_encoder(config) | _overview_encoder(config) | JOINT,
     }[variant]() | TRAINING
+
+
+def _data_of_posters(config: Config) -> dict:
+    """What decides how posters are read; a preset reads them in its own size, and a frozen one before training."""
+    if not is_preset(config.poster_encoder.name):
+        return DATA_OF_POSTERS
+    return {"data.augment": DATA_OF_POSTERS["data.augment"]} if config.fine_tuning.fine_tune else {}
+
+
+def _data_of_overviews(config: Config) -> dict:
+    """The same of overviews; a preset has a vocabulary of its own."""
+    return {} if is_preset(config.overview_encoder.name) else DATA_OF_OVERVIEWS
 
 
 def _poster_encoder(config: Config) -> dict:

@@ -29,7 +29,7 @@ from mmfusion.data import DATASETS
 from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
-from mmfusion.errors import UserError
+from mmfusion.errors import UserError, first_line
 from mmfusion.files import make_folder, move_into_place, one_at_a_time, write_atomically
 from mmfusion.schema import CHANNELS
 
@@ -66,12 +66,21 @@ class Films:
         return np.array([row_of[film] for film in ids], np.int64)
 
     def poster_files(self) -> Iterator[bytes]:
-        """The posters of all films as they came, in the films' order; fewer if some cannot be read any more."""
+        """The posters of all films as they came, in the films' order; fewer if some cannot be read any more.
+
+        Raises:
+            UserError: the source went away.
+        """
         wanted = set(self.ids)
-        for film in self.builder.films(_downloads(self.builder, self.cache)):
-            if film.id in wanted:
-                with contextlib.suppress(BadPoster):
-                    yield film.read_poster()
+        try:
+            for film in self.builder.films(_downloads(self.builder, self.cache)):
+                if film.id in wanted:
+                    with contextlib.suppress(BadPoster):
+                        yield film.read_poster()
+        except (OSError, *_DOWNLOAD_ERRORS) as error:
+            raise UserError(
+                f"the posters of {self.dataset} cannot be read any more: {first_line(error)}"
+            ) from error
 
     def encoded_posters(self, ids) -> dict[str, bytes]:
         """The posters of some films as they came: the bytes of their files, by id.

@@ -246,7 +246,7 @@ def load_overview_backbone(config: Config, *, as_sequence: bool = False) -> Over
     if not isinstance(backbone.input, dict) or "token_ids" not in backbone.input:
         raise UserError(f"{name} is no backbone that reads tokens")
     count = 1 if as_sequence else config.overview_encoder.preset.layers
-    outputs = _last_layers(backbone, count)
+    outputs = _last_layers(name, backbone, count)
     if len(outputs) < count:
         raise UserError(f"{name} has {len(outputs)} layers, fewer than overview_encoder.preset.layers = {count}")
     joined = layers.Concatenate(name="last_layers")(outputs) if count > 1 else outputs[0]
@@ -323,11 +323,15 @@ def _load(name: str, load):
         raise UserError(f"{name} cannot be loaded: {first_line(error)}") from error
 
 
-def _last_layers(backbone: keras.Model, count: int) -> list:
+def _last_layers(name: str, backbone: keras.Model, count: int) -> list:
     """What the last blocks of a network on texts give, (B, T, C) each, the last of all in its final form."""
-    final = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
+    final = backbone.output
+    if isinstance(final, dict):
+        if "sequence_output" not in final:
+            raise UserError(f"{name} gives {', '.join(final)}, and not what it makes of each token")
+        final = final["sequence_output"]
     alike = [layer for layer in backbone.layers if layer.weights and _output_shape(layer) == tuple(final.shape)]
-    block, _ = Counter(type(layer) for layer in alike).most_common(1)[0]
+    block, _ = Counter(type(layer) for layer in reversed(alike)).most_common(1)[0]  # of two as many, the later
     outputs = [layer.output for layer in alike if type(layer) is block]
     return [*outputs[:-1], final][-count:]
 
