@@ -132,7 +132,7 @@ def _file(run: Run) -> Path:
 
 def _adds_probabilities(config) -> bool:
     """Whether the sum is one of probabilities, as late fusion's averages are; elsewhere it is one of logits."""
-    return config.variant == "late" and config.late.combiner != "stacked"
+    return config.variant == "late" and config.late.combiner in ("mean", "weighted")
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

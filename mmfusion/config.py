@@ -24,7 +24,7 @@ PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an 
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
 LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
-COMBINERS = ("mean", "weighted", "stacked")  # see `models.late.Combiner`
+COMBINERS = ("mean", "weighted", "product", "stacked")  # see `models.late.Combiner`
 
 
 def is_preset(name: str) -> bool:

@@ -39,7 +39,7 @@ def test_a_file_lies_over_the_recipe_a_variants_table_over_the_file_and_a_flag_o
         ),
         ("[poster_encoder.report]\nfilters = [8, 0]", "poster_encoder.report.filters must be at least 1"),
         ("[poster_encoder.report]\ndropout = 1.0", "poster_encoder.report.dropout must be from 0 to below 1"),
-        ("[late]\ncombiner = 'best'", "late.combiner must be one of mean, weighted, stacked"),
+        ("[late]\ncombiner = 'best'", "late.combiner must be one of mean, weighted, product, stacked"),
         ("[training]\nlearning_rate = inf", "training.learning_rate must be greater than 0, and finite"),
         ("[overview_encoder.bilstm]\nlstm_units = []", "overview_encoder.bilstm.lstm_units must not be empty"),
         ("training = 3", "training must be a table"),

@@ -262,6 +262,23 @@ class TestCombiner:
         np.testing.assert_allclose(found, 0, atol=1e-5)
         np.testing.assert_allclose(np.asarray(combiner([extreme, extreme])), extreme, rtol=1e-5)
 
+    def test_product_is_bayes_rule_where_the_modalities_tell_independent_things(self):
+        rng = np.random.default_rng(0)
+        truth = rng.random((100_000, 1)) < 0.1
+        # Two Gaussians of unit width around 0 and 1: log p(x | yes) - log p(x | no) = x - 1/2.
+        ratios = [truth + rng.normal(size=truth.shape) - 0.5 for _ in range(2)]
+        prior = np.log(0.1 / 0.9)
+        combiner = Combiner("product")
+        combiner.build([(None, 1), (None, 1)])
+        logits = [(prior + ratio).astype(np.float32) for ratio in ratios]
+        combiner.fit(*logits, truth.astype(np.float32))
+        np.testing.assert_allclose(np.asarray(combiner(logits)), prior + sum(ratios), atol=0.05)
+
+    def test_product_of_a_genre_that_no_film_has_stays_finite(self):
+        combiner = self.fitted("product", np.zeros((200, GENRES)))
+        found = np.asarray(combiner([self.poster, self.overview]))
+        np.testing.assert_allclose(found, self.poster + self.overview + np.log(201), rtol=1e-5)
+
     @pytest.mark.parametrize("kind", ["weighted", "stacked"])
     def test_fitted_ones_trust_the_model_that_knows(self, kind):
         labels = np.stack([self.poster[:, 0] > 0, self.overview[:, 1] > 0, self.poster[:, 2] > 9], 1)

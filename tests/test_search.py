@@ -174,12 +174,12 @@ def test_late_fusions_parts_are_trained_once_when_only_the_combiner_is_searched(
 
     monkeypatch.setattr(fitting, "fit", counted)
     out = tmp_path / "out"
-    flags = arguments(out, tiny, "late", trials=5)
+    flags = arguments(out, tiny, "late", trials=6)
     assert command(search.main, monkeypatch, *flags, "--only", "late.combiner") == 0
     assert trained == ["cnn", "bilstm"]
     rows = trials_of(out)
-    assert sorted(row["late.combiner"] for row in rows) == ["mean", "stacked", "weighted"]
-    assert len({row["ap_micro"] for row in rows}) == 3
+    assert sorted(row["late.combiner"] for row in rows) == ["mean", "product", "stacked", "weighted"]
+    assert len({row["ap_micro"] for row in rows}) == 4
 
 
 def test_a_combiner_is_scored_on_films_that_did_not_fit_it():

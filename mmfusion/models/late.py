@@ -18,7 +18,9 @@ class Combiner(keras.layers.Layer):
     """Puts two models' decisions on each genre together; it is fitted, never trained by gradients.
 
     "mean" and "weighted" average the two probabilities, with one half each or with the genre's own
-    weight; "stacked" is a logistic regression on the two logits, one for each genre (Wolpert 1992).
+    weight; "product" multiplies the two odds and divides by the genre's own, which is right if poster and
+    overview tell independent things of a genre (Kittler et al. 1998, doi:10.1109/34.667881); "stacked" is a
+    logistic regression on the two logits, one for each genre (Wolpert 1992).
 
     Args:
         kind: one of `config.COMBINERS`.
@@ -38,7 +40,7 @@ class Combiner(keras.layers.Layer):
 
     def call(self, logits):
         poster, overview = logits  # each (B, G)
-        if self.kind == "stacked":
+        if self.kind in ("product", "stacked"):
             return self.poster_weight * poster + self.overview_weight * overview + self.bias
         # logit(w p + v q) with w + v = 1, from log-sigmoids: exact where a probability rounds to 0 or 1.
         weights = (ops.log(self.poster_weight), ops.log(self.overview_weight))
@@ -52,7 +54,7 @@ class Combiner(keras.layers.Layer):
     def fit(self, poster_logits: np.ndarray, overview_logits: np.ndarray, labels: np.ndarray) -> None:
         """Fits the weights of each genre.
 
-        A genre without a positive or a negative film among these says nothing and keeps its start.
+        A genre without a positive or a negative film among these says nothing of weights, which keep their start.
 
         Args:
             poster_logits: (N, G) of validation films.
@@ -62,11 +64,11 @@ class Combiner(keras.layers.Layer):
         if self.kind == "mean":
             return
         values = [np.array(w) for w in (self.poster_weight, self.overview_weight, self.bias)]
+        fit = {"weighted": _fit_weight, "product": _fit_prior, "stacked": _fit_logistic}[self.kind]
         for genre in range(labels.shape[1]):
             truth = labels[:, genre]
-            if truth.min() == truth.max():
+            if truth.min() == truth.max() and self.kind != "product":
                 continue
-            fit = _fit_weight if self.kind == "weighted" else _fit_logistic
             fitted = fit(poster_logits[:, genre], overview_logits[:, genre], truth)
             for value, one in zip(values, fitted, strict=True):
                 value[genre] = one
@@ -86,6 +88,12 @@ def _fit_weight(poster, overview, truth):
     losses = [log_loss(truth, share * p + (1 - share) * q, labels=[0, 1]) for share in shares]
     best = shares[int(np.argmin(losses))]
     return best, 1 - best, 0.0
+
+
+def _fit_prior(poster, overview, truth):
+    """Both logits, without the genre's own that is in each of them."""
+    positives, negatives = np.sum(truth == 1) + 1, np.sum(truth == 0) + 1  # one more of each: a rare genre has few
+    return 1.0, 1.0, np.log(negatives / positives)
 
 
 def _fit_logistic(poster, overview, truth):
