@@ -38,11 +38,14 @@ def logits(model, inputs):
 
 
 def gradients(model, inputs):
-    """The loss of a batch, and the gradient of each weight by its path; a missing one is an error."""
+    """The loss of a batch's predictions, and the gradient of each weight by its path; a missing one is an error.
+
+    Joint fusion's heads of each encoder, which decide nothing, are left out.
+    """
     labels = np.eye(len(inputs[POSTER]), GENRES, dtype=np.float32)
     with tf.GradientTape() as tape:
         loss = keras.losses.BinaryCrossentropy(from_logits=True)(labels, model(inputs, training=False))
-    weights = model.trainable_weights
+    weights = [w for w in model.trainable_weights if "poster_head" not in w.path and "overview_head" not in w.path]
     found = tape.gradient(loss, [w.value for w in weights])
     return float(loss), {w.path: np.asarray(tf.convert_to_tensor(g)) for w, g in zip(weights, found)}
 

@@ -191,11 +191,14 @@ def test_a_loss_that_is_no_number_ends_training_with_an_error(tmp_path, cache):
 
 
 class TestLateFusion:
-    def test_its_parts_are_runs_of_their_own_and_its_scores_their_mean(self, runs):
+    def test_its_parts_are_runs_of_their_own_and_its_scores_the_product_of_their_odds(self, runs):
         late = runs["late"]
         assert [part.name for part in late.parts] == list(PARTS)
-        parts = [part.predictions("test").y_prob for part in late.parts]
-        np.testing.assert_allclose(late.predictions("test").y_prob, np.mean(parts, 0), atol=1e-6)
+        truth = late.predictions("validation").y_true
+        of_genres = (truth.sum(axis=0) + 1) / ((1 - truth).sum(axis=0) + 1)
+        odds = [p / (1 - p) for p in (part.predictions("test").y_prob.astype(float) for part in late.parts)]
+        expected = odds[0] * odds[1] / of_genres
+        np.testing.assert_allclose(late.predictions("test").y_prob, expected / (1 + expected), atol=1e-5)
 
     def test_of_two_finished_runs_equals_one_that_trains_them_itself(self, runs, tmp_path, monkeypatch):
         args = ["--variant", "late", "--out", tmp_path / "late", "--parts"]
