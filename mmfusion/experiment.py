@@ -1,11 +1,9 @@
 """The only place where data meets models: a Config in, a run folder with a trained model out."""
 
-import contextlib
 import dataclasses
 import datetime
 import functools
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import mmfusion
 from mmfusion import fitting, inputs
 from mmfusion.config import Config, DataConfig
 from mmfusion.data.films import Films, load_films
@@ -21,6 +18,7 @@ from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
+from mmfusion.machine import machine
 from mmfusion.models import build_model
 from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.reports.panels import choose_films
@@ -105,7 +103,7 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
         prepared = prepare(config.data, config.seed, cache)
         if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
             raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
-        now = _machine()
+        now = machine()
         if other := [name for name in now if now[name] != facts[name]]:
             print(f"Note: other {', '.join(other)} than at the start: the result is not the same to the byte.")
         if not run.trained:  # else nothing but the report is missing
@@ -276,43 +274,11 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
         **more_facts,
         "cores": os.cpu_count(),
-        **_machine(),
+        **machine(),
         "started": datetime.date.today().isoformat(),
     }
     run.write_config(config, facts)
     run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
-
-
-def _machine() -> dict:
-    """The facts that decide every byte of a run, beside its configuration and films."""
-    return {
-        "versions": {
-            "mmfusion": mmfusion.__version__,
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-        },
-        "threads": _threads(),
-        "processor": _processor(),
-    }
-
-
-def _threads() -> int:
-    """How many TensorFlow takes for one operation."""
-    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _processor() -> str:
-    """The processor's name, as well as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:

@@ -198,7 +198,7 @@ class TestLateFusion:
         of_genres = (truth.sum(axis=0) + 1) / ((1 - truth).sum(axis=0) + 1)
         odds = [p / (1 - p) for p in (part.predictions("test").y_prob.astype(float) for part in late.parts)]
         expected = odds[0] * odds[1] / of_genres
-        np.testing.assert_allclose(late.predictions("test").y_prob, expected / (1 + expected), atol=1e-5)
+        np.testing.assert_allclose(late.predictions("test").y_prob, expected / (1 + expected), atol=1e-6)
 
     def test_of_two_finished_runs_equals_one_that_trains_them_itself(self, runs, tmp_path, monkeypatch):
         args = ["--variant", "late", "--out", tmp_path / "late", "--parts"]

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 from conftest import tiny_config
@@ -115,6 +117,21 @@ def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file
                 same["data"] = expected.data
             assert dataclasses.replace(again, **same) == expected
             assert again.training.epochs == resolve(name, recipe=recipe).training.epochs
+
+
+TUNING = Path(summary.__file__).parent
+KEPT = [TUNING / "start.toml", *sorted((TUNING / "best").glob("*.toml"))]
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_settings_that_were_measured_are_whole_so_that_a_later_recipe_does_not_change_them(file):
+    values = tomllib.loads(file.read_text("utf-8"))
+    config = resolve("joint", file=file)
+    for section in ("joint", "late", "training"):
+        assert values[section].keys() == vars(getattr(config, section)).keys()
+    for section in ("poster_encoder", "overview_encoder"):
+        name = values[section]["name"]
+        assert values[section][name].keys() == vars(getattr(getattr(config, section), name)).keys()
 
 
 def test_where_nothing_was_better_the_file_says_so():

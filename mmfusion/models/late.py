@@ -54,7 +54,8 @@ class Combiner(keras.layers.Layer):
     def fit(self, poster_logits: np.ndarray, overview_logits: np.ndarray, labels: np.ndarray) -> None:
         """Fits the weights of each genre.
 
-        A genre without a positive or a negative film among these says nothing of weights, which keep their start.
+        A genre without a positive or a negative film among these says nothing and keeps its start; to
+        "product" it says how rare it is.
 
         Args:
             poster_logits: (N, G) of validation films.
@@ -63,16 +64,23 @@ class Combiner(keras.layers.Layer):
         """
         if self.kind == "mean":
             return
-        values = [np.array(w) for w in (self.poster_weight, self.overview_weight, self.bias)]
-        fit = {"weighted": _fit_weight, "product": _fit_prior, "stacked": _fit_logistic}[self.kind]
+        weights = (self.poster_weight, self.overview_weight, self.bias)
+        if self.kind == "product":
+            positives = labels.sum(axis=0)
+            # Both logits have the genre's own in them. One film more of each: a rare genre may have none.
+            for weight, value in zip(weights, (1.0, 1.0, np.log((len(labels) - positives + 1) / (positives + 1)))):
+                weight.assign(np.broadcast_to(value, weight.shape))
+            return
+        values = [np.array(w) for w in weights]
         for genre in range(labels.shape[1]):
             truth = labels[:, genre]
-            if truth.min() == truth.max() and self.kind != "product":
+            if truth.min() == truth.max():
                 continue
+            fit = _fit_weight if self.kind == "weighted" else _fit_logistic
             fitted = fit(poster_logits[:, genre], overview_logits[:, genre], truth)
             for value, one in zip(values, fitted, strict=True):
                 value[genre] = one
-        for weight, value in zip((self.poster_weight, self.overview_weight, self.bias), values, strict=True):
+        for weight, value in zip(weights, values, strict=True):
             weight.assign(value)
 
     def get_config(self) -> dict:
@@ -88,12 +96,6 @@ def _fit_weight(poster, overview, truth):
     losses = [log_loss(truth, share * p + (1 - share) * q, labels=[0, 1]) for share in shares]
     best = shares[int(np.argmin(losses))]
     return best, 1 - best, 0.0
-
-
-def _fit_prior(poster, overview, truth):
-    """Both logits, without the genre's own that is in each of them."""
-    positives, negatives = np.sum(truth == 1) + 1, np.sum(truth == 0) + 1  # one more of each: a rare genre has few
-    return 1.0, 1.0, np.log(negatives / positives)
 
 
 def _fit_logistic(poster, overview, truth):
