@@ -56,7 +56,7 @@ class Varied(Product):
             tf.config.threading.set_intra_op_parallelism_threads(option.threads[0])
             tf.config.threading.set_inter_op_parallelism_threads(option.threads[1])
         if option.keras_lstm:
-            mock.patch("mmfusion.models.encoders.BidirectionalLSTM", keras.layers.Bidirectional).start()
+            mock.patch("mmfusion.models.overview_encoders.BidirectionalLSTM", keras.layers.Bidirectional).start()
         self._option = option
         super().__init__("report", {**data, **option.settings}, cache)
 
@@ -74,7 +74,7 @@ class Varied(Product):
     def steps(self, variant: str) -> float:
         """Seconds a film of a few training steps."""
         rows = self._prepared.rows["train"][:FILMS]
-        return self._fit(self._models[variant], rows) / len(rows)
+        return self._fit(variant, rows) / len(rows)
 
 
 def parser() -> ArgumentParser:

@@ -26,14 +26,11 @@ class Product:
         from mmfusion import experiment, fitting
 
         self._experiment, self._fitting = experiment, fitting
-        self._recipe, self._data = recipe, data
+        self._recipe, self._data, self._cache = recipe, data, cache
         self._config = self._configured("joint")
         self._prepared = experiment.prepare(self._config.data, self._config.seed, cache)
         self._settle()
-        self._source = self._prepared.inputs(self._config).source(
-            self._prepared.films.labels, self._config.data.batch_size
-        )
-        self._models = {}
+        self._models, self._sources = {}, {}
 
     def _settle(self) -> None:
         self._fitting.make_deterministic(0)
@@ -54,7 +51,7 @@ class Product:
 
     def input(self) -> float:
         """Seconds for an epoch's batches when nobody trains on them."""
-        return _pass_seconds([self._batches(self._prepared.rows["train"])])
+        return _pass_seconds([self._batches("joint", self._prepared.rows["train"])])
 
     def warm_up(self, variant: str) -> None:
         """Makes, traces and runs a model for a few steps, so that no epoch is timed with that."""
@@ -64,25 +61,24 @@ class Product:
                     self.warm_up(part)
             self._models["late"] = self._late()
         else:
-            config = self._configured(variant)
-            self._models[variant] = model = self._experiment.build(config, self._prepared)
-            self._compile(model, config)
-            self._fit(model, self._prepared.rows["train"][:WARM_UP])
+            self._models[variant] = model = self._build(variant)
+            self._compile(model, self._configured(variant))
+            self._fit(variant, self._prepared.rows["train"][:WARM_UP])
         self.predict(variant)
 
     def epoch(self, variant: str) -> float:
         """Seconds of training; late fusion's are those of fitting a combiner, its parts being trained."""
         model = self._models[variant]
         if variant == "late":
-            labels = self._prepared.films.labels
-            return _seconds(lambda: self._fitting.fit_combiner(model, self._source, self._prepared.rows, labels))
-        return self._fit(model, self._prepared.rows["train"])
+            source, labels = self._source(variant), self._prepared.films.labels
+            return _seconds(lambda: self._fitting.fit_combiner(model, source, self._prepared.rows, labels))
+        return self._fit(variant, self._prepared.rows["train"])
 
     def predict(self, variant: str) -> float:
         """Seconds for the logits of the films that are not trained on: a fifth, as in the notebook."""
-        model = self._models[variant]
+        model, source = self._models[variant], self._source(variant)
         rows = np.concatenate([self._prepared.rows[split] for split in ("validation", "test")])
-        return _seconds(lambda: self._fitting.logits_of(model, self._source, rows))
+        return _seconds(lambda: self._fitting.logits_of(model, source, rows))
 
     def flops(self, variant: str) -> float:
         """Floating-point operations of an epoch; see `benchmarks.flops`."""
@@ -90,7 +86,7 @@ class Product:
         from mmfusion.schema import as_model_inputs
 
         model = self._models[variant]
-        batches = self._batches(self._prepared.rows["train"]).map(as_model_inputs).as_numpy_iterator()
+        batches = self._batches(variant, self._prepared.rows["train"]).map(as_model_inputs).as_numpy_iterator()
         return training_flops(model, (inputs for inputs, _ in batches))
 
     def matmul_peak(self) -> float:
@@ -107,23 +103,40 @@ class Product:
         # Stacking is the combiner with the most to fit.
         return resolve(variant, recipe=self._recipe, overrides={"late.combiner": "stacked", **self._data})
 
-    def _batches(self, rows: np.ndarray):
-        return self._source.training(rows, seed=0, epochs=[0], augment=self._config.data.augment)
+    def _prepared_for(self, config):
+        """The same films in the same split, with the vocabulary that this variant has."""
+        return self._experiment.prepare(config.data, config.seed, self._cache)
+
+    def _build(self, variant: str):
+        config = self._configured(variant)
+        prepared = self._prepared_for(config)
+        return self._experiment.build(config, prepared, prepared.inputs(config))
+
+    def _source(self, variant: str):
+        """The films as this variant reads them; made when it is first asked for."""
+        if variant not in self._sources:
+            config = self._configured(variant)
+            inputs = self._prepared_for(config).inputs(config)
+            self._sources[variant] = inputs.source(self._prepared.films.labels, config.data.batch_size)
+        return self._sources[variant]
+
+    def _batches(self, variant: str, rows: np.ndarray):
+        return self._source(variant).training(rows, seed=0, epochs=[0], augment=self._config.data.augment)
 
     def _compile(self, model, config) -> None:
         self._fitting.compile_model(model, config)
 
     def _late(self):
         """Late fusion of this process' own CNN and BiLSTM."""
-        model = self._experiment.build(self._configured("late"), self._prepared)
+        model = self._build("late")
         for part, variant in ((model.poster_model, "cnn"), (model.overview_model, "bilstm")):
             part.set_weights(self._models[variant].get_weights())
         return model
 
-    def _fit(self, model, rows: np.ndarray) -> float:
+    def _fit(self, variant: str, rows: np.ndarray) -> float:
         from mmfusion.schema import as_model_inputs
 
-        return _epoch_seconds(model, self._batches(rows).map(as_model_inputs))
+        return _epoch_seconds(self._models[variant], self._batches(variant, rows).map(as_model_inputs))
 
 
 class PlainNotebook:
