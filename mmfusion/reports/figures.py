@@ -1,11 +1,13 @@
 """Pictures of numbers: training curves and scores by genre."""
 
+import contextlib
+import functools
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
@@ -25,8 +27,41 @@ _OTHER_SCRIPTS = (
     "Microsoft YaHei",
     "Arial Unicode MS",
 )
-plt.rcParams["text.parse_math"] = False  # a genre's or a model's name is no formula
-plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in get_font_names())]
+
+
+@contextlib.contextmanager
+def drawn(size: tuple[float, float], *paths: Path, layout: str | None = "constrained") -> Iterator[Figure]:
+    """Gives a figure to draw on, and writes it at the end of the block; the same drawing gives the same bytes.
+
+    The style holds in the block only, and no window or notebook is asked for: the caller's own figures stay as
+    they are. A character that no installed font has is drawn as a box.
+
+    Args:
+        size: width and height in inches.
+        paths: the files to write, each in the format that its ending names.
+        layout: of matplotlib.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    with matplotlib.style.context(["default", _style()]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # one for every character
+        figure = Figure(figsize=size, layout=layout)
+        yield figure
+        for path in paths:
+            dates = {"Date": None} if path.suffix == ".svg" else {}
+            picture = io.BytesIO()
+            figure.savefig(picture, format=path.suffix[1:], dpi=150, metadata=dates)
+            write_atomically(path, picture.getbuffer())
+
+
+@functools.cache
+def _style() -> dict:
+    return {
+        "text.parse_math": False,  # a genre's or a model's name is no formula
+        "font.family": ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in get_font_names())],
+        "svg.hashsalt": "mmfusion",  # else the names inside a file are random
+    }
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
@@ -37,26 +72,24 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
         path: the PNG to write.
     """
     names = ("loss", "precision", "recall")
-    figure, axes = plt.subplots(
-        len(histories), 3, figsize=(11, 2.9 * len(histories)), squeeze=False, layout="constrained"
-    )
-    for row, (model, history) in zip(axes, histories.items()):
-        epochs = [epoch["epoch"] for epoch in history]
-        best = int(np.argmin([epoch["val_loss"] for epoch in history]))
-        for axis, name in zip(row, names):
-            for prefix, label, style in (("", "training", "--"), ("val_", "validation", "-")):
-                values = [epoch[prefix + name] for epoch in history]
-                colour = COLOURS[0 if prefix else 1]
-                axis.plot(epochs, values, style, color=colour, label=label, marker="." * (len(epochs) == 1))
-            axis.axvline(epochs[best], color="0.6", linewidth=1, label="epoch kept")
-            axis.set_xlabel("epoch")
-            axis.set_title(f"{model}: {'binary cross-entropy' if name == 'loss' else name}", fontsize=10)
-            axis.grid(color="0.92")
-            if name != "loss":
-                axis.set_ylim(0, 1)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        row[0].legend(fontsize=8)
-    save(figure, path)
+    with drawn((11, 2.9 * len(histories)), path) as figure:
+        axes = figure.subplots(len(histories), 3, squeeze=False)
+        for row, (model, history) in zip(axes, histories.items()):
+            epochs = [epoch["epoch"] for epoch in history]
+            best = int(np.argmin([epoch["val_loss"] for epoch in history]))
+            for axis, name in zip(row, names):
+                for prefix, label, style in (("", "training", "--"), ("val_", "validation", "-")):
+                    values = [epoch[prefix + name] for epoch in history]
+                    colour = COLOURS[0 if prefix else 1]
+                    axis.plot(epochs, values, style, color=colour, label=label, marker="." * (len(epochs) == 1))
+                axis.axvline(epochs[best], color="0.6", linewidth=1, label="epoch kept")
+                axis.set_xlabel("epoch")
+                axis.set_title(f"{model}: {'binary cross-entropy' if name == 'loss' else name}", fontsize=10)
+                axis.grid(color="0.92")
+                if name != "loss":
+                    axis.set_ylim(0, 1)
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            row[0].legend(fontsize=8)
 
 
 def draw_genres(
@@ -73,46 +106,27 @@ def draw_genres(
         scores: by model, the average precision of each genre.
         path: the PNG to write.
     """
-    figure, axis = plt.subplots(figsize=(8, 1.2 + (0.26 + 0.06 * len(scores)) * len(genres)), layout="constrained")
-    places = np.arange(len(genres))
-    apart = 0.5 / max(len(scores), 2)  # models one below the other, so that equal scores do not hide
-    for place in places:
-        axis.axhline(place, color="0.92", zorder=0)
-    axis.plot(shares, places, "x", color="0.45", label="random order", markersize=6)
-    for number, (model, values) in enumerate(scores.items()):
-        axis.plot(
-            values,
-            places + apart * (number - (len(scores) - 1) / 2),
-            _MARKERS[number % len(_MARKERS)],
-            color=COLOURS[number % len(COLOURS)],
-            label=model,
-            markersize=6,
-            alpha=0.9,
-        )
-    axis.set_yticks(places, genres)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.02)
-    axis.set_xlabel("average precision")
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=min(7, len(scores) + 1), fontsize=9, frameon=False)
-    save(figure, path)
-
-
-def save(figure: Figure, *paths: Path) -> None:
-    """Writes a figure, in the format that each file's ending names, and closes it; the same one, the same bytes.
-
-    A character that no installed font has is drawn as a box.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
-    try:
-        for path in paths:
-            dates = {"Date": None} if path.suffix == ".svg" else {}
-            picture = io.BytesIO()
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Glyph .* missing from font")  # one for every character
-                figure.savefig(picture, format=path.suffix[1:], dpi=150, metadata=dates)
-            write_atomically(path, picture.getbuffer())
-    finally:
-        plt.close(figure)
+    size = (8, 1.2 + (0.26 + 0.06 * len(scores)) * len(genres))
+    with drawn(size, path) as figure:
+        axis = figure.subplots()
+        places = np.arange(len(genres))
+        apart = 0.5 / max(len(scores), 2)  # models one below the other, so that equal scores do not hide
+        for place in places:
+            axis.axhline(place, color="0.92", zorder=0)
+        axis.plot(shares, places, "x", color="0.45", label="random order", markersize=6)
+        for number, (model, values) in enumerate(scores.items()):
+            axis.plot(
+                values,
+                places + apart * (number - (len(scores) - 1) / 2),
+                _MARKERS[number % len(_MARKERS)],
+                color=COLOURS[number % len(COLOURS)],
+                label=model,
+                markersize=6,
+                alpha=0.9,
+            )
+        axis.set_yticks(places, genres)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.02)
+        axis.set_xlabel("average precision")
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=min(7, len(scores) + 1), fontsize=9, frameon=False)

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from mmfusion.reports.figures import save
+from mmfusion.reports.figures import drawn
 from mmfusion.reports.metrics import film_losses
 
 _COLUMNS = 2
@@ -64,20 +63,19 @@ def draw_panel(title: str, films: Sequence[Film], *paths: Path) -> None:
     lines = max(len(_describe(film).splitlines()) for film in films)
     height = max(_POSTER_HEIGHT, 0.165 * lines) + 0.2  # inches a film
     rows = -(-len(films) // _COLUMNS)
-    page = plt.figure(figsize=(_COLUMNS * _WIDTH, rows * height + _HEAD))
-    page_width, page_height = page.get_size_inches()
-    page.text(0.1 / page_width, 1 - 0.1 / page_height, title, va="top", fontsize=12, fontweight="bold")
-    for number, film in enumerate(films):
-        row, column = divmod(number, _COLUMNS)
-        left, top = column * _WIDTH + 0.1, page_height - _HEAD - row * height  # inches
-        box = (left, top - _POSTER_HEIGHT, _POSTER_WIDTH, _POSTER_HEIGHT)
-        scale = (page_width, page_height, page_width, page_height)
-        axis = page.add_axes([inches / side for inches, side in zip(box, scale)], anchor="NE")
-        axis.axis("off")
-        axis.imshow(film.poster)
-        x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
-        page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25, parse_math=False)
-    save(page, *paths)
+    with drawn((_COLUMNS * _WIDTH, rows * height + _HEAD), *paths, layout=None) as page:
+        page_width, page_height = page.get_size_inches()
+        page.text(0.1 / page_width, 1 - 0.1 / page_height, title, va="top", fontsize=12, fontweight="bold")
+        for number, film in enumerate(films):
+            row, column = divmod(number, _COLUMNS)
+            left, top = column * _WIDTH + 0.1, page_height - _HEAD - row * height  # inches
+            box = (left, top - _POSTER_HEIGHT, _POSTER_WIDTH, _POSTER_HEIGHT)
+            scale = (page_width, page_height, page_width, page_height)
+            axis = page.add_axes([inches / side for inches, side in zip(box, scale)], anchor="NE")
+            axis.axis("off")
+            axis.imshow(film.poster)
+            x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
+            page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25, parse_math=False)
 
 
 def _describe(film: Film) -> str:
