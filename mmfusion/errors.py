@@ -1,12 +1,16 @@
 """What a person is told when something is wrong, and how a command ends."""
 
 import argparse
+import codecs
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130  # what shells expect of a command ended by Ctrl-C
+# What stands for a sign that a terminal's encoding has not: cp1252 has no tick, ASCII none of these.
+_PLAIN = {"✓": "*", "–": "-", "—": "-", "…": "...", "≤": "<=", "±": "+-", "×": "x"}
 # What a disk may refuse anywhere: room, a quota, the size of a file, the right to read or write, a sector.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
@@ -31,8 +35,29 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Replaces what cannot be encoded, as an error handler of `codecs`."""
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+def settle_output() -> None:
+    """Makes output no reason to fail: what cannot be shown is replaced, what has nowhere to go is dropped."""
+    codecs.register_error("mmfusion.plain", _plain)
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed; the lowest free number is this one, and no file of ours may get it
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a notebook's or a test's own takes everything
+            stream.reconfigure(errors="mmfusion.plain")
+
+
 def run_command(main: Callable[[], None]) -> int:
     """Runs a command's `main` and returns its exit code: 0, 2 after a `UserError`, 130 after Ctrl-C."""
+    settle_output()
     try:
         main()
     except UserError as error:

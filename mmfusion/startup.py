@@ -1,8 +1,13 @@
 """What must be settled before the large libraries are imported: where they may write, and that quietly."""
 
+import contextlib
+import importlib.machinery
 import logging
 import os
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,26 +27,80 @@ def cache_folder(option: str | None = None) -> Path:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, Keras on top of it, and tensorflow-datasets, quietly.
+    """Imports TensorFlow, Keras on top of it, and tensorflow-datasets, with no word but of what goes wrong.
 
     A command calls this once it knows that there is work for them: it takes seconds.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow leaves oneDNN's kernels off on processors with AVX2 alone, where they are faster as well.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # Some notices come before that level is read; only a closed stderr keeps them back.
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow as tf
-        import tensorflow_datasets  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    import tensorflow as tf
+    import tensorflow_datasets  # noqa: F401
+
     # TensorFlow warns of every new model that predicts, and tensorflow-datasets of every new cache.
     tf.get_logger().setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # each of ten tries to reach a host
+
+
+def quiet_tensorflow() -> None:
+    """Keeps TensorFlow's notices of how it was built from whoever imports this package before it."""
+    if "tensorflow" in sys.modules:
+        return  # it has said them
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow leaves oneDNN's kernels off on processors with AVX2 alone, where they are faster as well.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if not any(finder is _Finder for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder)
+
+
+class _Finder:
+    """Finds TensorFlow, once, as Python does, and has it loaded quietly."""
+
+    @classmethod
+    def find_spec(cls, name: str, path=None, target=None):
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(cls)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def quietly(module):
+                with _held_back():
+                    load(module)
+
+            spec.loader.exec_module = quietly
+        return spec
+
+
+# Some notices come before TensorFlow has read its level, straight to file descriptor 2.
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Holds back what is written to file descriptor 2 in the block, and shows it if the block does not end well.
+
+    TensorFlow can end the whole process, on a processor that it was not built for, say. Then a second process
+    shows what it said: it waits for a word that all is well.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        shown = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as said, os.fdopen(shown, "wb", 0) as stderr:
+        watch = [sys.executable, "-I", "-S", "-c", _WATCH]
+        watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=said, stderr=shown)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            stderr.write(said.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            watcher.communicate(b".")
+
+
+# Reads its input's end where the first process has died, and a byte where it has not.
+_WATCH = "import os; os.read(0, 1) or (os.lseek(1, 0, 0), os.write(2, os.read(1, 2**20)))"
