@@ -79,21 +79,31 @@ def _encoders(results: Results) -> dict[str, str]:
 
 
 def better_unimodal(results: Results, name: str) -> str | None:
-    """The model of one modality that a fusion has to beat: networks for networks, baselines for baselines."""
-    own = _first(results[name])
-    return _best(
-        results,
-        name,
-        [
-            n
-            for n, of in results.items()
-            if _first(of).modalities == 1 and _first(of).is_baseline == own.is_baseline
-        ],
-    )
+    """The model of one modality that a fusion has to beat.
+
+    Networks for a network, and what is fitted on the features of the same presets; baselines for a baseline.
+    """
+    own, rivals = _first(results[name]), _fair_rivals(results, name)
+    kind = [n for n, one in rivals.items() if one.is_baseline == own.is_baseline or one.presets]
+    return _best(results, name, [n for n in kind if rivals[n].modalities == 1])
 
 
 def _best_baseline(results: Results, name: str) -> str | None:
-    return _best(results, name, [n for n, of in results.items() if _first(of).is_baseline])
+    return _best(results, name, [n for n, one in _fair_rivals(results, name).items() if one.is_baseline])
+
+
+def _fair_rivals(results: Results, name: str) -> dict[str, Result]:
+    """Models that read no other modality, and have the same presets' features of it at hand.
+
+    Over any others a gain would be that of another modality, or of pretraining.
+    """
+    own = _first(results[name])
+    return {
+        n: rival
+        for n, rival in ((n, _first(of)) for n, of in results.items() if n != name)
+        if set(rival.facts["reads"]) <= set(own.facts["reads"])
+        and all(rival.presets.get(one) == own.presets.get(one) for one in rival.facts["reads"])
+    }
 
 
 def _best(results: Results, name: str, rivals: list[str]) -> str | None:

@@ -18,7 +18,7 @@ COLOURS = 6  # steps of red, of green and of blue: a histogram has 216 bins
 PENALTIES = {  # scikit-learn's C
     "tfidf": (1, 2, 5, 10, 20),
     "colours": (0.0003, 0.001, 0.003, 0.01, 0.03),
-    "features": (0.0003, 0.001, 0.003, 0.01, 0.03),
+    "features": (0.0003, 0.001, 0.003, 0.01, 0.03),  # of one modality or both
 }
 
 
@@ -46,6 +46,8 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
         "train_seconds": round(fitted - start + sum(part["train_seconds"] for part in averaged), 1),
         "ms_per_film": milliseconds + sum(part["ms_per_film"] for part in averaged),
     }
+    if config.variant in OF_PRESETS:
+        facts["presets"] = _read_by_presets(prepared, config).presets
     with Run.create(folder) as run:
         experiment.write_decisions(run, config, prepared, facts)
         experiment.write_predictions(run, prepared, probabilities)
@@ -85,11 +87,12 @@ def _colours(prepared, parts, config):
 
 
 def _features(prepared, parts, config):
-    """Logistic regression on the joined features of two frozen presets: early fusion of type II with no network."""
+    """Logistic regression on features of frozen presets; joined, it is early fusion of type II with no network."""
     from sklearn.preprocessing import StandardScaler
 
-    read = prepared.inputs(dataclasses.replace(config, variant="early"))
-    joined = np.concatenate([read.posters, read.tokens], axis=1)  # (N, D1 + D2)
+    read = _read_by_presets(prepared, config)
+    arrays = {POSTER: read.posters, TOKENS: read.tokens}
+    joined = np.concatenate([arrays[one] for one in READS[config.variant]], axis=1)  # (N, D)
     scaler = StandardScaler().fit(joined[prepared.rows["train"]])
     return _logistic(prepared, lambda split: scaler.transform(joined[prepared.rows[split]]), "features")
 
@@ -108,17 +111,32 @@ BASELINES = {
     "colours": _colours,
     "tfidf": _tfidf,
     "tfidf_colours": _average,
+    "features_poster": _features,
+    "features_overview": _features,
     "features": _features,
 }
-OF_PRESETS = ("features",)  # baselines that need a frozen preset for both modalities
+OF_PRESETS = ("features_poster", "features_overview", "features")  # need a frozen preset for all that they read
 AVERAGED = {"tfidf_colours": ("tfidf", "colours")}  # a baseline -> those that it averages
 READS = {
     "frequencies": (),
     "colours": (POSTER,),
     "tfidf": (TOKENS,),
     "tfidf_colours": MODALITIES,
+    "features_poster": (POSTER,),
+    "features_overview": (TOKENS,),
     "features": MODALITIES,
 }
+# Sections of a configuration that each reads beside [data].
+_SECTION_OF = {POSTER: "poster_encoder", TOKENS: "overview_encoder"}
+SECTIONS_READ = {
+    name: tuple(_SECTION_OF[one] for one in READS[name]) if name in OF_PRESETS else () for name in BASELINES
+}
+
+
+def _read_by_presets(prepared, config):
+    """The films as a network of the same modalities reads them."""
+    variants = {(POSTER,): "cnn", (TOKENS,): "bilstm", MODALITIES: "early"}
+    return prepared.inputs(dataclasses.replace(config, variant=variants[READS[config.variant]]))
 
 
 def _logistic(prepared, features, name: str):

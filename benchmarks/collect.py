@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.baselines import BASELINES
+from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.missing import read_missing
 from benchmarks.probe import read_probe
+from mmfusion.config import Config
 from mmfusion.errors import UserError
+from mmfusion.idle import acting
 from mmfusion.models import VARIANTS
 from mmfusion.reports.contributions import Exchanged
 from mmfusion.reports.metrics import tune_thresholds
@@ -38,6 +40,11 @@ class Result:
     @property
     def is_baseline(self) -> bool:
         return self.name in BASELINES
+
+    @property
+    def presets(self) -> dict[str, str]:
+        """By modality, the fingerprint of the pretrained encoder that reads it."""
+        return self.facts.get("presets", {})
 
     @property
     def modalities(self) -> int:
@@ -127,6 +134,11 @@ def _seconds(run: Run) -> float | None:
     return seconds
 
 
+def _settings(config: Config) -> str:
+    """What a model reads, whatever the seed."""
+    return repr(acting(dataclasses.replace(config, seed=0), SECTIONS_READ))
+
+
 # What runs have in common, how it is read off one, and which runs must agree.
 _MUST_AGREE: tuple[tuple[str, Callable, Callable], ...] = (
     ("other films", lambda r: r.facts["fingerprint"], lambda r: None),
@@ -134,7 +146,7 @@ _MUST_AGREE: tuple[tuple[str, Callable, Callable], ...] = (
     ("another split", lambda r: r.facts["split"], lambda r: r.seed),
     ("other test films", lambda r: (r.test.ids, r.test.y_true.tobytes()), lambda r: r.seed),
     ("other validation films", lambda r: (r.validation.ids, r.validation.y_true.tobytes()), lambda r: r.seed),
-    ("other settings", lambda r: dataclasses.replace(r.run.config, seed=0), lambda r: r.name),
+    ("other settings", lambda r: _settings(r.run.config), lambda r: r.name),
 )
 
 

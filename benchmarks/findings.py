@@ -93,7 +93,7 @@ class Brought:
 
 @dataclass(frozen=True)
 class Margin:
-    """Micro-AP of a fusion less that of the better model of one modality, on what is left of the same films."""
+    """Micro-AP of a fusion less that of the best system without fusion, on what is left of the same films."""
 
     over: str
     difference: float
@@ -111,8 +111,8 @@ class Missing:
     """Where some test films have no poster, or no overview; each list has an entry a share of `missing.SHARES`."""
 
     modality: str  # that is missing
-    scores: dict[str, list[Score]]  # micro-AP by network
-    floor: list[float | None]  # of the better model of one modality; None where there is none
+    scores: dict[str, list[Score]]  # micro-AP by network, and of switches between two of them
+    floor: list[float | None]  # of the best system without fusion; None where there is none
     margins: dict[str, list[Margin]]  # by fusion
 
 
@@ -129,7 +129,7 @@ class Analysis:
     encoders: dict[str, str]  # of each network, what reads which modality
     models: dict[str, Model]
     fusion: list[Comparison]  # each fusion over the better model of one modality
-    baseline: list[Comparison]  # each network over the best baseline
+    baseline: list[Comparison]  # each network over the best baseline that reads no other modality
     brought: list[Brought]
     missing: list[Missing]  # empty where no network was asked
     left_out: list[str]  # runs that could not be compared, and why

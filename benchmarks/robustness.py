@@ -1,8 +1,8 @@
-"""Micro-AP of every network where some test films have no poster, or no overview, beside the models of one."""
+"""Micro-AP of every network where test films lack their poster, or overview, beside what does without fusion."""
 
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +13,9 @@ from benchmarks.missing import SHARES, is_missing
 from mmfusion.reports import metrics, resampling
 from mmfusion.schema import MODALITIES, POSTER
 
-_Key = tuple[str, int, str, float]  # name, seed, which modality is missing, the share of films that miss it
+# By seed, what a system says of the test films (N, G) where a share of them misses the modality.
+_System = dict[int, Callable[[float], np.ndarray]]
+_Key = tuple[str, int, float]  # system, seed, share
 
 
 def without_modalities(
@@ -31,74 +33,90 @@ def without_modalities(
     """
     asked = {name: {s: r for s, r in of.items() if r.without is not None} for name, of in results.items()}
     asked = {name: of_seed for name, of_seed in asked.items() if of_seed}
-    keys = [
-        (name, seed, modality, share)
-        for name, of_seed in asked.items()
-        for seed, result in of_seed.items()
-        for modality in MODALITIES
-        for share in (SHARES if modality in result.without else (0.0,))
-    ]
+    films = {
+        seed: one for of_seed in predicted.values() for seed, one in of_seed.items()
+    }  # all models have the same
+    return [_missing(asked, modality, films, weights) for modality in MODALITIES] if asked else []
+
+
+def _missing(
+    asked: Results, modality: str, films: Mapping[int, resampling.Predicted], weights: np.ndarray
+) -> Missing:
+    networks = {name: _network(of_seed, modality) for name, of_seed in asked.items()}
+    switches = _switches(asked, modality)
+    systems = networks | switches
+    single = [name for name, of_seed in asked.items() if len(_first(of_seed).facts["reads"]) == 1]
+    # Without their posters, those that read posters are no rivals.
+    floor = [name for name in single if not (modality == POSTER and POSTER in _first(asked[name]).facts["reads"])]
+    rivals = [*floor, *switches]
+
+    def said(key: _Key) -> np.ndarray:
+        name, seed, share = key
+        return systems[name][seed](share)
 
     def drawn(key: _Key) -> np.ndarray:
-        name, seed, modality, share = key
-        films = predicted[name][seed].films
-        said = _probabilities(asked[name][seed], modality, share)
-        return resampling.weighted_average_precision(asked[name][seed].test.y_true, said, weights[:, films])
+        truth = films[key[1]]
+        return resampling.weighted_average_precision(truth.y_true, said(key), weights[:, truth.films])
 
+    keys = [(name, seed, share) for name, system in systems.items() for seed in system for share in SHARES]
+    points = {key: metrics.average_precision(films[key[1]].y_true, said(key)) for key in keys}
     # Threads: almost all of this is NumPy on large arrays.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         draws = dict(zip(keys, pool.map(drawn, keys), strict=True))
-    return [_missing(asked, modality, draws) for modality in MODALITIES] if asked else []
+    scores = {
+        name: [Score({seed: points[name, seed, share] for seed in system}) for share in SHARES]
+        for name, system in systems.items()
+    }
 
-
-def _missing(asked: Results, modality: str, draws: dict[_Key, np.ndarray]) -> Missing:
-    def score(name: str, share: float) -> Score:
-        truths = {seed: (r.test.y_true, _probabilities(r, modality, share)) for seed, r in asked[name].items()}
-        return Score({seed: metrics.average_precision(*one) for seed, one in truths.items()})
-
-    scores = {name: [score(name, share) for share in SHARES] for name in asked}
-
-    def margin(name: str, place: int) -> Margin | None:
-        rivals = [one for one in _floor(asked, modality) if set(asked[one]) & set(asked[name])]
-        if not rivals:
-            return None
+    def margin(name: str, share: float) -> Margin | None:
+        shared = {over: [seed for seed in systems[name] if seed in systems[over]] for over in rivals}
 
         def difference(over: str) -> float:
-            ours, theirs = scores[name][place].by_seed, scores[over][place].by_seed
-            return statistics.fmean(ours[seed] - theirs[seed] for seed in ours if seed in theirs)
+            return statistics.fmean(points[name, s, share] - points[over, s, share] for s in shared[over])
 
-        over = min(rivals, key=difference)
-        found = [
-            _of(draws, name, seed, modality, place) - _of(draws, over, seed, modality, place)
-            for seed in asked[name]
-            if seed in asked[over]
-        ]
+        over = min((over for over in rivals if shared[over]), key=difference, default=None)
+        if over is None:
+            return None
+        found = [draws[name, seed, share] - draws[over, seed, share] for seed in shared[over]]
         low, high = resampling.interval(resampling.mean_over_seeds(found), difference(over))
         return Margin(over, difference(over), low, high)
 
-    fusions = [name for name, of_seed in asked.items() if next(iter(of_seed.values())).modalities == 2]
-    margins = {name: [margin(name, place) for place in range(len(SHARES))] for name in fusions}
-    floor = [
-        max((scores[name][place].mean for name in _floor(asked, modality)), default=None)
-        for place in range(len(SHARES))
-    ]
-    return Missing(modality, scores, floor, {name: found for name, found in margins.items() if None not in found})
+    fusions = [name for name, of_seed in asked.items() if _first(of_seed).modalities == 2]
+    margins = {name: [margin(name, share) for share in SHARES] for name in fusions}
+    best = [max((scores[name][place].mean for name in rivals), default=None) for place in range(len(SHARES))]
+    return Missing(modality, scores, best, {name: found for name, found in margins.items() if None not in found})
 
 
-def _floor(asked: Results, modality: str) -> list[str]:
-    """The models of one modality that a fusion is held against; where posters are missing, those of overviews."""
-    reads = {name: next(iter(of_seed.values())).facts["reads"] for name, of_seed in asked.items()}
-    return [name for name, read in reads.items() if len(read) == 1 and not (modality == POSTER and POSTER in read)]
+def _first(of_seed: Mapping[int, Result]) -> Result:
+    return next(iter(of_seed.values()))
 
 
-def _of(draws: dict[_Key, np.ndarray], name: str, seed: int, modality: str, place: int) -> np.ndarray:
-    """Its scores under the draws; those of a network that does not read the modality are always the same."""
-    return draws.get((name, seed, modality, SHARES[place]), draws[name, seed, modality, 0.0])
+def _network(of_seed: Mapping[int, Result], modality: str) -> _System:
+    def says(result: Result) -> Callable[[float], np.ndarray]:
+        if modality not in result.without:
+            return lambda share: result.test.y_prob
+        return lambda share: _switched(result, result.without[modality], share)
+
+    return {seed: says(result) for seed, result in of_seed.items()}
 
 
-def _probabilities(result: Result, modality: str, share: float) -> np.ndarray:
-    """What it says of the test films where a share of them misses a modality, (N, G)."""
-    if modality not in result.without:
-        return result.test.y_prob
-    gone = is_missing(result.test.ids, share)
-    return np.where(gone[:, None], result.without[modality], result.test.y_prob)
+def _switches(asked: Results, modality: str) -> dict[str, _System]:
+    """The model of one modality where a film has it, else that of the other one: no fusion, and no training."""
+
+    def says(result: Result, other: Result) -> Callable[[float], np.ndarray]:
+        return lambda share: _switched(result, other.test.y_prob, share)
+
+    of = {name: _first(of_seed).facts["reads"] for name, of_seed in asked.items()}
+    return {
+        f"{name}, else {other}": {
+            seed: says(result, asked[other][seed]) for seed, result in asked[name].items() if seed in asked[other]
+        }
+        for name, reads in of.items()
+        for other, others in of.items()
+        if reads == [modality] and len(others) == 1 and others != reads
+    }
+
+
+def _switched(result: Result, otherwise: np.ndarray, share: float) -> np.ndarray:
+    """What a model says (N, G), but of the films that miss the modality this."""
+    return np.where(is_missing(result.test.ids, share)[:, None], otherwise, result.test.y_prob)

@@ -8,16 +8,18 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS
+from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTIONS_READ
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
 from mmfusion.config import PRESET, Config, is_preset
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.models import VARIANTS
+from mmfusion.idle import acting, refuse_idle
+from mmfusion.models import VARIANTS, model_class
 from mmfusion.runs import PARTS, Run
+from mmfusion.schema import MODALITIES, POSTER
 from mmfusion.startup import cache_folder, import_tensorflow
-from mmfusion.train import add_config_flags, configure, say_which_films
+from mmfusion.train import add_config_flags, configure, flags_of, say_which_films
 
 NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
 MADE_OF = {**AVERAGED, "late": PARTS}
@@ -56,6 +58,7 @@ def main() -> None:
     _check_config_dir(args)
     names = _names(args)
     sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}
+    _refuse_idle(args, list(sweep.values()))
     runs = {(seed, name): _run(args, seed, name) for seed, name in sweep}
     for key, run in runs.items():
         if run.config_file.is_file():
@@ -69,6 +72,9 @@ def main() -> None:
             # Late fusion's parts were counted as runs of their own.
             took.setdefault(name, []).append(0 if name in MADE_OF else run.report["train_seconds"])
     if todo:
+        import_tensorflow()
+        for name in {name for _, name in todo if name in VARIANTS}:  # not when those before it are trained
+            model_class(name).check(sweep[0, name])
         _keep_command(args.out)
     done = len(runs) - len(todo)
     for number, (seed, name) in enumerate(todo):
@@ -91,21 +97,30 @@ def main() -> None:
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
+def _refuse_idle(args: argparse.Namespace, configs: list[Config]) -> None:
+    """Refuses what acts in no run of the sweep."""
+    given = flags_of(args)
+    if "seed" in given:
+        raise UserError(f"{given['seed']} does nothing here: --seeds N trains with the seeds 0 to N-1")
+    refuse_idle(given, configs, SECTIONS_READ)
+    if args.missing and all(config.variant in BASELINES for config in configs):
+        raise UserError("--missing does nothing here: it asks networks, and --variants names none")
+
+
 def _names(args: argparse.Namespace) -> list[str]:
     """What this sweep trains, in the order of `NAMES`."""
     config = configure(args, "cnn", None)
-    presets = all(config.presets) and not config.fine_tuning.fine_tune
+    frozen = dict(zip(MODALITIES, config.presets)) if not config.fine_tuning.fine_tune else {}
+    without = [name for name in OF_PRESETS if not all(frozen.get(one) for one in READS[name])]
     if args.variants is None:
-        without = () if presets else OF_PRESETS
-        if any(config.presets) and not presets:  # their features cannot be joined before anything is trained
-            without += ("early",)
+        if any(config.presets) and "features" in without:  # they cannot be joined before anything is trained
+            without.append("early")
         return [name for name in NAMES if name not in without]
     for name in args.variants:
-        if name in OF_PRESETS and not presets:
-            raise UserError(
-                f"{name} is fitted on features of frozen presets: name two with --poster-encoder preset:… "
-                "and --overview-encoder preset:…"
-            )
+        if name in without:
+            encoders = ["--poster-encoder" if one == POSTER else "--overview-encoder" for one in READS[name]]
+            flags = " and ".join(f"{flag} preset:…" for flag in encoders)
+            raise UserError(f"{name} is fitted on features of frozen presets: name them with {flags}")
     return [name for name in NAMES if name in args.variants]
 
 
@@ -153,9 +168,8 @@ def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
         return {}
     for part, run in parts.items():
         _check_same(run, _configure(args, part, seed), args)
-    if name == "late" and any(
-        run.config != config for run, config in zip(parts.values(), _part_configs(args, name, seed).values())
-    ):
+    own = _part_configs(args, name, seed) if name == "late" else {}
+    if any(not _is_same(parts[part].config, config) for part, config in own.items()):
         return {}
     return parts
 
@@ -165,12 +179,20 @@ def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
     found = run.config
     if wanted.variant == "late":  # it takes its encoders over from its parts
         found = dataclasses.replace(
-            found, poster_encoder=wanted.poster_encoder, overview_encoder=wanted.overview_encoder
+            found,
+            poster_encoder=wanted.poster_encoder,
+            overview_encoder=wanted.overview_encoder,
+            fine_tuning=wanted.fine_tuning,
         )
     parts = _part_configs(args, wanted.variant, wanted.seed)
-    same = found == wanted and all(part.config == parts[part.config.variant] for part in run.parts)
-    if not same:
+    of_parts = all(_is_same(part.config, parts[part.config.variant]) for part in run.parts)
+    if not (_is_same(found, wanted) and of_parts):
         raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
+
+
+def _is_same(config: Config, other: Config) -> bool:
+    """Whether two runs agree in all that they read; what belongs to other models may differ."""
+    return acting(config, SECTIONS_READ) == acting(other, SECTIONS_READ)
 
 
 def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:

@@ -86,7 +86,8 @@ def notes(analysis: Analysis) -> list[str]:
         f"permutation test, {PERMUTATIONS:,} times with the two models' rankings swapped film by film; among "
         "genres corrected by Holm's method, but not for the number of models. A gain or loss counts as shown "
         "where the interval and p (below 0.05) both say so. Which model of one modality is the better one, or "
-        "which baseline the best, was decided by micro-AP on validation films.",
+        "which baseline the best, was decided by micro-AP on validation films. A rival reads no other modality, "
+        "and the same pretrained encoders or none: any other gain would be theirs.",
     ]
     if analysis.encoders:
         said.append(f"What reads what: {'; '.join(analysis.encoders.values())}.")
@@ -245,10 +246,9 @@ MODALITY_NOTE = (
 MISSING_NOTE = (
     "Micro-AP where a share of the test films has no poster, or no overview; no network was trained again. Which "
     "films miss something is decided by a hash of their ids: the same films for all models and seeds, and those of "
-    "a share are among those of every larger one. *Floor*: the better model of one modality on what is left. Where "
-    "posters are missing that is the overview model, which loses nothing; where overviews are missing the better "
-    "of the poster model, which loses nothing, and the overview model on the films as they are, chosen on these "
-    "test films, in the floor's favour."
+    "a share are among those of every larger one. *a, else b*: a switch between two models of one modality, a "
+    "where a film has what it reads and b where it has not. *Floor*: the best that does without fusion, a switch "
+    "or a model of one modality on what is left, chosen on these test films, in the floor's favour."
 )
 
 

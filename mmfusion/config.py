@@ -398,9 +398,7 @@ def _build(cls, values, prefix: str, where: str):
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-            raise UserError(f"{where}: unknown key {prefix}{key}{hint}")
+            raise UserError(f"{where}: unknown key {prefix}{key}{_did_you_mean(f'{prefix}{key}', cls, prefix)}")
     fields = {}
     for key, hint in hints.items():
         name = f"{prefix}{key}"
@@ -412,6 +410,23 @@ def _build(cls, values, prefix: str, where: str):
             fields[key] = _typed(values[key], hint, name, where)
             _check_range(fields[key], name, where)
     return cls(**fields)
+
+
+def _did_you_mean(key: str, cls, prefix: str) -> str:
+    """A hint at the key that was meant: in the same table, or one of that name in any."""
+    last, keys = key.rsplit(".", 1)[-1], _keys(Config)
+    here = difflib.get_close_matches(key, [f"{prefix}{name}" for name in typing.get_type_hints(cls)], n=1)
+    elsewhere = [full for full in keys if full.rsplit(".", 1)[-1] == last]
+    meant = here or elsewhere or difflib.get_close_matches(key, keys, n=1)
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
+
+
+def _keys(cls, prefix: str = "") -> list[str]:
+    """All settings by dotted key."""
+    keys = []
+    for name, hint in typing.get_type_hints(cls).items():
+        keys += _keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]
+    return keys
 
 
 def _typed(value, hint, name: str, where: str):

@@ -19,7 +19,7 @@ from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.machine import machine
-from mmfusion.models import build_model
+from mmfusion.models import build_model, model_class
 from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.reports.panels import choose_films
 from mmfusion.runs import PARTS, Predictions, Run, check_free
@@ -67,6 +67,8 @@ def train(
         UserError: the folder exists, the films cannot be read, or the parts do not fit.
     """
     check_free(folder)
+    for one in (config, *(part_configs or {}).values()):
+        model_class(one.variant).check(one)
     prepared = prepare(config.data, config.seed, cache)
     if config.variant == "late":
         _check_parts(part_runs, prepared, config)

@@ -18,6 +18,7 @@ from mmfusion.config import (
 )
 from mmfusion.data import DATASETS
 from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.idle import refuse_idle
 from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS, Run, check_free
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -89,14 +90,57 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
         absolute["data"] = dataclasses.replace(config.data, data_dir=str(Path(config.data.data_dir).resolve()))
     for section in ("poster_encoder", "overview_encoder"):
         encoder = getattr(config, section)
-        folder = Path(encoder.name.removeprefix(PRESET))
-        if is_preset(encoder.name) and folder.is_dir():
+        named = encoder.name.removeprefix(PRESET)
+        folder = Path(named)
+        if not is_preset(encoder.name):
+            continue
+        if not folder.is_dir() and (named.startswith((".", "/")) or ("/" in named and "://" not in named)):
+            raise UserError(f"{encoder.name}: there is no such folder")
+        if folder.is_dir():
             absolute[section] = dataclasses.replace(encoder, name=f"{PRESET}{folder.resolve()}")
     return dataclasses.replace(config, **absolute)
 
 
 def settled(args: argparse.Namespace) -> dict[str, object]:
-    """By dotted key the settings that the flags give one by one."""
+    """By dotted key the settings that the flags give one by one.
+
+    Raises:
+        UserError: `--set` cannot be read, or names what another flag says.
+    """
+    named = _named(args)
+    given = {}
+    for text in args.set:
+        key, value = _setting(text)
+        if key in _OTHER_FLAGS:
+            raise UserError(f"--set {text}: {key} is chosen with {_OTHER_FLAGS[key]}")
+        if key in named and named[key] != value:
+            raise UserError(f"--set {text}: {_FLAGS[key]} says {named[key]}; leave out one of the two")
+        given[key] = value
+    return given | named
+
+
+def flags_of(args: argparse.Namespace) -> dict[str, str]:
+    """By dotted key how the command line gives each of these settings."""
+    by_set = {_setting(text)[0]: f"--set {text}" for text in args.set}
+    return by_set | {key: _FLAGS[key] for key in _named(args)}
+
+
+_OTHER_FLAGS = {"variant": "--variant", "recipe": "--recipe"}
+_FLAGS = {
+    "data.dataset": "--dataset",
+    "data.data_dir": "--data-dir",
+    "data.skip_bad": "--skip-bad",
+    "poster_encoder.name": "--poster-encoder",
+    "overview_encoder.name": "--overview-encoder",
+    "fine_tuning.fine_tune": "--fine-tune",
+    "joint.operator": "--fusion",
+    "training.epochs": "--epochs",
+    "late.combiner": "--combiner",
+}
+
+
+def _named(args: argparse.Namespace) -> dict[str, object]:
+    """The settings that have a flag of their own."""
     named = {
         "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
         "data.data_dir": str(args.data_dir) if args.data_dir else None,
@@ -108,8 +152,7 @@ def settled(args: argparse.Namespace) -> dict[str, object]:
         "training.epochs": args.epochs,
         "late.combiner": args.combiner,
     }
-    given = {key: value for key, value in named.items() if value is not None}
-    return dict(_setting(text) for text in args.set) | given
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def say_which_films(config: Config, args: argparse.Namespace) -> None:
@@ -132,10 +175,10 @@ def main() -> None:
 def _train(args: argparse.Namespace, cache: Path) -> Run:
     if not args.variant:
         raise UserError(f"--variant is missing; one of {', '.join(VARIANTS)}")
-    for flag in ("parts", "combiner"):
-        if getattr(args, flag) and args.variant != "late":
-            raise UserError(f"--{flag} goes with --variant late")
+    if args.parts and args.variant != "late":
+        raise UserError("--parts goes with --variant late")
     config = configure(args, args.variant, args.seed)
+    _refuse_idle(args, config)
     name = f"{config.variant}-{config.data.dataset}-{config.recipe}-{config.seed}"
     folder = args.out or Path("runs") / name
     check_free(folder)
@@ -156,6 +199,16 @@ def _train(args: argparse.Namespace, cache: Path) -> Run:
         part_runs=part_runs,
         tensorboard=args.tensorboard,
     )
+
+
+def _refuse_idle(args: argparse.Namespace, config: Config) -> None:
+    given = flags_of(args)
+    refuse_idle(given, [config])
+    if args.parts:  # they were trained before
+        sections = ("poster_encoder", "overview_encoder", "fine_tuning", "training")
+        of_parts = [flag for key, flag in given.items() if key.partition(".")[0] in sections]
+        if flags := [*of_parts, *(["--tensorboard"] if args.tensorboard else [])]:
+            raise UserError(f"{flags[0]} does nothing here: --parts are trained already; leave it out")
 
 
 def _resume(args: argparse.Namespace, cache: Path) -> Run:

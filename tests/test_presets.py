@@ -1,6 +1,5 @@
 """Pretrained encoders, on presets made here."""
 
-import json
 import sys
 
 import keras
@@ -8,6 +7,7 @@ import keras_hub
 import numpy as np
 import pytest
 from conftest import TINY, command, run_variant, tiny_config, write_folder
+from test_benchmark import settings
 from tiny_presets import WORDS, write_image_preset, write_text_preset
 
 from benchmarks import run as benchmark
@@ -316,8 +316,9 @@ def test_the_benchmark_has_a_baseline_on_the_same_features_and_says_the_type_of_
         "--out": tmp_path / "results",
     }
     given = [word for flag, value in kinds.items() for word in (flag, value)]
-    settings = TINY | {key.replace("__", "."): value for key, value in SIZES.items() if key != "data__dataset"}
-    given += [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+    sizes = TINY | {key.replace("__", "."): value for key, value in SIZES.items() if key != "data__dataset"}
+    encoders = {key.replace("__", "."): names[key] for key in ("poster_encoder__name", "overview_encoder__name")}
+    given += settings(sizes, **encoders)
     assert command(benchmark.main, monkeypatch, "--variants", "features", "cnn", "early", *given) == 0
     assert command(table.main, monkeypatch, tmp_path / "results") == 0
     results = (tmp_path / "results" / "RESULTS.md").read_text()

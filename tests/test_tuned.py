@@ -13,7 +13,7 @@ from mmfusion.models import VARIANTS
 from mmfusion.runs import Run
 
 REPOSITORY = Path(__file__).parent.parent
-OPEN = [flag for flag in settings() if not flag.startswith("--set=training.decay")]
+OPEN = [flag for flag in settings(variants=("bilstm", "late")) if not flag.startswith("--set=training.decay")]
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from pathlib import Path
 from mmfusion.config import Config
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
-from mmfusion.models import VARIANTS
+from mmfusion.idle import refuse_idle
+from mmfusion.models import VARIANTS, model_class
 from mmfusion.runs import PARTS
 from mmfusion.startup import cache_folder, import_tensorflow
-from mmfusion.train import add_config_flags, configure, say_which_films, settled
+from mmfusion.train import add_config_flags, configure, flags_of, say_which_films, settled
 from tuning import OBJECTIVES, TUNERS, workers
 
 EPOCHS = 12  # at most, of a trial
@@ -70,14 +71,13 @@ def main() -> None:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
-    if args.combiner and args.variant != "late":
-        raise UserError("--combiner is for --variant late")
     cache = cache_folder(args.cache_dir)
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
     parts = PARTS if args.variant == "late" else ()
     start = {variant: configure(args, variant, args.seed) for variant in (*parts, args.variant)}
     config = start[args.variant]
+    refuse_idle(flags_of(args), start.values())
     role = workers.role()
     if role != workers.WORKER:
         say_which_films(config, args)
@@ -88,6 +88,8 @@ def main() -> None:
     from tuning.oracles import ORACLES
     from tuning.trials import FilmTuner, prepared
 
+    for variant in start:
+        model_class(variant).check(start[variant])
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
     films = prepared(config.data, config.seed, cache)

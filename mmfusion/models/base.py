@@ -34,6 +34,14 @@ class GenreModel(keras.Model):
         """Builds the variant as a `mmfusion.config.Config` describes it."""
         raise NotImplementedError(f"{cls.__name__} does not say how it is built from a Config")
 
+    @classmethod
+    def check(cls, config) -> None:
+        """Refuses what a `mmfusion.config.Config` alone shows to be wrong; called before a film is read.
+
+        Raises:
+            UserError: it names the setting.
+        """
+
     def build(self, input_shape):
         """Makes all weights by one call on symbolic inputs; without it, loading would restore none.
 

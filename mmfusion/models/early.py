@@ -110,17 +110,24 @@ class EarlyFusion(GenreModel):
         self.head = layers.Dense(num_genres, dtype="float32", name="head")
 
     @classmethod
-    def from_run_config(cls, config, num_genres):
+    def check(cls, config):
         early, size = config.early, config.data.poster_size
+        if config.early_type == "II":
+            return
+        if size % early.patch_size:
+            raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
+        if early.width % early.heads:
+            raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")
+
+    @classmethod
+    def from_run_config(cls, config, num_genres):
+        cls.check(config)
+        early = config.early
         if config.early_type == "II":
             layers_read = config.overview_encoder.preset.layers
             return EarlyFusionOfFeatures(
                 num_genres, groups=layers_read, units=early.units, dropout=early.dropout, name="early"
             )
-        if size % early.patch_size:
-            raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
-        if early.width % early.heads:
-            raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")
         return cls(
             num_genres,
             vocabulary_size=config.data.vocabulary_size,

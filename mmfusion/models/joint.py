@@ -81,10 +81,16 @@ class JointFusion(GenreModel):
             self.overview_head = keras.layers.Dense(num_genres, dtype="float32", name="overview_head")
 
     @classmethod
-    def from_run_config(cls, config, num_genres):
+    def check(cls, config):
         joint = config.joint
         if joint.operator not in OPERATORS:
             raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
+        OPERATORS[joint.operator](joint.units)  # it may refuse them
+
+    @classmethod
+    def from_run_config(cls, config, num_genres):
+        cls.check(config)
+        joint = config.joint
         operator = OPERATORS[joint.operator](joint.units)
         return cls(
             num_genres,

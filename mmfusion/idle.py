@@ -1,0 +1,91 @@
+"""Settings that a run would not read: nobody should believe that a flag did something."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from mmfusion.config import Config, is_preset
+from mmfusion.errors import UserError
+
+# The sections of a configuration that belong to some variants only. A variant that is not here, somebody's own, may
+# read all of them, and a baseline none.
+_POSTERS, _OVERVIEWS = "poster_encoder", "overview_encoder"
+_ENCODERS = (_POSTERS, _OVERVIEWS)
+_SECTIONS = {
+    "cnn": (_POSTERS,),
+    "bilstm": (_OVERVIEWS,),
+    "early": ("early",),
+    "joint": (*_ENCODERS, "joint"),
+    "late": (*_ENCODERS, "late"),
+}
+_ALL = (*_ENCODERS, "early", "joint", "late")
+
+
+def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) -> bool:
+    """Whether a run of this configuration is the same whatever this setting is.
+
+    Args:
+        key: dotted, of `config.json`.
+        config: of the run.
+        baselines: names of what is no network, with the sections that each reads beside the films.
+    """
+    section, _, rest = key.partition(".")
+    if section == "data":
+        return _is_idle_of_films(rest, config)
+    baseline = config.variant in baselines
+    sections = baselines[config.variant] if baseline else _SECTIONS.get(config.variant, _ALL)
+    if config.variant == "early" and config.early_type == "II":
+        sections = (*sections, *_ENCODERS)
+    read = [one for one in _ENCODERS if one in sections]
+    if section in _ENCODERS:
+        kind, _, inner = rest.partition(".")
+        name = getattr(config, section).name
+        return section not in read or (bool(inner) and kind != ("preset" if is_preset(name) else name))
+    if section == "fine_tuning":
+        return baseline or not any(is_preset(getattr(config, one).name) for one in read)
+    if section in _ALL:
+        return section not in sections
+    return section == "training" and baseline
+
+
+def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:
+    """The settings that a run of this configuration reads, by dotted key: where they agree, so do two runs."""
+    values = _flat(config.to_dict())
+    return {key: value for key, value in values.items() if not is_idle(key, config, baselines)}
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _is_idle_of_films(key: str, config: Config) -> bool:
+    made = config.data.dataset == "synthetic"
+    if key in ("films", "films_seed"):
+        return not made
+    if key in ("data_dir", "skip_bad"):
+        return made
+    return key == "split" and config.data.dataset == "mmimdb"  # which has its own
+
+
+def refuse_idle(
+    given: Mapping[str, str],
+    configs: Iterable[Config],
+    baselines: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Refuses settings that act in none of some runs.
+
+    Args:
+        given: by dotted key, how the command line says it, such as "--epochs".
+        configs: of the runs.
+        baselines: see `is_idle`.
+
+    Raises:
+        UserError: it names the first of them.
+    """
+    configs = list(configs)
+    for key, flag in given.items():
+        if all(is_idle(key, config, baselines or {}) for config in configs):
+            names = ", ".join(dict.fromkeys(config.variant for config in configs))
+            what = key if key != "data.data_dir" else f"--data-dir with --dataset {configs[0].data.dataset}"
+            raise UserError(f"{flag} does nothing here: {what} is not read by {names}; leave it out")
