@@ -1,12 +1,17 @@
 """Pretrained encoders, on presets made here."""
 
+import socket
 import sys
+import time
 
+import kagglehub
 import keras
 import keras_hub
 import numpy as np
 import pytest
+import requests
 from conftest import TINY, command, run_variant, tiny_config, write_folder
+from huggingface_hub import constants
 from test_benchmark import settings
 from tiny_presets import WORDS, write_image_preset, write_text_preset
 
@@ -277,6 +282,23 @@ class TestRefusals:
         config = tiny_config("cnn", **{**names, "poster_encoder__name": f"preset:{name}"})
         with pytest.raises(UserError, match=said):
             presets.load_poster_backbone(config)
+
+    @pytest.mark.parametrize("name", ["efficientnet_lite0_ra_imagenet", "hf://nobody/nothing"])
+    def test_a_hub_that_cannot_be_reached_is_named_within_seconds_with_what_to_do(self, name, names, monkeypatch):
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            hub = f"http://127.0.0.1:{closed.getsockname()[1]}"
+            monkeypatch.setattr(kagglehub, "model_download", lambda *args: requests.get(hub))
+            monkeypatch.setattr(constants, "ENDPOINT", hub)
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            presets._why_away.cache_clear()
+            start = time.monotonic()
+            with pytest.raises(UserError, match=r"hub cannot be reached \(Connection refused\): .*preset:FOLDER"):
+                presets.load_poster_backbone(
+                    tiny_config("cnn", **{**names, "poster_encoder__name": f"preset:{name}"})
+                )
+            presets._why_away.cache_clear()
+        assert time.monotonic() - start < 10
 
     def test_a_preset_of_the_other_modality_is_refused(self, names):
         texts = names["overview_encoder__name"]

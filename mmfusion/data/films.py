@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -31,6 +32,7 @@ from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import make_folder, move_into_place, one_at_a_time, write_atomically
+from mmfusion.network import why_unreachable
 from mmfusion.schema import CHANNELS
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
@@ -140,12 +142,19 @@ def load_films(data: DataConfig, cache: Path) -> Films:
     )
 
 
+class _Downloads(tfds.download.DownloadManager):
+    """Begins no download whose host does not answer: tensorflow-datasets would try for minutes, in silence."""
+
+    def _download(self, resource):
+        if why := why_unreachable(resource.url):
+            raise tfds.download.DownloadError(f"{urlsplit(resource.url).hostname} cannot be reached: {why}")
+        return super()._download(resource)
+
+
 def _downloads(builder: FilmsBuilder, cache: Path) -> tfds.download.DownloadManager:
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    return tfds.download.DownloadManager(
-        download_dir=cache / "downloads", url_infos=builder.url_infos, dataset_name=builder.name
-    )
+    return _Downloads(download_dir=cache / "downloads", url_infos=builder.url_infos, dataset_name=builder.name)
 
 
 def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:

@@ -5,6 +5,7 @@ A frozen one reads all films once, before any training (`mmfusion.inputs`), and 
 layers on its features; with `fine_tuning.fine_tune` the backbone itself is a part of the model.
 """
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import requests
 import tensorflow as tf
 from keras import layers, ops
 
 from mmfusion.config import PRESET, Config
 from mmfusion.errors import UserError, first_line
+from mmfusion.network import reason, why_unreachable
 
+_HUGGING_FACE = "hf://"  # before a preset's name; keras-hub has other names from Kaggle
 _INSTALL = 'pip install -c constraints.txt -e ".[pretrained]"'
 
 
@@ -313,14 +317,40 @@ def _load(name: str, load):
     except ModuleNotFoundError as error:
         raise UserError(f"{name} needs keras-hub: {_INSTALL}") from error
     preset = name.removeprefix(PRESET)
+    away = ""
     try:
+        if preset.startswith(_HUGGING_FACE):
+            away = _why_away()
         return load(keras_hub, preset)
     except ModuleNotFoundError as error:  # safetensors, for presets in Hugging Face's form
         raise UserError(f"{name} needs {error.name}: {_INSTALL}") from error
     except Exception as error:  # keras-hub and its hubs raise as they please
+        if isinstance(error, (requests.ConnectionError, requests.Timeout)):  # Kaggle's hub lets them through
+            away = reason(error)
+        if away:
+            raise UserError(
+                f"{name} is not on this machine, and its hub cannot be reached ({away}): "
+                "name a folder that holds it, preset:FOLDER"
+            ) from error
         if not Path(preset).is_dir() and ("/" in preset or preset.startswith(".")) and "://" not in preset:
             raise UserError(f"{name}: there is no such folder") from error
         raise UserError(f"{name} cannot be loaded: {first_line(error)}") from error
+
+
+@functools.cache
+def _why_away() -> str:
+    """Why Hugging Face's hub cannot be reached, "" if it can be.
+
+    If not, its library is told: it would try for half a minute a file, also for files that it has, and then say
+    that there are none.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    away = why_unreachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = bool(away)
+    return away
 
 
 def _last_layers(name: str, backbone: keras.Model, count: int) -> list:

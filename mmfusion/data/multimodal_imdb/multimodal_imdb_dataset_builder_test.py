@@ -1,9 +1,12 @@
 """The builder as tensorflow-datasets tests it, then its download against a local stand-in."""
 
+import dataclasses
 import functools
 import hashlib
 import http.server
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,28 @@ def test_a_data_set_without_a_folder_is_downloaded_and_a_host_that_fails_is_one_
         load_films(data, tmp_path / "other_cache")
     (host / "posters.zip").write_bytes(archive)
     assert len(load_films(data, tmp_path / "other_cache")) == 4  # the page was not kept
+
+
+@pytest.mark.parametrize(("listens", "said"), [(False, "Connection refused"), (True, "no answer in 1 seconds")])
+def test_a_host_that_does_not_answer_is_named_within_seconds(tmp_path, monkeypatch, listens, said):
+    monkeypatch.setattr("mmfusion.network.PATIENCE", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        monkeypatch.setattr(builder, "CSV_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/films.csv")
+        data = resolve("cnn", overrides={"data.dataset": "multimodal_imdb"}).data
+        start = time.monotonic()
+        with pytest.raises(UserError, match=rf"\(127\.0\.0\.1 cannot be reached: {said}\); fetch .* --data-dir"):
+            load_films(data, tmp_path / "cache")
+    assert time.monotonic() - start < 10
+
+
+def test_what_was_downloaded_needs_no_host(host, tmp_path, monkeypatch):
+    data = resolve("cnn", overrides={"data.dataset": "multimodal_imdb", "data.poster_size": 16}).data
+    load_films(data, tmp_path / "cache")
+    monkeypatch.setattr("requests.sessions.Session.request", lambda *args, **kwargs: pytest.fail("a host is asked"))
+    assert len(load_films(dataclasses.replace(data, poster_size=8), tmp_path / "cache")) == 4
 
 
 def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):
