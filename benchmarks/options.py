@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 from benchmarks.sides import Product, Worker
+from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.runs import PARTS
@@ -84,6 +85,7 @@ def parser() -> ArgumentParser:
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for options.md")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
+    p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
     return p
 
 
@@ -93,6 +95,8 @@ def main() -> None:
     if args.repeats < 1:
         raise UserError("--repeats must be at least 1")
     cache = cache_folder(args.cache_dir)
+    if args.rehash:
+        forget(cache)
     make_folder(args.out)
     data = {"data.dataset": "multimodal_imdb", "data.data_dir": str(args.data_dir.resolve())}
     plain = _worker(Option("as it is"), data, cache)

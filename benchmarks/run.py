@@ -12,6 +12,7 @@ from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTION
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
 from mmfusion.config import PRESET, Config, is_preset
+from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.idle import acting, refuse_idle
@@ -55,6 +56,8 @@ def main() -> None:
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
     cache = cache_folder(args.cache_dir)
+    if args.rehash:
+        forget(cache)
     _check_config_dir(args)
     names = _names(args)
     sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}

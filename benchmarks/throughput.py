@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.sides import PlainNotebook, Product, Worker
 from mmfusion.config import recipe_names
+from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models import VARIANTS
@@ -63,6 +64,7 @@ def parser() -> ArgumentParser:
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="answers to each question (default: 3)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for throughput.csv and throughput.md")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
+    p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
     return p
 
 
@@ -75,6 +77,8 @@ def main() -> None:
         raise UserError("--recipe goes with --films; beside the notebook it is report, which has its layers")
     args.recipe = args.recipe or "report"
     cache = cache_folder(args.cache_dir)
+    if args.rehash:
+        forget(cache)
     make_folder(args.out)
     tables, lines = [], []
     for data in _data(args):

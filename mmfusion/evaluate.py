@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from mmfusion.data import DATASETS
+from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -32,15 +33,18 @@ def parser() -> ArgumentParser:
         help="write report and figures there; without it one run's go into its folder, others nowhere",
     )
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
+    p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
     return p
 
 
 def main() -> None:
     """Reads the flags, scores and prints; TensorFlow is needed only for films not yet predicted."""
     args = parser().parse_args()
+    cache = cache_folder(args.cache_dir)
+    if args.rehash:
+        forget(cache)
     runs = [Run.open(folder) for folder in args.runs]
     _check(args, runs)
-    cache = cache_folder(args.cache_dir)
     from mmfusion import assessment
 
     kept = None

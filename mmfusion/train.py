@@ -17,6 +17,7 @@ from mmfusion.config import (
     resolve,
 )
 from mmfusion.data import DATASETS
+from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.idle import refuse_idle
 from mmfusion.models import VARIANTS
@@ -72,6 +73,7 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--skip-bad", action="store_true", help="drop films that cannot be read, and list them")
     p.add_argument("--combiner", choices=COMBINERS, help="late fusion's")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
+    p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
 
 
 def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Config:
@@ -165,6 +167,8 @@ def main() -> None:
     """Reads the flags, trains and reports."""
     args = parser().parse_args()
     cache = cache_folder(args.cache_dir)
+    if args.rehash:
+        forget(cache)
     run = _resume(args, cache) if args.resume else _train(args, cache)
     from mmfusion import assessment
 
@@ -212,7 +216,7 @@ def _refuse_idle(args: argparse.Namespace, config: Config) -> None:
 
 
 def _resume(args: argparse.Namespace, cache: Path) -> Run:
-    allowed = ("resume", "cache_dir", "tensorboard")
+    allowed = ("resume", "cache_dir", "rehash", "tensorboard")
     for name, value in vars(args).items():
         if name not in allowed and not (value is None or value is False or value == []):
             flag = f"--{name.replace('_', '-')}"

@@ -1,8 +1,11 @@
 """Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
 
 import csv
+import json
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import_tensorflow()
 
 from mmfusion import assessment, experiment  # noqa: E402
 from mmfusion.config import Config, resolve  # noqa: E402
+from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
 from mmfusion.runs import PARTS, Run  # noqa: E402
 
@@ -106,6 +110,44 @@ def write_folder(folder: Path, films: int = 40, genres=("Comedy", "N/A", "War"),
 def folder(tmp_path) -> Path:
     """A data folder with 40 films."""
     return write_folder(tmp_path / "films")
+
+
+@pytest.fixture
+def opened():
+    """Paths that are opened while the test runs; the hook stays behind, silent."""
+    paths, listening = [], True
+
+    def hear(event, args):
+        if listening and event in ("open", "os.listdir", "os.scandir"):
+            paths.append(os.fsdecode(args[0]) if isinstance(args[0], (str, bytes, os.PathLike)) else "")
+
+    sys.addaudithook(hear)
+    yield paths
+    listening = False
+
+
+@pytest.fixture
+def mm_folder(tmp_path) -> Path:
+    """A folder as `mmimdb` reads it, of 30 films; every film has the same split."""
+    folder = tmp_path / "mmimdb"
+    (folder / "dataset").mkdir(parents=True)
+    films = [f"{number:07d}" for number in range(30)]
+    (folder / "split.json").write_text(json.dumps({"train": films, "dev": [], "test": []}))
+    for number, film in enumerate(films):
+        (folder / "dataset" / f"{film}.json").write_text(
+            json.dumps({"plot": [f"Film {number}"], "genres": ["War"]})
+        )
+        Image.new("RGB", (20, 30), (number, 9, 9)).save(folder / "dataset" / f"{film}.jpeg")
+    return folder
+
+
+def pack(folder: Path) -> Path:
+    """The same films as an archive, in a folder of its own."""
+    packed = folder.parent / "packed"
+    packed.mkdir()
+    with tarfile.open(packed / ARCHIVE, "w:gz") as archive:
+        archive.add(folder, "mmimdb")
+    return packed
 
 
 def write_tiny(file: Path) -> Path:

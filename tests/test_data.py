@@ -316,13 +316,6 @@ class TestFilms:
             poster = (folder / "Images" / f"{film}.jpg").read_bytes()
             np.testing.assert_array_equal(films.posters[row], decode_poster(poster, 16))
 
-    def test_a_film_whose_poster_went_away_is_left_out_of_the_pictures(self, folder, cache):
-        films = load_films(imdb(folder), cache)
-        (folder / "Images" / "tt0001.jpg").unlink()
-        assert list(films.encoded_posters(["tt0001", "tt0002"])) == ["tt0002"]
-        (folder / "IMDB_overview_genres.csv").unlink()
-        assert films.encoded_posters(["tt0002"]) == {}
-
     @pytest.mark.parametrize(
         ("dataset", "data_dir", "said"),
         [

@@ -7,15 +7,12 @@ import json
 import os
 import re
 import shutil
-import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_config, write_folder
+from conftest import pack, tiny_config, write_folder
 from pictures import RED_LEFT, encoded
-from PIL import Image
 
 from mmfusion.data import mmimdb
 from mmfusion.data.films import load_films
@@ -82,35 +79,6 @@ class TestBadPosters:
 
 
 # ---------------------------------------------------------------- 3 and 4: what is no file, or lies elsewhere
-
-
-@pytest.fixture
-def opened():
-    """Paths that are opened while the test runs; the hook stays behind, silent."""
-    paths, listening = [], True
-
-    def hear(event, args):
-        if listening and event in ("open", "os.listdir", "os.scandir"):
-            paths.append(os.fsdecode(args[0]) if isinstance(args[0], (str, bytes, os.PathLike)) else "")
-
-    sys.addaudithook(hear)
-    yield paths
-    listening = False
-
-
-@pytest.fixture
-def mm_folder(tmp_path) -> Path:
-    """A folder as `mmimdb` reads it, of 30 films; every film has the same split."""
-    folder = tmp_path / "mmimdb"
-    (folder / "dataset").mkdir(parents=True)
-    films = [f"{number:07d}" for number in range(30)]
-    (folder / "split.json").write_text(json.dumps({"train": films, "dev": [], "test": []}))
-    for number, film in enumerate(films):
-        (folder / "dataset" / f"{film}.json").write_text(
-            json.dumps({"plot": [f"Film {number}"], "genres": ["War"]})
-        )
-        Image.new("RGB", (20, 30), (number, 9, 9)).save(folder / "dataset" / f"{film}.jpeg")
-    return folder
 
 
 def grow(path: Path, size: int) -> None:
@@ -425,12 +393,3 @@ class TestOverviews:
         vocabulary = fit_vocabulary(films.overviews, 10)
         assert vocabulary == ["", "[UNK]"]
         assert not encode_overviews(films.overviews, vocabulary, 6).any()
-
-
-def pack(folder: Path) -> Path:
-    """The same films as an archive, in a folder of its own."""
-    packed = folder.parent / "packed"
-    packed.mkdir()
-    with tarfile.open(packed / ARCHIVE, "w:gz") as archive:
-        archive.add(folder, "mmimdb")
-    return packed

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmfusion.config import Config
+from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
 from mmfusion.idle import refuse_idle
@@ -79,6 +80,8 @@ def main() -> None:
     config = start[args.variant]
     refuse_idle(flags_of(args), start.values())
     role = workers.role()
+    if args.rehash and role != workers.WORKER:
+        forget(cache)
     if role != workers.WORKER:
         say_which_films(config, args)
 

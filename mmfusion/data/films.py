@@ -27,7 +27,7 @@ from tensorflow_datasets.core.download.extractor import ExtractError
 
 from mmfusion.config import DataConfig
 from mmfusion.data import DATASETS
-from mmfusion.data.posters import BadPoster, decode_poster
+from mmfusion.data.posters import BadPoster, decode_poster, shown_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import duplicate_groups
 from mmfusion.errors import UserError, first_line
@@ -40,6 +40,7 @@ POSTERS_IN_MEMORY = 2**29  # bytes; a larger cache stays on disk and is read as 
 _WINDOW = 512  # films whose encoded posters are in memory at a time while they are prepared
 _HELD = 2**28  # bytes of them that may be in memory already when a window is full
 _TASK = 32  # films a thread decodes before it looks for more
+_FORM = 2  # of the files in a prepared folder; another form is another folder
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Films:
     skipped: dict[str, str]  # films left out, and why
     builder: FilmsBuilder  # gives what the arrays leave out: the posters' files
     cache: Path
+    folder: Path  # in the cache, of the prepared films
+    shown: np.ndarray  # int (N + 1,); where each film's poster begins and ends in the folder's file of that name
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,19 +88,16 @@ class Films:
             ) from error
 
     def encoded_posters(self, ids) -> dict[str, bytes]:
-        """The posters of some films as they came: the bytes of their files, by id.
+        """The posters of some films from the cache, as `shown_poster` gives them, by id.
 
         A film whose poster cannot be read any more is left out.
         """
-        wanted, found = set(ids), {}
-        with contextlib.suppress(UserError, OSError, *_DOWNLOAD_ERRORS):  # the source went away
-            for film in self.builder.films(_downloads(self.builder, self.cache)):
-                if film.id in wanted:
-                    wanted.remove(film.id)
-                    with contextlib.suppress(BadPoster):
-                        found[film.id] = film.read_poster()
-                if not wanted:
-                    break
+        found = {}
+        with contextlib.suppress(OSError), (self.folder / "shown").open("rb") as file:  # the cache went away
+            for film, row in zip(ids, self.rows(ids)):
+                start, end = self.shown[row : row + 2]
+                file.seek(start)
+                found[film] = file.read(end - start)
         return found
 
 
@@ -114,13 +114,13 @@ def load_films(data: DataConfig, cache: Path) -> Films:
     make_folder(cache)
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
     fingerprint = f"{builder.builder_config.name}-{builder.version}"
-    key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}"
+    key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}-{_FORM}"
     folder = cache / "films" / builder.name / key
     if not folder.is_dir():
         _prepare(builder, data, folder, cache)
     with np.load(folder / "films.npz", allow_pickle=False) as arrays:
         records = json.loads(arrays["records"].tobytes())
-        labels, groups = arrays["labels"], arrays["groups"]
+        labels, groups, shown = arrays["labels"], arrays["groups"], arrays["shown"]
     shape = (len(labels), data.poster_size, data.poster_size, CHANNELS)
     if math.prod(shape) <= POSTERS_IN_MEMORY:
         posters = np.fromfile(folder / "posters", np.uint8).reshape(shape)
@@ -139,6 +139,8 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         skipped=records["skipped"],
         builder=builder,
         cache=cache,
+        folder=folder,
+        shown=shown,
     )
 
 
@@ -189,22 +191,31 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
 def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
     column = {genre: number for number, genre in enumerate(builder.builder_config.genres)}
     films, keys, bad = [], [], {}  # good films, what tells their duplicates, why others are bad
+    ends = [0]  # of their posters in the file that keeps them to be shown
     records = builder.films(_downloads(builder, cache))
-    with (folder / "posters").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        (folder / "posters").open("wb") as file,
+        (folder / "shown").open("wb") as shown_file,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         for window in _windows(records):
             tasks = [window[i : i + _TASK] for i in range(0, len(window), _TASK)]
             for task, (pixels, found) in zip(
                 tasks, pool.map(partial(_decode, data.poster_size), tasks), strict=True
             ):
                 file.write(pixels)
-                for film, (digest, why) in zip(task, found, strict=True):
+                for film, (digest, shown, why) in zip(task, found, strict=True):
                     if why:
                         bad[film.id] = why
                     else:
                         # Without its reader, which may hold the whole file.
                         films.append(dataclasses.replace(film, read_poster=None))
                         keys.append((film.overview.strip(), digest))
-        os.fsync(file.fileno())
+                        shown_file.write(shown)
+                        ends.append(ends[-1] + len(shown))
+        for one in (file, shown_file):
+            one.flush()
+            os.fsync(one.fileno())
     refuse_bad_films(bad, data.skip_bad, len(films) + len(bad))
     if not films:
         raise UserError(f"{data.data_dir or data.dataset} holds no film")
@@ -229,6 +240,7 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
         records=np.frombuffer(json.dumps(texts).encode(), np.uint8),
         labels=labels,
         groups=duplicate_groups(keys),
+        shown=np.array(ends, np.int64),
     )
     write_atomically(folder / "films.npz", buffer.getbuffer())
 
@@ -245,14 +257,15 @@ def _windows(records: Iterable[FilmRecord]) -> Iterator[list[FilmRecord]]:
         yield window
 
 
-def _decode(size: int, films: list[FilmRecord]) -> tuple[bytes, list[tuple[bytes, str]]]:
-    """The pixels of the good posters among these, and for each film its file's hash or why it is bad."""
+def _decode(size: int, films: list[FilmRecord]) -> tuple[bytes, list[tuple[bytes, bytes, str]]]:
+    """The pixels of the good posters among these; of each film its file's hash, what is shown, or why it is bad."""
     pixels, found = [], []
     for film in films:
         try:
             encoded = film.read_poster()
-            pixels.append(decode_poster(encoded, size).tobytes())
-            found.append((hashlib.sha256(encoded).digest(), ""))
+            read, shown = decode_poster(encoded, size), shown_poster(encoded)
+            pixels.append(read.tobytes())
+            found.append((hashlib.sha256(encoded).digest(), shown, ""))
         except BadPoster as error:
-            found.append((b"", str(error)))
+            found.append((b"", b"", str(error)))
     return b"".join(pixels), found

@@ -15,6 +15,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 40_000_000  # a 27 kB file can claim 675 MB of pixels; posters have about 2 million
 MAX_POSTER_BYTES = 64 * 2**20  # of a file; one with so many pixels can have as many
+SHOWN_BYTES = 2**15  # of a file that pictures of films show as it came
+_SHOWN_SIDE = 256  # pixels, of one that is made for them; they show a poster with 165 by 232
 LARGE = 4_000_000  # pixels; above, one at a time: at MAX_PIXELS a picture takes up to 1.1 GB while it is decoded
 MAX_SCANS = 100  # passes over a JPEG of MAX_PIXELS, more over a smaller one; progressive ones have about ten
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
@@ -75,8 +77,21 @@ def decode_poster(encoded: bytes, size: int) -> np.ndarray:
     return np.asarray(_decode(encoded, size))
 
 
-def _decode(encoded: bytes, size: int | None) -> Image.Image:
-    """An RGB picture, resized unless `size` is None."""
+def shown_poster(encoded: bytes) -> bytes:
+    """A poster's file for pictures of films: as it came, or if it is large a JPEG of at most 256 pixels a side.
+
+    Raises:
+        BadPoster: see `open_poster`.
+    """
+    if len(encoded) <= SHOWN_BYTES:
+        return encoded
+    file = io.BytesIO()
+    _decode(encoded, _SHOWN_SIDE, keep_shape=True).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _decode(encoded: bytes, size: int | None, *, keep_shape: bool = False) -> Image.Image:
+    """An RGB picture; unless `size` is None of so many pixels a side, to keep its shape at most so many."""
     reader = next((reader for start, reader in _READERS.items() if encoded.startswith(start)), None)
     if reader is None:
         raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)")
@@ -89,8 +104,8 @@ def _decode(encoded: bytes, size: int | None) -> Image.Image:
             if reader is _Jpeg and encoded.count(b"\xff\xda") * pixels > MAX_SCANS * MAX_PIXELS:
                 raise BadPoster("a JPEG of too many scans")
             if pixels > LARGE:
-                return _large.submit(_load, picture, size).result()
-            return _load(picture, size)
+                return _large.submit(_load, picture, size, keep_shape).result()
+            return _load(picture, size, keep_shape)
     except BadPoster:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, further up
@@ -100,11 +115,14 @@ def _decode(encoded: bytes, size: int | None) -> Image.Image:
         raise BadPoster(f"not a readable picture ({len(encoded):,} bytes)") from error
 
 
-def _load(picture: ImageFile, size: int | None) -> Image.Image:
+def _load(picture: ImageFile, size: int | None, keep_shape: bool) -> Image.Image:
     if size is not None:
         picture.draft("RGB", (size, size))
     picture.load()
     rgb = _upright_rgb(picture)
+    if keep_shape:
+        rgb.thumbnail((size, size), Image.Resampling.BILINEAR)
+        return rgb
     return rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR)
 
 

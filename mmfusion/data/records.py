@@ -95,10 +95,13 @@ def configured(builder: type[FilmsBuilder], config: FilmsConfig, cache: Path) ->
     return builder(data_dir=cache, config=config.name if listed else config)
 
 
-def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> str:
-    """16 hex digits that change when a text or a file's content does; a missing file is a content too."""
+def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> tuple[str, bool]:
+    """16 hex digits that change when a text or a file's content does; a missing file is a content too.
 
-    digest = hashlib.sha256()
+    Returns:
+        The digits, and whether every file that is there could be read.
+    """
+    digest, whole = hashlib.sha256(), True
 
     def add(part: bytes) -> None:
         digest.update(len(part).to_bytes(8, "little"))
@@ -109,9 +112,11 @@ def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> s
     for name in files:
         try:
             add(read_inside(folder, name))
-        except BadPoster:
+        except BadPoster as error:
             add(b"")
-    return digest.hexdigest()[:16]
+            refused = isinstance(error.__cause__, OSError)
+            whole = whole and (not refused or isinstance(error.__cause__, FileNotFoundError))
+    return digest.hexdigest()[:16], whole
 
 
 def read_inside(folder: Path, name: str, limit: int = MAX_POSTER_BYTES, kind: str = "poster") -> bytes:

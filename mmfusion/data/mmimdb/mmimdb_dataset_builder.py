@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from mmfusion.config import DataConfig
 from mmfusion.data.archives import read_tar
 from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
+from mmfusion.data.recognition import recognised
 from mmfusion.data.records import (
     FilmRecord,
     FilmsBuilder,
@@ -72,7 +73,7 @@ def _bad(why: str):
 
 
 def make_builder(data: DataConfig, cache: Path) -> Builder:
-    """The builder for this configuration; reads the source to name its content.
+    """The builder for this configuration, named by the source's content, which is read if it is not recognised.
 
     Raises:
         UserError: no folder was given, or neither the archive nor `dataset/` is in it.
@@ -83,16 +84,21 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
         )
     folder = Path(data.data_dir).resolve()
     if (folder / ARCHIVE).is_file():
-        with (folder / ARCHIVE).open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        name = recognised(cache, folder, [], folder, [ARCHIVE], partial(_fingerprint, folder / ARCHIVE))
     else:
         files = [path.name for path in _unpacked(folder)]
         try:
             split = read_inside(folder, SPLIT, MAX_JSON_BYTES, "file")
         except BadPoster as error:
             raise UserError(f"{folder / SPLIT}: {error}") from error
-        name = fingerprint([split, *map(os.fsencode, files)], (folder / "dataset").resolve(), files)
+        parts = [split, *map(os.fsencode, files)], (folder / "dataset").resolve(), files
+        name = recognised(cache, folder, *parts, partial(fingerprint, *parts))
     return configured(Builder, FilmsConfig(name=name, genres=GENRES, folder=str(folder)), cache)
+
+
+def _fingerprint(archive: Path) -> tuple[str, bool]:
+    with archive.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16], True
 
 
 def _unpacked(folder: Path) -> list[Path]:

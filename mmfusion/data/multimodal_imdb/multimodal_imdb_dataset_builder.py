@@ -11,6 +11,7 @@ from mmfusion.config import DataConfig
 from mmfusion.data.archives import open_zip, read_zip_member
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
+from mmfusion.data.recognition import recognised
 from mmfusion.data.records import (
     FilmRecord,
     FilmsBuilder,
@@ -90,7 +91,7 @@ def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
 
 
 def make_builder(data: DataConfig, cache: Path) -> Builder:
-    """The builder for this configuration; reads the source to name its content.
+    """The builder for this configuration, named by the source's content, which is read if it is not recognised.
 
     Raises:
         UserError: the CSV is missing or wrong.
@@ -100,5 +101,6 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
     folder = Path(data.data_dir).resolve()
     content = _read_csv(folder)
     genres, rows = parse_films(content, str(folder / CSV_NAME))
-    name = fingerprint([content], (folder / "Images").resolve(), [f"{row.film}.jpg" for row in rows])
+    parts = [content], (folder / "Images").resolve(), [f"{row.film}.jpg" for row in rows]
+    name = recognised(cache, folder, *parts, partial(fingerprint, *parts))
     return configured(Builder, FilmsConfig(name=name, genres=genres, folder=str(folder)), cache)
