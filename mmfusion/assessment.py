@@ -1,7 +1,7 @@
 """Finished runs in, reports out: everything here is made from run folders alone, without TensorFlow."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -229,7 +229,14 @@ def choose_films(scored: Sequence[Scored], among=None) -> tuple[list[str], list[
     return panels.choose_films([found.ids[row] for row in rows], found.y_true[rows], mean)
 
 
-def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) -> None:
+def draw_films(
+    scored: Sequence[Scored],
+    films: Sequence[str],
+    kept: dict,
+    title: str,
+    path: Path,
+    known: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
     """Draws the panel of some films, with the three most probable genres of each model.
 
     Args:
@@ -238,8 +245,10 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
         kept: by id what reads the poster's file, and the overview.
         title: above the panel.
         path: the PNG to write.
+        known: by run, the split that has each film, where it is another's film too; without it, by id.
     """
-    genres, split_of = scored[0].run.genres, _split_of(scored[0].run)
+    genres = scored[0].run.genres
+    known = known or {s.report["name"]: _split_of(s.run) for s in scored}
     shown = []
     for film in films:
         row = scored[0].predictions.ids.index(film)
@@ -248,7 +257,7 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
         top = {s.report["name"]: panels.top_genres(genres, s.predictions.y_prob[row]) for s in scored}
         shown.append(
             panels.Film(
-                title=_title(scored, film, row, split_of.get(film)),
+                title=_title(scored, film, row, {name: of.get(film) for name, of in known.items()}),
                 poster=picture_of(film, read_poster),
                 overview=overview,
                 genres=tuple(genre for genre, there in zip(genres, truth) if there),
@@ -258,8 +267,13 @@ def draw_films(scored: Sequence[Scored], films, kept, title: str, path: Path) ->
     panels.draw_panel(title, shown, path)
 
 
-def _title(scored: Sequence[Scored], film: str, row: int, split: str | None) -> str:
-    title = f"{film} ({split} film)" if split else film
+def _title(scored: Sequence[Scored], film: str, row: int, splits: Mapping[str, str | None]) -> str:
+    different = set(splits.values())
+    if len(different) > 1:  # runs with splits of their own
+        said = ", ".join(f"{name}: {split or 'unseen'}" for name, split in splits.items())
+        title = f"{film} ({said})"
+    else:
+        title = f"{film} ({split} film)" if (split := different.pop()) else film
     gates = {s.report["name"]: s.poster_gates[row] for s in scored if s.poster_gates is not None}
     return title + "".join(f", {name}'s gate {gate:.2f}" for name, gate in gates.items())
 

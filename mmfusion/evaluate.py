@@ -9,6 +9,7 @@ from pathlib import Path
 from mmfusion.data import DATASETS
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.overlap import splits_of
 from mmfusion.runs import Run
 from mmfusion.startup import cache_folder, import_tensorflow
 
@@ -75,6 +76,8 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
         raise UserError(f"two runs have one name ({', '.join(names)}); rename a folder to tell them apart")
     if args.split == "all" and not args.data_dir:
         raise UserError("--split all goes with --data-dir: a run was trained on some of its own films")
+    if args.split == "validation" and args.data_dir:
+        raise UserError("--split validation does not go with --data-dir: those films tuned the run; leave one out")
     if args.films and len(runs) > 1 and not args.out:
         raise UserError("--films with several runs needs --out DIR for the picture")
     for flag in ("dataset", "skip_bad"):
@@ -106,20 +109,34 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
     from mmfusion import assessment, experiment
 
     films = pairs[0][1]
-    if args.split in (None, "all"):
-        seen = {film for run in runs for split in ("train", "validation") for film in run.split[split]}
-        ids = [film for film in films.ids if film not in seen]
-        if left_out := len(films) - len(ids):
-            print(f"{left_out} of {len(films)} films were trained or tuned on by these runs: left out\n")
-        split = "unseen"
-    else:
-        split, wanted = args.split, {film for run in runs for film in run.split[args.split]}
-        ids = [film for film in films.ids if film in wanted]
+    known = _known(runs, films)
+    used = {film for of in known for film, split in of.items() if split in ("train", "validation")}
+    wanted = list(films.ids)
+    if args.split == "test":
+        wanted = [film for film in films.ids if any(of.get(film) == "test" for of in known)]
+    ids = [film for film in wanted if film not in used]
+    if left_out := len(wanted) - len(ids):
+        what = "test films" if args.split == "test" else "films"
+        print(f"{left_out} of {len(wanted)} {what} trained or tuned one of these runs: left out\n")
+    if args.split == "test":  # of one run only, and unknown to another
+        ids = [film for film in ids if all(of.get(film) == "test" for of in known)]
+        if apart := len(wanted) - left_out - len(ids):
+            print(f"{apart} test films are not those of all these runs: left out\n")
     if not ids:
-        raise UserError(f"--data-dir {args.data_dir} holds no film to score")
+        raise UserError(f"--data-dir {args.data_dir} holds no film that none of these runs was trained or tuned on")
+    split = "test" if args.split == "test" else "unseen"
     scored = [assessment.score(run, split, experiment.predict_films(run, own, ids)) for run, own in pairs]
     well, badly = assessment.choose_films(scored)
     return scored, _shown(films, [*well, *badly])
+
+
+def _known(runs: list[Run], films) -> list[dict[str, str]]:
+    """For each run the split that has the same film, by id of these films."""
+    hashes = films.hashes(films.ids)
+    for run in runs:
+        if run.hashes is None:
+            print(f"{run.folder} keeps no hashes of its films: they are known by their ids only\n")
+    return [splits_of(run, films.ids, hashes) for run in runs]
 
 
 def _shown(films, ids) -> dict:
@@ -138,8 +155,9 @@ def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path)
     if unknown := [film for film in args.films if film not in films.ids]:
         raise UserError(f"--films: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
     scored = [assessment.score(run, "chosen", experiment.predict_films(run, own, args.films)) for run, own in pairs]
+    known = dict(zip((run.name for run in runs), _known(runs, films), strict=True))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    assessment.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture)
+    assessment.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture, known)
 
 
 if __name__ == "__main__":

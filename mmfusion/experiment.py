@@ -280,7 +280,8 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "started": datetime.date.today().isoformat(),
     }
     run.write_config(config, facts)
-    run.write_data(split, films.genres, prepared.vocabulary, films.skipped)
+    hashes = films.hashes([film for ids in split.values() for film in ids])
+    run.write_data(split, hashes, films.genres, prepared.vocabulary, films.skipped)
 
 
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:

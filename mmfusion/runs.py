@@ -53,6 +53,8 @@ _ARRAYS_LIMIT = 2**32  # bytes; a million films with 25 genres have 200 MB of pr
 _GREATEST = 1e9  # in history.csv: seconds and losses are less
 _POSTER_LIMIT = 2**26  # bytes, of the file of one poster
 
+_HASHES = "hashes"  # in split.json, beside the splits
+
 _HISTORY = ("epoch", "seconds", *(a + b for a in ("", "val_") for b in ("loss", "precision", "recall")))
 
 
@@ -246,9 +248,19 @@ class Run:
         """The parts of late fusion; none for the other variants."""
         return [self.part(variant) for variant in PARTS if self.part(variant).config_file.is_file()]
 
-    def write_data(self, split: dict, genres: tuple[str, ...], vocabulary: list[str], skipped: dict) -> None:
-        """Writes what was decided from the data before training."""
-        self._write_json(self.folder / "split.json", split)
+    def write_data(
+        self,
+        split: dict,
+        hashes: dict[str, list[str]],
+        genres: tuple[str, ...],
+        vocabulary: list[str],
+        skipped: dict,
+    ) -> None:
+        """Writes what was decided from the data before training; `hashes` as in `Films.hashes`."""
+        # A line a film would be four with an indent.
+        films = ",\n    ".join(f"{json.dumps(film)}: {json.dumps(found)}" for film, found in hashes.items())
+        text = json.dumps(split, indent=2).removesuffix("\n}")
+        write_atomically(self.folder / "split.json", f'{text},\n  "{_HASHES}": {{\n    {films}\n  }}\n}}\n')
         self._write_json(self.folder / "genres.json", list(genres))
         # A word cannot hold white space, so a line each needs no quoting.
         write_atomically(self.folder / "vocabulary.txt", "\n".join(vocabulary))
@@ -260,6 +272,7 @@ class Run:
         """Film ids by split."""
         file = self.folder / "split.json"
         split = self._read_object(file, _LIST_LIMIT)
+        split.pop(_HASHES, None)
         if not set(split) <= set(SPLITS) or not all(isinstance(ids, list) for ids in split.values()):
             raise UserError(f"{file} must hold lists of film ids under {', '.join(SPLITS)}")
         if empty := [name for name, ids in split.items() if not ids]:
@@ -268,6 +281,20 @@ class Run:
         if len(set(films)) < len(films):
             raise UserError(f"{file} names a film twice")
         return split
+
+    @property
+    def hashes(self) -> dict[str, list[str]] | None:
+        """The hashes of the poster and of the overview of each film, by id; None in a run of before they were kept.
+
+        Raises:
+            UserError: they are not such hashes.
+        """
+        file = self.folder / "split.json"
+        hashes = self._read_object(file, _LIST_LIMIT).get(_HASHES)
+        good = isinstance(hashes, dict) and all(isinstance(v, list) and len(v) == 2 for v in hashes.values())
+        if hashes is not None and not (good and all(isinstance(h, str) for v in hashes.values() for h in v)):
+            raise UserError(f"{file}: {_HASHES} must hold two hashes for each film")
+        return hashes
 
     @property
     def genres(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from mmfusion.config import DataConfig
 from mmfusion.data import DATASETS
 from mmfusion.data.posters import BadPoster, decode_poster, shown_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
-from mmfusion.data.splits import duplicate_groups
+from mmfusion.data.splits import HASH, content_hash, duplicate_groups
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import make_folder, move_into_place, one_at_a_time, write_atomically
 from mmfusion.network import why_unreachable
@@ -54,6 +54,7 @@ class Films:
     overviews: tuple[str, ...]  # N
     posters: np.ndarray  # uint8 (N, H, W, 3); above POSTERS_IN_MEMORY a np.memmap of the cache's file
     labels: np.ndarray  # float32 (N, G) multi-hot
+    poster_hashes: tuple[str, ...]  # N, see `splits.content_hash`
     groups: np.ndarray  # int (N,); films with the same overview or poster share a number
     official_split: dict[str, list[str]] | None  # ids by split, where the data set has one
     skipped: dict[str, str]  # films left out, and why
@@ -69,6 +70,11 @@ class Films:
         """Row numbers of these ids, in their order."""
         row_of = {film: row for row, film in enumerate(self.ids)}
         return np.array([row_of[film] for film in ids], np.int64)
+
+    def hashes(self, ids) -> dict[str, list[str]]:
+        """The hashes of the poster and of the overview of some films, by id."""
+        rows = self.rows(ids)
+        return {film: [self.poster_hashes[row], content_hash(self.overviews[row])] for film, row in zip(ids, rows)}
 
     def poster_files(self) -> Iterator[bytes]:
         """The posters of all films as they came, in the films' order; fewer if some cannot be read any more.
@@ -134,6 +140,7 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         overviews=tuple(records["overviews"]),
         posters=posters,
         labels=labels,
+        poster_hashes=tuple(records["poster_hashes"]),
         groups=groups,
         official_split=records["official_split"],
         skipped=records["skipped"],
@@ -231,6 +238,7 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
     texts = {
         "ids": [film.id for film in films],
         "overviews": [film.overview for film in films],
+        "poster_hashes": [digest.hex()[:HASH] for _, digest in keys],
         "official_split": official,
         "skipped": bad,
     }

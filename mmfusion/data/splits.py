@@ -66,9 +66,18 @@ def _stratified(rows: np.ndarray, genres: np.ndarray, share: float, seed: int):
     return rows[kept], rows[taken]
 
 
+HASH = 16  # hexadecimal digits: among a million films two others share one with a probability of 3 in 10 million
+
+
 def split_hash(split: dict[str, list[str]]) -> str:
     """Names a split: runs with the same hash were trained and scored on the same films."""
     return hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content_hash(content: bytes | str) -> str:
+    """Names a poster's bytes or an overview, by which a film is known under another id; "" where there is none."""
+    content = content.strip().encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    return hashlib.sha256(content).hexdigest()[:HASH] if content else ""
 
 
 def duplicate_groups(keys: Sequence[Sequence[bytes | str]]) -> np.ndarray:
