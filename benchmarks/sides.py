@@ -71,7 +71,9 @@ class Product:
         model = self._models[variant]
         if variant == "late":
             source, labels = self._source(variant), self._prepared.films.labels
-            return _seconds(lambda: self._fitting.fit_combiner(model, source, self._prepared.rows, labels))
+            return _seconds(
+                lambda: self._fitting.fit_combiner(model, source, self._prepared.rows["validation"], labels)
+            )
         return self._fit(variant, self._prepared.rows["train"])
 
     def predict(self, variant: str) -> float:

@@ -339,7 +339,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     if config.variant == "late":
         for variant, part in zip(PARTS, (model.poster_model, model.overview_model)):
             _load_weights(part, run.part(variant))
-        fitting.fit_combiner(model, source, prepared.rows, films.labels)
+        fitting.fit_combiner(model, source, read.with_both(prepared.rows["validation"]), films.labels)
         save_model(model, run.model_file)
     else:
         _train(model, run, config, source, prepared, tensorboard=tensorboard)

@@ -27,7 +27,10 @@ def check_id(film: str, where: str) -> str:
     """
     if not isinstance(film, str) or not _SAFE_ID.fullmatch(film):
         shown = f"{film[:100]}..." if isinstance(film, str) and len(film) > 100 else film
-        raise UserError(f"{where}: the id {shown!r} is not made of letters, digits, '-' and '_'")
+        raise UserError(
+            f"{where}: the id {shown!r} is not made of letters, digits, '-' and '_', a letter or a digit first, "
+            "100 at most"
+        )
     return film
 
 

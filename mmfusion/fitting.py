@@ -146,16 +146,15 @@ def calibrate(model: keras.Model, source: Source, split: Split, labels: np.ndarr
     model.temperature.assign(math.exp(found.x))
 
 
-def fit_combiner(model: keras.Model, source: Source, split: Split, labels: np.ndarray) -> None:
-    """Fits late fusion's combiner on what its two trained parts say of the validation films.
+def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: np.ndarray) -> None:
+    """Fits late fusion's combiner on what its two trained parts say of validation films.
 
     Args:
         model: late fusion, its parts trained.
         source: of all films.
-        split: as above.
+        rows: of validation films that have both modalities; of others one part decides alone.
         labels: (N, G) multi-hot of all films.
     """
-    rows = split["validation"]
     logits = [logits_of(part, source, rows) for part in (model.poster_model, model.overview_model)]
     model.combiner.fit(*logits, labels[rows])
 

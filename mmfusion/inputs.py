@@ -25,6 +25,7 @@ from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
+from mmfusion.models.operators import OPERATORS
 from mmfusion.schema import CHANNELS, PADDING, POSTER, TOKENS
 
 _BATCH = 32  # films that a preset reads at a time
@@ -47,6 +48,16 @@ class Inputs:
         """The shape of a film's features, by the modality that a frozen preset has read."""
         arrays = {POSTER: self.posters, TOKENS: self.tokens}
         return {name: list(a.shape[1:]) for name, a in arrays.items() if a.dtype.kind == "f"}
+
+    def present(self, modality: str, rows: np.ndarray) -> np.ndarray:
+        """Which of the films in these rows have this modality: bool (R,)."""
+        values = (self.posters if modality == POSTER else self.tokens)[rows]
+        blank = self.padding if modality == TOKENS and values.dtype.kind != "f" else 0
+        return (values != blank).reshape(len(rows), -1).any(axis=1)
+
+    def with_both(self, rows: np.ndarray) -> np.ndarray:
+        """Those of these rows whose films have a poster and an overview."""
+        return rows[self.present(POSTER, rows) & self.present(TOKENS, rows)]
 
     def source(self, labels: np.ndarray, batch_size: int) -> Source:
         """The one source of (poster, tokens, labels) for these films."""
@@ -138,7 +149,9 @@ class Preset:
         self.named = named
         self.config = config
         self.frozen = not config.fine_tuning.fine_tune
-        self.as_sequence = config.variant == "joint" and config.joint.operator == "cross_attention"
+        # An operator of no such name is refused where models are built.
+        operator = OPERATORS.get(config.joint.operator) if config.variant == "joint" else None
+        self.as_sequence = operator is not None and operator.reads_sequences
         if named not in _fingerprints:
             _fingerprints[named] = presets.fingerprint(self.backbone, reading)
         self.fingerprint = _fingerprints[named]

@@ -29,6 +29,8 @@ def machine() -> dict:
 
 def _threads() -> int:
     """How many TensorFlow takes for one operation."""
+    if chosen := tf.config.threading.get_intra_op_parallelism_threads():
+        return chosen
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if told.isdigit() and int(told):
         return int(told)

@@ -190,7 +190,21 @@ def _keep(search: Search, out: Path) -> None:
     for key, value in wanted.items():
         if found.get(key) != value:
             what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(key, key)
-            raise UserError(f"{out} holds a search with another {what}; name another --out")
+            differ = ", ".join(_differences(found.get(key), value))
+            raise UserError(f"{out} holds a search with other {what}, there and now: {differ}; name another --out")
+
+
+def _differences(there, now, name: str = "", most: int = 3) -> list[str]:
+    """Words for what differs, at most so many: of tables their keys, of lists their entries."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+        parts = [_differences(there.get(key), now.get(key), f"{name}.{key}".strip("."), most) for key in keys]
+        return [word for part in parts for word in part][:most]
+    if isinstance(there, list) and isinstance(now, list) and not name:
+        only = [f"{one} only there" for one in there if one not in now]
+        only += [f"{one} only now" for one in now if one not in there]
+        return only[:most] or ["another order"]
+    return [f"{name} {there} and {now}".strip()]
 
 
 def _poster_sizes(space) -> list[int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import keras_tuner
 
 from mmfusion.config import COMBINERS, LOSSES, Config, is_preset, override
+from mmfusion.errors import UserError
 from mmfusion.models.operators import OPERATORS
 from mmfusion.runs import PARTS
 
@@ -136,12 +137,15 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
             "late.combiner": Choice(COMBINERS),
         }
     config = start[variant]
-    return {
+    spaces = {
         "cnn": lambda: posters | _poster_encoder(config),
         "bilstm": lambda: overviews | _overview_encoder(config),
         "early": lambda: posters | overviews | (EARLY if config.early_type == "I" else EARLY_OF_FEATURES),
         "joint": lambda: posters | overviews | _poster_encoder(config) | _overview_encoder(config) | JOINT,
-    }[variant]() | TRAINING
+    }
+    if variant not in spaces:
+        raise UserError(f"{variant} has no search space; give it one in {__file__}, in space_of")
+    return spaces[variant]() | TRAINING
 
 
 def _data_of_posters(config: Config) -> dict:

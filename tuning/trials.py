@@ -24,6 +24,7 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
 from mmfusion.reports import metrics
 from mmfusion.runs import PARTS, Predictions, Run
+from mmfusion.schema import MODALITIES
 from tuning import OBJECTIVES, spaces
 from tuning.oracles import EPOCHS
 from tuning.outcomes import Outcome, write_outcome
@@ -140,20 +141,33 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
                 _forget(run)
         return run
 
+    def _present(self, config: Config, modality: str) -> np.ndarray:
+        """Which validation films have what this configuration's model reads."""
+        films = prepared(config.data, config.seed, self._cache)
+        return films.inputs(config).present(modality, films.rows["validation"])
+
     def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
         """Of the validation films, by the model of a variant or by late fusion of its parts."""
         first = next(iter(found.values()))
         y_prob = first.y_prob
         if "late" in configs:
             poster, overview = (_logits(found[part].y_prob) for part in PARTS)
-            y_prob = cross_fitted(configs["late"], poster, overview, first.y_true)
+            present = [self._present(configs[part], modality) for part, modality in zip(PARTS, MODALITIES)]
+            y_prob = cross_fitted(configs["late"], poster, overview, first.y_true, *present)
         score = metrics.overall(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
         if score is None or not np.isfinite(score):
             raise UserError(f"the validation films give no {self._objective}")
         return float(score)
 
 
-def cross_fitted(config: Config, poster: np.ndarray, overview: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def cross_fitted(
+    config: Config,
+    poster: np.ndarray,
+    overview: np.ndarray,
+    labels: np.ndarray,
+    has_poster: np.ndarray,
+    has_overview: np.ndarray,
+) -> np.ndarray:
     """What late fusion's combiner says of films that it was not fitted on.
 
     Scored on the films that fitted it, the combiner with the most weights would always look best.
@@ -163,6 +177,8 @@ def cross_fitted(config: Config, poster: np.ndarray, overview: np.ndarray, label
         poster: (N, G) logits of the validation films.
         overview: (N, G) logits of the same films.
         labels: (N, G) multi-hot.
+        has_poster: (N,) which films have one; of a film without, the model of overviews decides alone.
+        has_overview: (N,) the same.
 
     Returns:
         (N, G) probabilities, those of each fold from a combiner fitted on the other folds.
@@ -172,8 +188,11 @@ def cross_fitted(config: Config, poster: np.ndarray, overview: np.ndarray, label
     for others, fold in folds.split(labels):
         combiner = Combiner(config.late.combiner)
         combiner.build([poster.shape, overview.shape])
+        others = others[has_poster[others] & has_overview[others]]
         combiner.fit(poster[others], overview[others], labels[others])
         y_prob[fold] = keras.ops.sigmoid(combiner([poster[fold], overview[fold]]))
+    for alone, logits in ((has_poster & ~has_overview, poster), (has_overview & ~has_poster, overview)):
+        y_prob[alone] = keras.ops.sigmoid(logits[alone])
     return y_prob
 
 

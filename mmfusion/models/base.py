@@ -17,6 +17,7 @@ class GenreModel(keras.Model):
     """
 
     handed: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()  # layers that help training and decide nothing
     reads: tuple[str, ...] = MODALITIES
     label_smoothing = 0.0  # of training labels; set where the model is compiled, as is
     training_loss = None  # (labels, logits) -> (B,), where it is another than the compiled one
@@ -63,8 +64,11 @@ class GenreModel(keras.Model):
         return keras.ops.divide(logits, self.temperature)
 
     def count_params(self) -> int:
-        """All weights of the network; neither a temperature, which no layer has, nor a table of whole numbers."""
+        """All weights that decide; neither a temperature, which no layer has, nor a table of whole numbers."""
+        layers = [getattr(self, name) for name in self.auxiliary]
+        others = {id(w) for layer in layers if layer is not None for w in layer.weights}
         found = [w for w in self.weights if w.name != _TEMPERATURE and not w.dtype.startswith("int")]
+        found = [w for w in found if id(w) not in others]
         return sum(math.prod(weight.shape) for weight in found)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

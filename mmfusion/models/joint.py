@@ -35,6 +35,7 @@ class JointFusion(GenreModel):
     """
 
     handed = ("poster_encoder", "overview_encoder", "operator")
+    auxiliary = ("poster_head", "overview_head")
 
     def __init__(
         self,

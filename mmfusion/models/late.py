@@ -74,7 +74,7 @@ class Combiner(keras.layers.Layer):
         values = [np.array(w) for w in weights]
         for genre in range(labels.shape[1]):
             truth = labels[:, genre]
-            if truth.min() == truth.max():
+            if not truth.any() or truth.all():
                 continue
             fit = _fit_weight if self.kind == "weighted" else _fit_logistic
             fitted = fit(poster_logits[:, genre], overview_logits[:, genre], truth)
