@@ -155,6 +155,8 @@ def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: n
         rows: of validation films that have both modalities; of others one part decides alone.
         labels: (N, G) multi-hot of all films.
     """
+    if not len(rows):  # nothing is ever combined
+        return
     logits = [logits_of(part, source, rows) for part in (model.poster_model, model.overview_model)]
     model.combiner.fit(*logits, labels[rows])
 

@@ -1,0 +1,70 @@
+"""Data sets with next to nothing in them: what one command accepts goes through all the others."""
+
+import csv
+
+import numpy as np
+import pytest
+from conftest import command, write_tiny
+from PIL import Image
+
+from benchmarks import run as benchmark
+from benchmarks import table
+from mmfusion import evaluate, export, predict, train
+from tuning import search
+
+
+def write(folder, films: int, genres_of, overview_of=lambda i: f"word{i} word{i % 3} film"):
+    """Films whose genres, among Comedy and War, and overviews are functions of their number."""
+    rng = np.random.default_rng(0)
+    (folder / "Images").mkdir(parents=True)
+    with (folder / "IMDB_overview_genres.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Id", "Genre", "Comedy", "War", "Overview"])
+        for i in range(films):
+            has = genres_of(i)
+            writer.writerow([f"tt{i}", "[]", int("Comedy" in has), int("War" in has), overview_of(i)])
+            Image.fromarray(rng.integers(0, 255, (24, 16, 3), np.uint8)).save(folder / "Images" / f"tt{i}.jpg")
+
+
+def both(i):
+    return [genre for number, genre in enumerate(("Comedy", "War")) if i >> number & 1]
+
+
+DATA_SETS = {
+    "no genre": {"films": 40, "genres_of": lambda i: []},
+    "one genre": {"films": 40, "genres_of": lambda i: ["War"] if i % 2 else []},
+    "all the same genres": {"films": 40, "genres_of": lambda i: ["War", "Comedy"]},
+    "ten films, one of them to test": {"films": 10, "genres_of": both},
+    "empty overviews": {"films": 40, "genres_of": both, "overview_of": lambda i: ""},
+}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_what_one_command_accepts_goes_through_all_of_them(name, tmp_path, monkeypatch, capsys):
+    write(tmp_path / "films", **DATA_SETS[name])
+    films = ["--data-dir", tmp_path / "films", "--config", write_tiny(tmp_path / "tiny.toml")]
+    films += ["--epochs", 1, "--set", "data.split=[0.8,0.1,0.1]"]
+    results = tmp_path / "results"
+    bilstm, late = (results / "seed-0" / variant for variant in ("bilstm", "late"))
+    names = ["frequencies", "colours", "tfidf", "tfidf_colours", "cnn", "bilstm", "late"]
+    settled = ["--parts", results / "seed-0" / "cnn", bilstm]
+    for main, *call in (
+        (benchmark.main, *films, "--variants", *names, "--missing", "--out", results),
+        (table.main, results),
+        (train.main, "--variant", "late", *films[:4], *films[6:], *settled, "--out", tmp_path / "late"),
+        (evaluate.main, tmp_path / "late", late, bilstm, "--out", tmp_path / "report"),
+        (evaluate.main, late, "--split", "validation"),
+        (predict.main, late, "--overview", "word1 film"),
+        (export.main, bilstm, "--format", "savedmodel", "--out", tmp_path / "exported"),
+    ):
+        assert command(main, monkeypatch, *call) == 0, capsys.readouterr().err
+    written = "".join(file.read_text("utf-8") for file in results.glob("*.[mh]*"))
+    assert "nan" not in written.replace("nan:", "").lower().split()
+    assert "[nan" not in written
+    assert "[+nan" not in written
+    # A search has to have something to compare trials by, and says so where there is nothing.
+    out = ["--only", "training.decay", "--max-trials", 1, "--out", tmp_path / "search"]
+    code = command(search.main, monkeypatch, "--variant", "bilstm", *films, *out)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert (code == 0) == (name != "no genre") or "give no ap_micro" in error
