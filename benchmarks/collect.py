@@ -11,10 +11,9 @@ import numpy as np
 from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.missing import read_missing
 from benchmarks.probe import read_probe
-from mmfusion.config import Config
+from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
 from mmfusion.idle import acting
-from mmfusion.models import VARIANTS
 from mmfusion.reports.contributions import Exchanged
 from mmfusion.reports.metrics import tune_thresholds
 from mmfusion.runs import Predictions, Run

@@ -11,12 +11,11 @@ from pathlib import Path
 from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTIONS_READ
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
-from mmfusion.config import PRESET, Config, is_preset
+from mmfusion.config import PRESET, VARIANTS, Config, is_preset
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.idle import acting, refuse_idle
-from mmfusion.models import VARIANTS, model_class
 from mmfusion.runs import PARTS, Run
 from mmfusion.schema import MODALITIES, POSTER
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -76,6 +75,8 @@ def main() -> None:
             took.setdefault(name, []).append(0 if name in MADE_OF else run.report["train_seconds"])
     if todo:
         import_tensorflow()
+        from mmfusion.models import model_class
+
         for name in {name for _, name in todo if name in VARIANTS}:  # not when those before it are trained
             model_class(name).check(sweep[0, name])
         _keep_command(args.out)

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.sides import PlainNotebook, Product, Worker
-from mmfusion.config import recipe_names
+from mmfusion.config import VARIANTS, recipe_names
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS
 from mmfusion.startup import cache_folder
 

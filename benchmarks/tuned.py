@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import readme
+from mmfusion.config import VARIANTS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.models import VARIANTS
 from mmfusion.reports.tables import markdown
 
 NAME = "tuned table"  # of its markers in a README

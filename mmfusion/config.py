@@ -18,6 +18,15 @@ from pathlib import Path
 from mmfusion.errors import UserError
 from mmfusion.schema import POSTER, TOKENS
 
+# Every variant: its name on the command line and of its file in `mmfusion/models/` -> its class. A line here and a
+# file with such a class make a new one. Plain names, so that `--help` can list them without Keras.
+VARIANTS = {
+    "cnn": "CNN",
+    "bilstm": "BiLSTM",
+    "early": "EarlyFusion",
+    "joint": "JointFusion",
+    "late": "LateFusion",
+}
 POSTER_ENCODERS = ("report", "resnet")  # and presets; see `models.encoders`
 OVERVIEW_ENCODERS = ("report", "bilstm", "bag")
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
@@ -302,7 +311,7 @@ def resolve(
     """Puts together the configuration of one run: recipe, then file, then overrides.
 
     Args:
-        variant: a name from `mmfusion.models.VARIANTS`.
+        variant: a name from `VARIANTS`.
         recipe: a name from `recipe_names`.
         file: a TOML file in the form of a recipe; it may hold only what differs.
         overrides: values by dotted key, such as `{"training.epochs": 3}`.

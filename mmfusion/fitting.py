@@ -12,9 +12,10 @@ from scipy.optimize import minimize_scalar
 from mmfusion.checkpoint import Checkpoint, EpochSeeds
 from mmfusion.config import Config
 from mmfusion.data.source import Source
-from mmfusion.fine_tuning import AdamByLayer, Unfreezing
+from mmfusion.fine_tuning import Unfreezing
 from mmfusion.models.base import Precision, Recall
 from mmfusion.models.losses import TRAINING_TEMPERATURE, training_loss
+from mmfusion.models.optimizers import AdamByLayer
 from mmfusion.runs import Run
 from mmfusion.schema import as_model_inputs
 

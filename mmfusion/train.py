@@ -11,6 +11,7 @@ from mmfusion.config import (
     OVERVIEW_ENCODERS,
     POSTER_ENCODERS,
     PRESET,
+    VARIANTS,
     Config,
     is_preset,
     recipe_names,
@@ -20,7 +21,6 @@ from mmfusion.data import DATASETS
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.idle import refuse_idle
-from mmfusion.models import VARIANTS
 from mmfusion.runs import PARTS, Run, check_free
 from mmfusion.startup import cache_folder, import_tensorflow
 

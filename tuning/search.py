@@ -7,12 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmfusion.config import Config
+from mmfusion.config import VARIANTS, Config
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
 from mmfusion.idle import refuse_idle
-from mmfusion.models import VARIANTS, model_class
 from mmfusion.runs import PARTS
 from mmfusion.startup import cache_folder, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films, settled
@@ -87,6 +86,7 @@ def main() -> None:
 
     import_tensorflow()
     workers.share_cores()
+    from mmfusion.models import model_class
     from tuning import spaces
     from tuning.oracles import ORACLES
     from tuning.trials import FilmTuner, prepared

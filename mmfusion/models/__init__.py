@@ -1,21 +1,16 @@
-"""The variants: where, if anywhere, the modalities meet. Every model gives logits (B, G)."""
+"""The variants: where, if anywhere, the modalities meet. Every model gives logits (B, G).
+
+To import this package is to register every class that a model's file may name with Keras.
+"""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 
-from mmfusion.config import is_preset
-from mmfusion.errors import UserError
+import keras
 
-# Every variant: its name on the command line and of its file -> its class. A line here and a file
-# with such a class make a new one. Plain names, so that `--help` can list them without TensorFlow.
-VARIANTS = {
-    "cnn": "CNN",
-    "bilstm": "BiLSTM",
-    "early": "EarlyFusion",
-    "joint": "JointFusion",
-    "late": "LateFusion",
-}
+from mmfusion.config import VARIANTS, is_preset
+from mmfusion.errors import UserError
 
 
 def model_class(variant: str):
@@ -40,8 +35,6 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
     Returns:
         A `GenreModel` that takes {"poster", "tokens"} and gives float32 logits (B, G).
     """
-    import keras
-
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.training.precision)  # for the layers that are made here
     try:
@@ -55,3 +48,7 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
     finally:
         keras.config.set_dtype_policy(before)
     return model
+
+
+for _name in (*VARIANTS, "optimizers"):  # encoders, operators and metrics come with the variants
+    import_module(f"{__name__}.{_name}")
