@@ -263,7 +263,9 @@ class OverviewPreset(Preset):
             yield tokens
 
     def encoded_in_graph(self, films):
-        tokens = tf.cast(self.preprocessor(films)["token_ids"], tf.int32)  # (B, T)
+        # In a graph the tokenizer would take a NUL for the end of a text; outside of one it is white space.
+        tokens = self.preprocessor(tf.strings.regex_replace(films, r"\x00", " "))["token_ids"]
+        tokens = tf.cast(tokens, tf.int32)  # (B, T)
         blank = tf.strings.regex_full_match(films, _BLANK)
         tokens = tf.where(tf.expand_dims(blank, 1), self.padding, tokens)
         longest = tf.reduce_max(tf.math.count_nonzero(tokens != self.padding, axis=1))

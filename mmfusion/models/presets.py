@@ -271,12 +271,16 @@ def image_converter(config: Config):
 
 def text_preprocessor(config: Config):
     """The preset's own tokenizer, with what it puts around a text; `data.max_tokens` are the most tokens."""
-    return _load(
-        config.overview_encoder.name,
-        lambda hub, preset: hub.models.TextClassifierPreprocessor.from_preset(
-            preset, sequence_length=config.data.max_tokens
-        ),
-    )
+
+    def load(hub, preset):
+        found = hub.models.TextClassifierPreprocessor.from_preset(preset, sequence_length=config.data.max_tokens)
+        # BERT's tokenizer takes accents off wherever it lowercases. keras-hub's must be told to: else a word with
+        # one is in no vocabulary.
+        if isinstance(found.tokenizer, hub.tokenizers.WordPieceTokenizer) and found.tokenizer.lowercase:
+            found.tokenizer.strip_accents = True
+        return found
+
+    return _load(config.overview_encoder.name, load)
 
 
 def reading_of(converter_or_tokenizer) -> dict:
