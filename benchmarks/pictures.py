@@ -82,6 +82,8 @@ def _with_numbers(path: Path, header: Sequence[str], rows) -> bool:
 
 
 def _precision_recall(analysis: Analysis, results: Results, path: Path) -> bool:
+    if not any(analysis.support.values()):
+        return False
     with _drawn(path, (7, 5)) as figure:
         axis = figure.subplots()
         networks, baselines, rows = 0, 0, []

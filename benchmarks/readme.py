@@ -36,7 +36,7 @@ def table(folder: Path) -> str:
     for name in dict.fromkeys(row["variant"] for row in summary):
         gain = over_all.get(name)
         said = UNDEFINED
-        if gain:
+        if gain and gain["gain"]:
             interval = "[{:+.3f}, {:+.3f}] ".format(float(gain["low"]), float(gain["high"])) if gain["low"] else ""
             said = f"{float(gain['gain']):+.3f} {interval}over {gain['over']}"
         rows.append([name, *(cell(name, metric) for metric in COLUMNS.values()), said])

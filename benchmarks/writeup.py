@@ -143,7 +143,11 @@ def _genre_sentence(comparison: Comparison) -> str:
 
 
 def _signed(gain: Gain) -> str:
-    return _number(gain.gain, "+.3f") + ("" if is_undefined(gain.low) else f" [{gain.low:+.3f}, {gain.high:+.3f}]")
+    return _with_interval(gain.gain, gain.low, gain.high)
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return _number(value, "+.3f") + ("" if is_undefined(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def _p(p: float) -> str:
@@ -218,7 +222,7 @@ def _modality_section(analysis: Analysis) -> list[str]:
         c, (low, high) = one.micro, one.interaction
         lost = [_number(c.poster_perceptual, ".0%"), _number(c.overview_perceptual, ".0%")]
         shares = [_number(c.poster_shapley), _number(c.overview_shapley)]
-        interaction = f"{_number(c.whole - c.additive, '+.3f')} [{_number(low, '+.3f')}, {_number(high, '+.3f')}]"
+        interaction = _with_interval(c.whole - c.additive, low, high)
         rows.append([one.name, *lost, *shares, _number(c.whole), _number(c.additive), interaction])
     heads = ["model", "posters exchanged", "overviews exchanged", "Shapley poster", "Shapley overview"]
     heads += [f"micro-AP, {analysis.brought[0].paired} films", "additive", "interaction"]
@@ -263,7 +267,7 @@ def _missing_section(found: Sequence[Missing]) -> list[str]:
         lines.append(markdown([f"{what} missing", *shares], [*rows, ["floor", *map(_number, one.floor)]]))
         if one.margins:
             rows = [
-                [name, *(f"{_number(m.difference, '+.3f')} [{m.low:+.3f}, {m.high:+.3f}]" for m in margins)]
+                [name, *(_with_interval(m.difference, m.low, m.high) for m in margins)]
                 for name, margins in one.margins.items()
             ]
             lines += [f"Less the floor, {what} missing:", markdown(["model", *shares], rows)]

@@ -51,8 +51,8 @@ def test_what_one_command_accepts_goes_through_all_of_them(name, tmp_path, monke
     for main, *call in (
         (benchmark.main, *films, "--variants", *names, "--missing", "--out", results),
         (table.main, results),
-        (train.main, "--variant", "late", *films[:4], *films[6:], *settled, "--out", tmp_path / "late"),
-        (evaluate.main, tmp_path / "late", late, bilstm, "--out", tmp_path / "report"),
+        (train.main, "--variant", "late", *films[:4], *films[6:], *settled, "--out", tmp_path / "again"),
+        (evaluate.main, tmp_path / "again", late, bilstm, "--out", tmp_path / "report"),
         (evaluate.main, late, "--split", "validation"),
         (predict.main, late, "--overview", "word1 film"),
         (export.main, bilstm, "--format", "savedmodel", "--out", tmp_path / "exported"),
