@@ -117,7 +117,7 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
     ids = [film for film in wanted if film not in used]
     if left_out := len(wanted) - len(ids):
         what = "test films" if args.split == "test" else "films"
-        print(f"{left_out} of {len(wanted)} {what} trained or tuned one of these runs: left out\n")
+        print(f"{left_out} of {len(wanted)} {what} were trained or tuned on by these runs: left out\n")
     if args.split == "test":  # of one run only, and unknown to another
         ids = [film for film in ids if all(of.get(film) == "test" for of in known)]
         if apart := len(wanted) - left_out - len(ids):

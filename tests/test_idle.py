@@ -1,0 +1,100 @@
+"""A flag or a setting that cannot act is refused by name, and what is wrong at once, before a film is read."""
+
+from types import SimpleNamespace
+
+import pytest
+from conftest import command, tiny_config
+
+from benchmarks import run as benchmark
+from benchmarks.baselines import SECTIONS_READ
+from mmfusion import experiment, train
+from mmfusion.config import resolve
+from mmfusion.data import films
+from mmfusion.idle import acting
+from tuning import search
+
+
+@pytest.mark.parametrize(
+    ("main", "call", "said"),
+    [
+        (train, "--variant cnn --fusion gated", "--fusion does nothing here: joint.operator is not read by cnn"),
+        (train, "--variant cnn --set recipe=report", "recipe is chosen with --recipe"),
+        (train, "--variant cnn --set variant=late", "variant is chosen with --variant"),
+        (train, "--variant joint --combiner mean", "--combiner does nothing here"),
+        (train, "--variant cnn --overview-encoder bag", "--overview-encoder does nothing here"),
+        (train, "--variant bilstm --set poster_encoder.resnet.dropout=0.1", "not read by bilstm"),
+        (train, "--variant cnn --set poster_encoder.report.dropout=0.1", "not read by cnn"),  # it has a resnet
+        (train, "--variant early --poster-encoder report", "--poster-encoder does nothing here"),
+        (train, "--variant cnn --set early.width=8", "not read by cnn"),
+        (train, "--variant cnn --set fine_tuning.layers=1", "not read by cnn"),
+        (train, "--variant cnn --data-dir . --set data.films=60", "--set data.films=60 does nothing here"),
+        (train, "--variant cnn --data-dir . --dataset synthetic", "--data-dir does nothing here"),
+        (train, "--variant cnn --skip-bad", "--skip-bad does nothing here"),
+        (train, "--variant cnn --epochs 3 --set training.epochs=4", "--epochs says 3; leave out one of the two"),
+        (train, "--variant late --parts a b --epochs 3", "--epochs does nothing here: --parts are trained already"),
+        (benchmark, "--out {out} --variants tfidf colours --epochs 3", "not read by colours, tfidf"),
+        (benchmark, "--out {out} --variants cnn bilstm --fusion gated", "not read by cnn, bilstm"),
+        (benchmark, "--out {out} --set seed=3", "--seeds N trains with the seeds"),
+        (benchmark, "--out {out} --variants tfidf --missing", "--missing does nothing here"),
+        (search, "--out {out} --variant cnn --combiner mean", "--combiner does nothing here"),
+    ],
+)
+def test_what_cannot_act_is_refused_by_name(main, call, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = call.format(out=tmp_path / "out").split()
+    assert command(main.main, monkeypatch, *words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_files_lines_may_be_for_other_variants(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[joint]\nunits = 8\n[late]\ncombiner = 'mean'\n")
+    assert resolve("cnn", file=file).joint.units == 8
+
+
+def test_in_a_sweep_it_is_enough_that_one_run_reads_a_setting(tmp_path, monkeypatch):
+    args = benchmark.parser().parse_args(["--set", "joint.units=8", "--out", str(tmp_path)])
+    benchmark._refuse_idle(args, [resolve("cnn"), resolve("joint")])
+
+
+def test_a_run_is_found_again_whatever_other_models_would_read():
+    first, second = (tiny_config("cnn", joint__units=units) for units in (8, 16))
+    assert acting(first, SECTIONS_READ) == acting(second, SECTIONS_READ)
+    assert acting(first, SECTIONS_READ) != acting(tiny_config("cnn", training__decay=0.5), SECTIONS_READ)
+
+
+def test_late_fusion_takes_fine_tuning_over_from_its_parts_and_is_found_again(tmp_path):
+    wanted = tiny_config("late")
+    named = {"fine_tuning__fine_tune": True, "poster_encoder__name": "preset:pictures"}
+    found = tiny_config("late", **named)
+    args = benchmark.parser().parse_args(["--out", str(tmp_path)])
+    benchmark._check_same(SimpleNamespace(config=found, parts=[], folder=tmp_path), wanted, args)
+
+
+WRONG = [
+    ("joint", "--fusion crossattention", "unknown joint.operator 'crossattention'"),
+    ("joint", "--fusion cross_attention --set joint.units=7", "do not divide 7 units"),
+    ("early", "--set early.patch_size=7", "early.patch_size 7 does not divide data.poster_size 64"),
+    ("early", "--set early.heads=3", "early.heads 3 does not divide early.width 128"),
+    ("cnn", "--poster-encoder preset:./nowhere", "preset:./nowhere: there is no such folder"),
+]
+
+
+@pytest.mark.parametrize(("variant", "flags", "said"), WRONG)
+@pytest.mark.parametrize("main", [train, benchmark, search])
+def test_what_the_configuration_shows_to_be_wrong_is_refused_before_a_film_is_read(
+    main, variant, flags, said, tmp_path, monkeypatch, capsys
+):
+    def read(*args):
+        raise AssertionError("films are read")
+
+    monkeypatch.setattr(films, "load_films", read)
+    monkeypatch.setattr(experiment, "load_films", read)
+    which = ["--variants", "frequencies", variant] if main is benchmark else ["--variant", variant]
+    call = [*which, *flags.split(), "--out", tmp_path / "out"]
+    assert command(main.main, monkeypatch, *call) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

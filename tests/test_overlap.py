@@ -1,0 +1,117 @@
+"""A run is never scored on a film that trained or tuned it, under whatever id the film comes."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from conftest import command, run_variant, write_folder
+
+from mmfusion import evaluate, experiment
+from mmfusion.data.splits import content_hash
+from mmfusion.overlap import splits_of
+from mmfusion.runs import Run
+
+
+class Known:
+    """Stands in for a run."""
+
+    split = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+    hashes = {"a": ["P1", "O1"], "b": ["P2", ""], "c": ["P3", "O3"], "d": ["P4", "O4"]}
+
+
+@pytest.mark.parametrize(
+    ("film", "hashes", "split"),
+    [
+        ("a", ["P9", "O9"], "train"),
+        ("x", ["P3", "O9"], "validation"),
+        ("x", ["P9", "O1"], "train"),
+        ("x", ["P4", "O3"], "validation"),  # a poster that tests and an overview that tuned
+        ("d", ["P9", "O9"], "test"),
+        ("x", ["P9", ""], None),  # no overview is like no other
+        ("x", ["", ""], None),
+    ],
+)
+def test_a_film_is_known_by_its_id_its_poster_or_its_overview(film, hashes, split):
+    assert splits_of(Known, [film], {film: hashes}).get(film) == split
+
+
+def test_white_space_around_an_overview_says_nothing():
+    assert content_hash(" A war.\n") == content_hash("A war.") != content_hash("A  war.")
+    assert content_hash(" \n") == content_hash(b"") == ""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs with splits of their own, on a folder of films that has since been renumbered."""
+    folder, cache = tmp_path_factory.mktemp("overlap"), tmp_path_factory.getbasetemp() / "cache"
+    films = write_folder(folder / "films", films=80)
+    named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(films), "training__epochs": 1}
+    runs = [run_variant("bilstm", folder / f"seed{seed}", cache, seed=seed, **named) for seed in (0, 1)]
+    other = folder / "other"
+    (other / "Images").mkdir(parents=True)
+    with (films / "IMDB_overview_genres.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:  # the posters are the same, the ids and overviews are not
+        shutil.copy(films / "Images" / f"{row['Id']}.jpg", other / "Images" / f"new{row['Id']}.jpg")
+        row |= {"Id": f"new{row['Id']}", "Overview": f"Again: {row['Overview']}"}
+    with (other / "IMDB_overview_genres.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return runs, films, other
+
+
+def used(runs):
+    return {film for run in runs for split in ("train", "validation") for film in run.split[split]}
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+@pytest.mark.parametrize("renumbered", [False, True])
+def test_runs_of_other_seeds_are_scored_on_no_film_that_any_of_them_used(
+    runs, split, renumbered, tmp_path, monkeypatch, capsys
+):
+    (first, second), films, other = runs
+    scored, real = [], experiment.predict_films
+    monkeypatch.setattr(experiment, "predict_films", lambda *args: scored.append(args[2]) or real(*args))
+    folder = other if renumbered else films
+    call = (first.folder, second.folder, "--data-dir", folder, "--split", split, "--out", tmp_path / "out")
+    assert command(evaluate.main, monkeypatch, *call) == 0
+    said = capsys.readouterr().out
+    free = set(first.split["test"]) & set(second.split["test"])
+    assert {film.removeprefix("new") for film in scored[0]} == free
+    assert free.isdisjoint(used([first, second]))
+    assert "were trained or tuned on by these runs: left out" in said
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["films"] == len(free)
+
+
+def test_films_that_tuned_a_run_are_not_asked_for_by_a_folder(runs, monkeypatch, capsys):
+    (first, _), films, _ = runs
+    call = (first.folder, "--data-dir", films, "--split", "validation")
+    assert command(evaluate.main, monkeypatch, *call) == 2
+    assert "those films tuned the run" in capsys.readouterr().err
+
+
+def test_a_run_that_keeps_no_hashes_knows_films_by_their_ids_and_it_is_said(runs, tmp_path, monkeypatch, capsys):
+    (first, _), films, _ = runs
+    shutil.copytree(first.folder, tmp_path / "old")
+    old = Run(tmp_path / "old")
+    split = json.loads((old.folder / "split.json").read_text())
+    assert len(split.pop("hashes")) == 80
+    (old.folder / "split.json").write_text(json.dumps(split))
+    old.seal()
+    assert old.split == first.split
+    assert command(evaluate.main, monkeypatch, old.folder, "--data-dir", films, "--out", tmp_path / "out") == 0
+    assert "keeps no hashes of its films: they are known by their ids only" in capsys.readouterr().out
+
+
+def test_a_drawn_film_says_which_runs_trained_on_it(runs, tmp_path, monkeypatch):
+    (first, second), films, _ = runs
+    film = next(film for film in first.split["test"] if film in second.split["train"])
+    titles = []
+    from mmfusion.reports import panels
+
+    monkeypatch.setattr(panels, "draw_panel", lambda title, shown, path: titles.extend(one.title for one in shown))
+    call = (first.folder, second.folder, "--data-dir", films, "--films", film, "--out", tmp_path / "out")
+    assert command(evaluate.main, monkeypatch, *call) == 0
+    assert f"{film} (seed0: test, seed1: train)" in titles
