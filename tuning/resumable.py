@@ -68,7 +68,7 @@ class Resumable:
         self.verbose = 0
         self.on_end = lambda number: None  # called with the number of each trial that has ended
         self.fault: Exception | None = None  # what ended the search before its time
-        self._exhausted = False  # nothing is left to try
+        self.exhausted = False  # nothing is left to try
         self._seconds = None if minutes is None else 60 * minutes
         self._began: float | None = None  # when this call gave out its first trial
         self._spent_before = 0.0  # seconds, in earlier calls
@@ -105,7 +105,7 @@ class Resumable:
                 self.save()
             if trial.status != kt.TrialStatus.STOPPED:
                 return trial
-            self._exhausted = True
+            self.exhausted = True
         # A worker whose trial is still running may die and leave it to this one, which has to wait.
         waits = bool(self.ongoing_trials)
         (self.tuner_ids.add if waits else self.tuner_ids.discard)(tuner_id)
@@ -164,7 +164,7 @@ class Resumable:
         return self._spent_before + (time.monotonic() - self._began if self._began else 0.0)
 
     def _nothing_new(self) -> bool:
-        return self._exhausted or len(self.trials) >= self.max_trials or self.seconds_left == 0
+        return self.exhausted or len(self.trials) >= self.max_trials or self.seconds_left == 0
 
     def _by_number(self) -> list[kt.Trial]:
         return sorted(self.trials.values(), key=lambda trial: int(trial.trial_id))

@@ -144,6 +144,11 @@ def _run(tuner, search: Search, args, films: int, prepare_all, *, counted: bool)
         oracle.interrupted()
         raise oracle.fault
     print(summary.write(search, oracle, args.out))
+    if oracle.exhausted:
+        print(
+            f"It stopped before --max-trials: all that the tuner proposed was among the {len(oracle.trials)} tried "
+            "already; search more hyperparameters, or with another --seed"
+        )
 
 
 def _names(args, known: list[str]) -> list[str]:

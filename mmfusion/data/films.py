@@ -117,7 +117,10 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         raise UserError(f"unknown data set {data.dataset!r}; there are: {', '.join(DATASETS)}")
     if data.data_dir and not Path(data.data_dir).is_dir():
         raise UserError(f"--data-dir {data.data_dir}: there is no such folder")
-    make_folder(cache)
+    try:
+        make_folder(cache)
+    except UserError as error:
+        raise UserError(f"{error}; name another for prepared films with --cache-dir") from error
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
     fingerprint = f"{builder.builder_config.name}-{builder.version}"
     key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}-{_FORM}"
