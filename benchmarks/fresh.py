@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 
 STEPS = 20  # after so many a training takes no more memory than before
 
@@ -54,7 +54,7 @@ def _notebook(variant: str, data: dict, step_done) -> None:
 def main() -> None:
     """Prints when the first step was done (Unix time), and the most memory at any step, in bytes."""
     side, variant, recipe, data, cache = sys.argv[1:]
-    cache_folder(cache)
+    begin_command(cache)
     first, memory = [], []
 
     def step_done(callback, batch, logs=None):

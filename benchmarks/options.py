@@ -13,7 +13,7 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.runs import PARTS
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 
 FILMS = 1024  # trained on each time
 
@@ -94,7 +94,7 @@ def main() -> None:
     args = parser().parse_args()
     if args.repeats < 1:
         raise UserError("--repeats must be at least 1")
-    cache = cache_folder(args.cache_dir)
+    cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
     make_folder(args.out)

@@ -18,7 +18,7 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.idle import acting, refuse_idle
 from mmfusion.runs import PARTS, Run
 from mmfusion.schema import MODALITIES, POSTER
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films
 
 NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
@@ -54,7 +54,7 @@ def main() -> None:
     args = parser().parse_args()
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
-    cache = cache_folder(args.cache_dir)
+    cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
     _check_config_dir(args)

@@ -9,7 +9,7 @@ from benchmarks import readme
 from benchmarks.run import COMMANDS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.startup import cache_folder
+from mmfusion.startup import begin_command
 
 
 def parser() -> ArgumentParser:
@@ -24,7 +24,7 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Reads, scores, writes and prints."""
     args = parser().parse_args()
-    cache_folder()  # matplotlib keeps its fonts there
+    begin_command()
     from benchmarks import page, sheets, writeup
     from benchmarks.analysis import analyse
     from benchmarks.collect import collect

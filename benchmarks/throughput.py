@@ -22,7 +22,7 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.runs import PARTS
-from mmfusion.startup import cache_folder
+from mmfusion.startup import begin_command
 
 NAMES = ("mmfusion", "notebook")
 
@@ -75,7 +75,7 @@ def main() -> None:
     if args.data_dir and args.recipe:
         raise UserError("--recipe goes with --films; beside the notebook it is report, which has its layers")
     args.recipe = args.recipe or "report"
-    cache = cache_folder(args.cache_dir)
+    cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
     make_folder(args.out)

@@ -8,7 +8,7 @@ from benchmarks import readme
 from mmfusion.config import VARIANTS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.reports.tables import markdown
+from mmfusion.startup import begin_command
 
 NAME = "tuned table"  # of its markers in a README
 FILE = "tuned.csv"
@@ -35,6 +35,7 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Reads, scores, writes and prints."""
     args = parser().parse_args()
+    begin_command()
     from benchmarks.collect import collect
 
     default, tuned = (collect(folder)[0] for folder in (args.default, args.tuned))
@@ -87,6 +88,8 @@ def _rows(name: str, pairs: Sequence[tuple]) -> list[dict]:
 
 def table(folder: Path) -> str:
     """The README's table, from `tuned.csv` in `folder`."""
+    from mmfusion.reports.tables import markdown
+
     rows = readme.read_csv(folder / FILE)
     lines = []
     for mean in (row for row in rows if row["seed"] == "mean"):

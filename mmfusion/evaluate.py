@@ -11,7 +11,7 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.overlap import splits_of
 from mmfusion.runs import Run
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 
 
 def parser() -> ArgumentParser:
@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Reads the flags, scores and prints; TensorFlow is needed only for films not yet predicted."""
     args = parser().parse_args()
-    cache = cache_folder(args.cache_dir)
+    cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
     runs = [Run.open(folder) for folder in args.runs]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 
 # What is needed beside mmfusion's own dependencies to write a format and to check what was written.
 FORMATS = {"savedmodel": (), "onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
@@ -33,7 +33,7 @@ def main() -> None:
             'pip install -c constraints.txt -e ".[export]"'
         )
     out = args.out or Path("exports") / f"{run.name}-{args.format}"
-    cache_folder()
+    begin_command()
     import_tensorflow()
     from mmfusion import formats
 

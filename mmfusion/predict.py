@@ -10,7 +10,7 @@ from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
 from mmfusion.schema import POSTER, TOKENS
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 
 
 def parser() -> ArgumentParser:
@@ -31,7 +31,7 @@ def main() -> None:
     if not is_text(overview):
         raise UserError("--overview is not a text: it has bytes that are not UTF-8")
     poster = _poster(args.poster)
-    cache_folder()
+    begin_command()
     import_tensorflow()
     from mmfusion import experiment
     from mmfusion.data.posters import BadPoster

@@ -26,6 +26,17 @@ def cache_folder(option: str | None = None) -> Path:
     return folder
 
 
+def begin_command(cache_dir: str | None = None) -> Path:
+    """Settles what a command must before it imports anything large, and gives its `cache_folder`.
+
+    Its pictures go to files, so it draws with Agg whatever the environment says: a notebook names its own backend
+    to every command that a cell starts, and where that is not installed matplotlib cannot be imported. From Python
+    the backend is the user's.
+    """
+    os.environ["MPLBACKEND"] = "Agg"
+    return cache_folder(cache_dir)
+
+
 def import_tensorflow() -> None:
     """Imports TensorFlow, Keras on top of it, and tensorflow-datasets, with no word but of what goes wrong.
 

@@ -22,7 +22,7 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.idle import refuse_idle
 from mmfusion.runs import PARTS, Run, check_free
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 
 
 def parser() -> ArgumentParser:
@@ -166,7 +166,7 @@ def say_which_films(config: Config, args: argparse.Namespace) -> None:
 def main() -> None:
     """Reads the flags, trains and reports."""
     args = parser().parse_args()
-    cache = cache_folder(args.cache_dir)
+    cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
     run = _resume(args, cache) if args.resume else _train(args, cache)

@@ -16,6 +16,7 @@ from PIL import Image
 from mmfusion.startup import import_tensorflow
 
 import_tensorflow()
+os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 
 from mmfusion import assessment, experiment  # noqa: E402
 from mmfusion.config import Config, resolve  # noqa: E402

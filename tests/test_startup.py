@@ -18,9 +18,13 @@ from mmfusion.schema import POSTER, TOKENS
 GENRES = 3
 
 
-@pytest.mark.parametrize(
-    "command", ["mmfusion.train", "mmfusion.predict", "mmfusion.export", "benchmarks.run", "benchmarks.table"]
-)
+COMMANDS = (
+    "mmfusion.train mmfusion.evaluate mmfusion.predict mmfusion.export tuning.search "
+    "benchmarks.run benchmarks.table benchmarks.tuned benchmarks.throughput benchmarks.options"
+).split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_does_not_wait_for_large_libraries(command):
     code = f"import sys; from {command} import parser; parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
 from mmfusion.idle import refuse_idle
 from mmfusion.runs import PARTS
-from mmfusion.startup import cache_folder, import_tensorflow
+from mmfusion.startup import begin_command, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films, settled
 from tuning import OBJECTIVES, TUNERS, workers
 
@@ -71,7 +71,7 @@ def main() -> None:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
-    cache = cache_folder(args.cache_dir)
+    cache = begin_command(args.cache_dir)
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
     parts = PARTS if args.variant == "late" else ()
