@@ -1,17 +1,22 @@
 """That the two sides of the throughput benchmark do the same work, and that it is counted right."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import TINY
 
-from benchmarks import notebook
+from benchmarks import notebook, sides
 from benchmarks.flops import training_flops
-from benchmarks.sides import Worker
+from benchmarks.options import OPTIONS, Varied
+from benchmarks.sides import Product, Worker
 from benchmarks.throughput import Row
 from mmfusion.config import resolve
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
+from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import POSTER, TOKENS
 
 FILMS, GENRES = 8, 25
@@ -82,3 +87,33 @@ def test_a_worker_answers_and_its_errors_come_back_as_one_line():
     with pytest.raises(UserError, match=r"^MemoryError: no room$"):
         worker.ask("fail")
     worker.close()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Whatever is timed is tiny, and early fusion knows fewer words than the others."""
+
+    def resolved(variant, *, recipe, overrides):
+        words = {"data.vocabulary_size": 10 if variant == "early" else 30}
+        return resolve(variant, recipe=recipe, overrides={**TINY, **overrides, **words})
+
+    monkeypatch.setattr(sides, "resolve", resolved)
+
+
+def test_a_variant_with_a_vocabulary_of_its_own_is_timed(tiny, cache):
+    product = Product("report", {}, cache)
+    product.warm_up("early")
+    words = {weight.path: weight.shape[0] for weight in product._models["early"].weights}
+    assert words["early/word_embedding/embeddings"] == 10
+    assert product.epoch("early") > 0
+    assert product.predict("early") > 0
+
+
+def test_the_option_of_keras_own_lstm_builds_it(tiny, cache):
+    option = next(option for option in OPTIONS if option.keras_lstm)
+    try:
+        kinds = {type(layer) for layer in Varied(option, {}, cache)._build("bilstm")._flatten_layers()}
+    finally:
+        mock.patch.stopall()
+    assert {keras.layers.Bidirectional, keras.layers.LSTM} <= kinds
+    assert BidirectionalLSTM not in kinds
