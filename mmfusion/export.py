@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from mmfusion.config import VARIANTS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
 from mmfusion.startup import begin_command, import_tensorflow
@@ -27,6 +28,11 @@ def main() -> None:
     """Reads the flags, exports and checks."""
     args = parser().parse_args()
     run = Run.open(args.run)
+    if (variant := run.config.variant) not in VARIANTS:
+        raise UserError(
+            f"{run.folder} is a run of {variant}, a baseline without a network, and there is nothing to export; "
+            f"name a run of {', '.join(VARIANTS)}"
+        )
     if missing := [name for name in FORMATS[args.format] if importlib.util.find_spec(name) is None]:
         raise UserError(
             f"--format {args.format} needs {' and '.join(missing)}; in mmfusion's folder, "

@@ -1,7 +1,6 @@
 """A run's model as files that need no mmfusion, each checked against what the run itself says."""
 
 import io
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from mmfusion import experiment, inputs
-from mmfusion.config import is_preset
+from mmfusion import experiment, inputs, manual
 from mmfusion.data.in_graph import RawInputs
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
@@ -29,14 +27,13 @@ _Predict = Callable[[Sequence[bytes], Sequence[str]], np.ndarray]
 
 
 def export(run: Run, form: str, out: Path) -> float:
-    """Writes a run's model in another format, with the names of its genres in `genres.json`.
+    """Writes a run's model in another format, with all that is needed to use it; see `manual`.
 
     "savedmodel" is all of it, from files' bytes and texts: the signature `serving_default` takes `posters` and
     `overviews`, string (B,), and gives `probabilities`, float32 (B, G); with a preset for overviews TensorFlow Text
     has to be imported before it is loaded. "onnx" (`model.onnx`) and "litert" (`model.tflite`) are the network
     alone, a frozen preset's too, and take `poster`, float32 (B, H, W, 3), and `tokens`, int32 (B, T), as
-    `inputs.encoded` makes them; `vocabulary.txt`, where there is no preset, has a token's word on its
-    line.
+    `inputs.encoded` makes them.
 
     Args:
         run: a finished run.
@@ -63,7 +60,7 @@ def export(run: Run, form: str, out: Path) -> float:
         try:
             beside.chmod(0o755)  # mkdtemp makes folders that only their owner can read
             write(run, beside)
-            write_atomically(beside / "genres.json", json.dumps(run.genres, indent=2, ensure_ascii=False) + "\n")
+            manual.write(run, form, beside)
             difference = _difference(run, read(run, beside))
             if not difference <= TOLERANCE:  # nor is NaN
                 raise UserError(f"its probabilities differ from the run's by {difference:.2g}")
@@ -149,8 +146,7 @@ def _write_onnx(run: Run, folder: Path) -> None:
         opset=_OPSET,
         custom_op_handlers={"Erfc": (_erfc, []), "Log1p": (_log1p, [])},
     )
-    write_atomically(folder / "model.onnx", model.SerializeToString())
-    _write_vocabulary(run, folder)
+    write_atomically(folder / manual.MODELS["onnx"], model.SerializeToString())
 
 
 def _erfc(context, node, name, args):
@@ -174,7 +170,7 @@ def _one(context, name):
 def _read_onnx(run: Run, folder: Path) -> _Predict:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / manual.MODELS["onnx"], providers=["CPUExecutionProvider"])
     return _of_tensors(run, lambda read: session.run(["probabilities"], read)[0])
 
 
@@ -184,14 +180,13 @@ def _write_litert(run: Run, folder: Path) -> None:
     # Its own operations only: the Python packages that run it have TensorFlow's beside them no more. They have no
     # slice that adds an axis where two are open, `mask[:, :, None]`; the models use `expand_dims`.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    write_atomically(folder / "model.tflite", converter.convert())
-    _write_vocabulary(run, folder)
+    write_atomically(folder / manual.MODELS["litert"], converter.convert())
 
 
 def _read_litert(run: Run, folder: Path) -> _Predict:
     from ai_edge_litert.interpreter import Interpreter
 
-    predict = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")
+    predict = Interpreter(str(folder / manual.MODELS["litert"])).get_signature_runner("serving_default")
     return _of_tensors(run, lambda read: predict(**read)["probabilities"])
 
 
@@ -200,11 +195,6 @@ _FORMATS = {
     "onnx": (_write_onnx, _read_onnx),
     "litert": (_write_litert, _read_litert),
 }
-
-
-def _write_vocabulary(run: Run, folder: Path) -> None:
-    if not is_preset(run.config.overview_encoder.name):  # which has its own
-        write_atomically(folder / "vocabulary.txt", "\n".join(run.vocabulary))
 
 
 def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]) -> _Predict:
