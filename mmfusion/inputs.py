@@ -149,9 +149,8 @@ class Preset:
         self.named = named
         self.config = config
         self.frozen = not config.fine_tuning.fine_tune
-        # An operator of no such name is refused where models are built.
-        operator = OPERATORS.get(config.joint.operator) if config.variant == "joint" else None
-        self.as_sequence = operator is not None and operator.reads_sequences
+        joint = config.joint
+        self.as_sequence = config.variant == "joint" and OPERATORS[joint.operator](joint.units).reads_sequences
         if named not in _fingerprints:
             _fingerprints[named] = presets.fingerprint(self.backbone, reading)
         self.fingerprint = _fingerprints[named]

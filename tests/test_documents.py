@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import command, write_folder
+from conftest import TINY, command, write_folder
 from documents import REPOSITORY, Shown, documents, flags, shown
 from test_benchmark import settings
 from tiny_presets import write_image_preset, write_text_preset
 
 from benchmarks import options
+from mmfusion import train
+from mmfusion.config import resolve
 
 # What stands for the reader's own, after a flag or anywhere. `{place}` is where the tests keep their films.
 PLACEHOLDERS = {
@@ -27,25 +29,30 @@ PLACEHOLDERS = {
     "OUT": "out",
     "V": "cnn",
 }
-# What makes a command small, added behind its own flags, for commands with all of these words.
-FEW_LAYERS = {  # most of the time is tracing
-    "poster_encoder.report.filters": "[4]",
-    "poster_encoder.resnet.filters": "[4]",
-    "poster_encoder.preset.image_size": "[32,32]",
-    "overview_encoder.preset.layers": "1",
+# What a recipe is here; most of the time is tracing.
+SMALL = TINY | {
+    "poster_encoder.report.filters": [4],
+    "poster_encoder.resnet.filters": [4],
+    "poster_encoder.preset.image_size": [32, 32],
+    "overview_encoder.preset.layers": 1,
 }
-TINY = [*settings(), *(f"--set={key}={value}" for key, value in FEW_LAYERS.items()), "--epochs", "1"]
+# What makes a command small, added behind its own flags, for commands with all of these words.
 NAMED = ["--poster-encoder", "preset:FOLDER", "--overview-encoder", "preset:FOLDER"]
+FOR_WORKERS = [flag for flag in settings(variants=["joint"]) if "epochs" not in flag]  # not in this process
 ADDED = {
-    "mmfusion.train": TINY,
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
-    "benchmarks.run": [*TINY, "--seeds", "1", "--variants", "tfidf"],
+    "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "bilstm"],
     "benchmarks.run results/real": ["--variants", "tfidf", "cnn", "bilstm", "late"],  # what others read
     "benchmarks.run results/start": ["--variants", "bilstm"],
     "benchmarks.run results/tuned": ["--variants", "bilstm"],
     "benchmarks.run --recipe pretrained": ["--variants", "features", "early"],
-    "tuning.search": [*TINY, "--max-trials", "1"],
+    "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
+    "tuning.search --workers": [*FOR_WORKERS, "--epochs", "1", "--out", "search/workers"],
+        *(one for one in settings(variants=["joint"]) if "epochs" not in one),
+        "--epochs",
+        "1",
+    ],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
     "benchmarks.throughput --films": ["--films", "60", "--variants", "cnn"],
     "benchmarks.options": ["--repeats", "1"],
@@ -139,11 +146,19 @@ def reader(request, place, monkeypatch) -> Path:
     return folder
 
 
+def resolve_small(variant, *, recipe="default", file=None, overrides=None):
+    """A recipe with small layers under what the command itself says, for one epoch."""
+    return resolve(
+        variant, recipe=recipe, file=file, overrides={**SMALL, **(overrides or {}), "training.epochs": 1}
+    )
+
+
 @pytest.mark.parametrize(("document", "reader"), [(name, name) for name in EVERYTHING], indirect=["reader"])
 def test_what_a_document_shows_runs(document, reader, place, monkeypatch, capfd):
     # `benchmarks.options` has no flag for less: one of its options, for one of its two models.
-    monkeypatch.setattr(options, "OPTIONS", [option for option in options.OPTIONS if option.keras_lstm])
-    monkeypatch.setattr(options, "PARTS", ["bilstm"])
+    monkeypatch.setattr(options, "OPTIONS", [option for option in options.OPTIONS if option.model])
+    monkeypatch.setattr(options, "PARTS", ["cnn"])
+    monkeypatch.setattr(train, "resolve", resolve_small)
     for one in EVERYTHING[document]:
         if one.code:
             exec(compile(one.code, str(one), "exec"), {"__name__": "shown"})
