@@ -49,10 +49,6 @@ ADDED = {
     "benchmarks.run --recipe pretrained": ["--variants", "features", "early"],
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
     "tuning.search --workers": [*FOR_WORKERS, "--epochs", "1", "--out", "search/workers"],
-        *(one for one in settings(variants=["joint"]) if "epochs" not in one),
-        "--epochs",
-        "1",
-    ],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
     "benchmarks.throughput --films": ["--films", "60", "--variants", "cnn"],
     "benchmarks.options": ["--repeats", "1"],
