@@ -47,7 +47,8 @@ SEALED = (
     "predictions.npz",
 )
 _TEXT_LIMIT = 2**20  # bytes, of JSON; what Python makes of them can be 25 times as large
-_LIST_LIMIT = 2**25  # bytes, of ids, words, epochs and overviews; a million films have 17 MB of ids
+_LIST_LIMIT = 2**25  # bytes, of words, epochs and overviews
+_SPLIT_LIMIT = 2**26  # bytes, of ids and hashes; 100,000 films have 8 MB
 _OVERVIEW = 10_000  # characters that are kept of one; a picture shows some hundreds
 _ARRAYS_LIMIT = 2**32  # bytes; a million films with 25 genres have 200 MB of predictions
 _GREATEST = 1e9  # in history.csv: seconds and losses are less
@@ -271,7 +272,7 @@ class Run:
     def split(self) -> dict[str, list[str]]:
         """Film ids by split."""
         file = self.folder / "split.json"
-        split = self._read_object(file, _LIST_LIMIT)
+        split = self._read_object(file, _SPLIT_LIMIT)
         split.pop(_HASHES, None)
         if not set(split) <= set(SPLITS) or not all(isinstance(ids, list) for ids in split.values()):
             raise UserError(f"{file} must hold lists of film ids under {', '.join(SPLITS)}")
@@ -290,7 +291,7 @@ class Run:
             UserError: they are not such hashes.
         """
         file = self.folder / "split.json"
-        hashes = self._read_object(file, _LIST_LIMIT).get(_HASHES)
+        hashes = self._read_object(file, _SPLIT_LIMIT).get(_HASHES)
         good = isinstance(hashes, dict) and all(isinstance(v, list) and len(v) == 2 for v in hashes.values())
         if hashes is not None and not (good and all(isinstance(h, str) for v in hashes.values() for h in v)):
             raise UserError(f"{file}: {_HASHES} must hold two hashes for each film")
