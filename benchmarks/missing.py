@@ -75,7 +75,7 @@ def ask(run: Run, cache: Path) -> None:
     from mmfusion import experiment, fitting
 
     config = run.config
-    prepared = experiment.prepare(config.data, config.seed, cache)
+    prepared = experiment.prepare_again(run, cache)
     test = prepared.rows["test"]
     read, model = prepared.inputs(config), experiment.load_model(run)
     experiment.check_presets(run, read)

@@ -83,7 +83,7 @@ def probe(run: Run, cache: Path) -> None:
     from mmfusion.schema import MODALITIES
 
     config = run.config
-    prepared = experiment.prepare(config.data, config.seed, cache)
+    prepared = experiment.prepare_again(run, cache)
     films, test = prepared.films, prepared.rows["test"]
     read, labels = prepared.inputs(config), films.labels[test]
     experiment.check_presets(run, read)

@@ -113,7 +113,7 @@ def _switches(asked: Results, modality: str) -> dict[str, _System]:
         }
         for name, reads in of.items()
         for other, others in of.items()
-        if reads == [modality] and len(others) == 1 and others != reads
+        if reads == [modality] and len(others) == 1 and others != reads and set(asked[name]) & set(asked[other])
     }
 
 

@@ -426,7 +426,7 @@ def _did_you_mean(key: str, cls, prefix: str) -> str:
     last, keys = key.rsplit(".", 1)[-1], _keys(Config)
     here = difflib.get_close_matches(key, [f"{prefix}{name}" for name in typing.get_type_hints(cls)], n=1)
     elsewhere = [full for full in keys if full.rsplit(".", 1)[-1] == last]
-    meant = here or elsewhere or difflib.get_close_matches(key, keys, n=1)
+    meant = elsewhere or here or difflib.get_close_matches(key, keys, n=1)
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 

@@ -123,7 +123,8 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
         if apart := len(wanted) - left_out - len(ids):
             print(f"{apart} test films are not those of all these runs: left out\n")
     if not ids:
-        raise UserError(f"--data-dir {args.data_dir} holds no film that none of these runs was trained or tuned on")
+        what = "no test film of all these runs" if args.split == "test" else "no film"
+        raise UserError(f"--data-dir {args.data_dir} holds {what} that none of them was trained or tuned on")
     split = "test" if args.split == "test" else "unseen"
     scored = [assessment.score(run, split, experiment.predict_films(run, own, ids)) for run, own in pairs]
     well, badly = assessment.choose_films(scored)

@@ -1,4 +1,4 @@
-"""The only place where data meets models: a Config in, a run folder with a trained model out."""
+"""Trains and asks models: a Config in, a run folder with a trained model out."""
 
 import dataclasses
 import datetime
@@ -69,9 +69,8 @@ def train(
     check_free(folder)
     for one in (config, *(part_configs or {}).values()):
         model_class(one.variant).check(one)
-    prepared = prepare(config.data, config.seed, cache)
     if config.variant == "late":
-        _check_parts(part_runs, prepared, config)
+        _check_variants(part_runs)
         parts = part_configs or {run.config.variant: run.config for run in part_runs}
         cnn, bilstm = (parts[variant] for variant in PARTS)
         if cnn.fine_tuning.fine_tune != bilstm.fine_tuning.fine_tune:
@@ -82,6 +81,8 @@ def train(
             overview_encoder=bilstm.overview_encoder,
             fine_tuning=cnn.fine_tuning,
         )
+    prepared = prepare(config.data, config.seed, cache)
+    _check_parts(part_runs, prepared, config)
     with Run.create(folder) as new:
         model = _decide(new, config, prepared)
         for part in part_runs:
@@ -102,15 +103,26 @@ def resume(run: Run, cache: Path, *, tensorboard: bool = False) -> Run:
     """
     config, facts = run.config, run.facts
     with run.locked():
-        prepared = prepare(config.data, config.seed, cache)
-        if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
-            raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+        prepared = prepare_again(run, cache)
         now = machine()
         if other := [name for name in now if now[name] != facts[name]]:
             print(f"Note: other {', '.join(other)} than at the start: the result is not the same to the byte.")
         if not run.trained:  # else nothing but the report is missing
             _fit_and_predict(run, config, prepared, tensorboard)
     return run
+
+
+def prepare_again(run: Run, cache: Path) -> Prepared:
+    """The films of a run, in its split.
+
+    Raises:
+        UserError: its source holds other films now: those that trained it might be taken for test films.
+    """
+    config, facts = run.config, run.facts
+    prepared = prepare(config.data, config.seed, cache)
+    if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
+        raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+    return prepared
 
 
 def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | None = None) -> Run:
@@ -284,11 +296,15 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
     run.write_data(split, hashes, films.genres, prepared.vocabulary, films.skipped)
 
 
-def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
-    """Refuses finished parts that were not trained on just these films."""
+def _check_variants(parts: Sequence[Run]) -> None:
+    """Refuses finished parts that are not one of each, which needs no film."""
     variants = sorted(part.config.variant for part in parts)
     if parts and variants != sorted(PARTS):
         raise UserError(f"--parts needs a cnn run and a bilstm run, not {' and '.join(variants)}")
+
+
+def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
+    """Refuses finished parts that were not trained on just these films."""
     for part in parts:
         for what, ours, theirs in (
             ("source of films", prepared.films.fingerprint, part.facts["fingerprint"]),
@@ -346,7 +362,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     splits = ("validation", "test")
     probabilities = {name: _sigmoid(fitting.logits_of(model, source, prepared.rows[name])) for name in splits}
     gates = {}
-    if config.variant == "joint" and config.joint.operator == "gated":
+    if hasattr(getattr(model, "operator", None), "gates"):
         gates = {name: fitting.poster_gates_of(model, source, prepared.rows[name]) for name in splits}
     write_predictions(run, prepared, probabilities, _temperature(model, config), gates)
     run.state_file.unlink(missing_ok=True)

@@ -46,6 +46,21 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     return section == "training" and baseline
 
 
+_OF_TYPE = {"I": ("patch_size", "width", "heads", "blocks"), "II": ("units",)}
+
+
+def _is_idle_inside(key: str, config: Config) -> bool:
+    """Whether another setting of the same configuration keeps this one from acting."""
+    section, _, rest = key.partition(".")
+    if section == "fine_tuning":
+        return rest != "fine_tune" and not config.fine_tuning.fine_tune
+    if config.variant != "early":
+        return key == "data.augment" and _SECTIONS.get(config.variant) == (_OVERVIEWS,)
+    if config.early_type == "II":  # of the presets it reads the layers, and has a classifier of its own
+        return rest in _OF_TYPE["I"] or rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
+    return section == "early" and rest in _OF_TYPE["II"]
+
+
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:
     """The settings that a run of this configuration reads, by dotted key: where they agree, so do two runs."""
     values = _flat(config.to_dict())
@@ -85,7 +100,7 @@ def refuse_idle(
     """
     configs = list(configs)
     for key, flag in given.items():
-        if all(is_idle(key, config, baselines or {}) for config in configs):
+        if all(is_idle(key, config, baselines or {}) or _is_idle_inside(key, config) for config in configs):
             names = ", ".join(dict.fromkeys(config.variant for config in configs))
             what = key if key != "data.data_dir" else f"--data-dir with --dataset {configs[0].data.dataset}"
             raise UserError(f"{flag} does nothing here: {what} is not read by {names}; leave it out")

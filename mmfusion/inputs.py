@@ -137,6 +137,7 @@ def presets_of(config: Config) -> dict[str, "Preset"]:
     Raises:
         UserError: one cannot be had.
     """
+    model_class(config.variant).check(config)
     kinds = {POSTER: (PosterPreset, config.poster_encoder), TOKENS: (OverviewPreset, config.overview_encoder)}
     reads = model_class(config.variant).reads
     return {name: kind(config) for name, (kind, one) in kinds.items() if name in reads and is_preset(one.name)}

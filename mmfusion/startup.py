@@ -70,12 +70,12 @@ class _Finder:
     def find_spec(cls, name: str, path=None, target=None):
         if name != "tensorflow":
             return None
-        sys.meta_path.remove(cls)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def quietly(module):
+                sys.meta_path.remove(cls)  # not before: somebody may only look whether there is one
                 with _held_back():
                     load(module)
 
@@ -93,18 +93,23 @@ def _held_back() -> Iterator[None]:
     """
     if sys.stderr is not None:
         sys.stderr.flush()
-    try:
-        shown = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    with tempfile.TemporaryFile() as said, os.fdopen(shown, "wb", 0) as stderr:
-        watch = [sys.executable, "-I", "-S", "-c", _WATCH]
-        watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=said, stderr=shown)
+    with contextlib.ExitStack() as open_files:
+        try:
+            shown = os.dup(2)
+            stderr = open_files.enter_context(os.fdopen(shown, "wb", 0))
+            said = open_files.enter_context(tempfile.TemporaryFile())
+            watch = [sys.executable, "-I", "-S", "-c", _WATCH]
+            # A session of its own: Ctrl-C is not for it.
+            watcher = subprocess.Popen(
+                watch, stdin=subprocess.PIPE, stdout=said, stderr=shown, start_new_session=True
+            )
+        except (OSError, TypeError, ValueError):  # no standard error, no room, or a Python inside another program
+            yield
+            return
         os.dup2(said.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             said.seek(0)
             stderr.write(said.read())
             raise

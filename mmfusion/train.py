@@ -113,8 +113,8 @@ def settled(args: argparse.Namespace) -> dict[str, object]:
     given = {}
     for text in args.set:
         key, value = _setting(text)
-        if key in _OTHER_FLAGS:
-            raise UserError(f"--set {text}: {key} is chosen with {_OTHER_FLAGS[key]}")
+        if (first := key.partition(".")[0]) in _OTHER_FLAGS:
+            raise UserError(f"--set {text}: {first} is chosen with {_OTHER_FLAGS[first]}")
         if key in named and named[key] != value:
             raise UserError(f"--set {text}: {_FLAGS[key]} says {named[key]}; leave out one of the two")
         given[key] = value

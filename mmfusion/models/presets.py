@@ -5,11 +5,12 @@ A frozen one reads all films once, before any training (`mmfusion.inputs`), and 
 layers on its features; with `fine_tuning.fine_tune` the backbone itself is a part of the model.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -325,7 +326,8 @@ def _load(name: str, load):
     try:
         if preset.startswith(_HUGGING_FACE):
             away = _why_away()
-        return load(keras_hub, preset)
+        with _hub_off() if away else contextlib.nullcontext():
+            return load(keras_hub, preset)
     except ModuleNotFoundError as error:  # safetensors, for presets in Hugging Face's form
         raise UserError(f"{name} needs {error.name}: {_INSTALL}") from error
     except Exception as error:  # keras-hub and its hubs raise as they please
@@ -343,18 +345,25 @@ def _load(name: str, load):
 
 @functools.cache
 def _why_away() -> str:
-    """Why Hugging Face's hub cannot be reached, "" if it can be.
+    """Why Hugging Face's hub cannot be reached, "" if it can be."""
+    from huggingface_hub import constants
 
-    If not, its library is told: it would try for half a minute a file, also for files that it has, and then say
-    that there are none.
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else why_unreachable(constants.ENDPOINT)
+
+
+@contextlib.contextmanager
+def _hub_off() -> Iterator[None]:
+    """Tells the hub's library that it is away, in the block only.
+
+    It would try for half a minute a file, also for files that it has, and then say that there are none.
     """
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    away = why_unreachable(constants.ENDPOINT)
-    constants.HF_HUB_OFFLINE = bool(away)
-    return away
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _last_layers(name: str, backbone: keras.Model, count: int) -> list:
