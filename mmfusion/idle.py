@@ -83,6 +83,11 @@ def _is_idle_of_films(key: str, config: Config) -> bool:
     return key == "split" and config.data.dataset == "mmimdb"  # which has its own
 
 
+def acts_nowhere(key: str, configs: Iterable[Config], baselines: Mapping[str, Collection[str]]) -> bool:
+    """Whether none of these runs would be another one with another value of this setting."""
+    return all(is_idle(key, config, baselines) or _is_idle_inside(key, config) for config in configs)
+
+
 def refuse_idle(
     given: Mapping[str, str],
     configs: Iterable[Config],
@@ -100,7 +105,7 @@ def refuse_idle(
     """
     configs = list(configs)
     for key, flag in given.items():
-        if all(is_idle(key, config, baselines or {}) or _is_idle_inside(key, config) for config in configs):
+        if acts_nowhere(key, configs, baselines or {}):
             names = ", ".join(dict.fromkeys(config.variant for config in configs))
             what = key if key != "data.data_dir" else f"--data-dir with --dataset {configs[0].data.dataset}"
             raise UserError(f"{flag} does nothing here: {what} is not read by {names}; leave it out")

@@ -474,11 +474,9 @@ def test_exports_with_presets_say_what_the_run_says(with_presets, tmp_path):
     run, folder = with_presets
     exported = []
     for form in ("savedmodel", *NETWORKS):
-        assert formats.export(run, form, folder / form) < TOLERANCE
+        assert formats.export(run, form, folder / form) < formats.tolerance_of(run)
         exported.append((run, folder / form))
-    # Sequences are kept in float16: where ONNX sums in another order, a value can become the next one there.
-    sequences = run.config.joint.operator == "cross_attention"
-    check_readmes(tmp_path, exported, PRESET_OVERVIEWS, atol=1e-3 if sequences else TOLERANCE)
+    check_readmes(tmp_path, exported, PRESET_OVERVIEWS, atol=formats.tolerance_of(run))
     assert not any(
         (folder / form / "vocabulary.txt").exists() for form in NETWORKS
     )  # the tokens are the preset's own

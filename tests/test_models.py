@@ -124,7 +124,10 @@ class TestEveryVariant:
         np.testing.assert_array_equal(logits(model, batch()), before / 2)
         # Nor is the table in which a bag looks up its words' n-grams.
         counted = [w for w in model.weights if not w.path.endswith(("temperature", "ngrams_of"))]
-        assert parameters == sum(w.shape.num_elements() for w in counted)
+        # Nor are heads that help training and decide nothing.
+        heads = [w for w in counted if w.path.split("/")[1] in model.auxiliary]
+        assert len(heads) == 2 * sum(getattr(model, name) is not None for name in model.auxiliary)
+        assert parameters == sum(w.shape.num_elements() for w in counted if not any(w is one for one in heads))
 
     def test_an_empty_overview_and_no_poster_give_numbers(self, variant):
         inputs = {name: np.zeros_like(value) for name, value in batch().items()}

@@ -103,7 +103,7 @@ def tiny(monkeypatch):
 def test_a_variant_with_a_vocabulary_of_its_own_is_timed(tiny, cache):
     product = Product("report", {}, cache)
     product.warm_up("early")
-    words = {weight.path: weight.shape[0] for weight in product._models["early"].weights}
+    words = {weight.path: weight.shape[0] for weight in product._models["early"].trainable_weights}
     assert words["early/word_embedding/embeddings"] == 10
     assert product.epoch("early") > 0
     assert product.predict("early") > 0

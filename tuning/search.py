@@ -196,7 +196,9 @@ def _keep(search: Search, out: Path) -> None:
         if found.get(key) != value:
             what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(key, key)
             differ = ", ".join(_differences(found.get(key), value))
-            raise UserError(f"{out} holds a search with other {what}, there and now: {differ}; name another --out")
+            raise UserError(
+                f"{out} holds a search with another {what}; name another --out (there and now: {differ})"
+            )
 
 
 def _differences(there, now, name: str = "", most: int = 3) -> list[str]:
