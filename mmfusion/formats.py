@@ -20,7 +20,7 @@ from mmfusion.runs import Run
 from mmfusion.schema import CHANNELS, POSTER, TOKENS
 
 TOLERANCE = 1e-4  # of a probability
-# A run keeps the sequences of frozen presets in float16: summed in another order, a value becomes the next one there.
+# A run keeps frozen presets' sequences in float16: summed in another order, a value becomes the next one there.
 _TOLERANCE_OF_SEQUENCES = 1e-3
 _OPSET = 18  # of ONNX; all that is needed is in it
 
