@@ -134,7 +134,7 @@ def _seconds(run: Run) -> float | None:
 
 
 def _settings(config: Config) -> str:
-    """What a model reads, whatever the seed."""
+    """Settings that a model reads, without the seed."""
     return repr(acting(dataclasses.replace(config, seed=0), SECTIONS_READ))
 
 

@@ -118,5 +118,5 @@ def _switches(asked: Results, modality: str) -> dict[str, _System]:
 
 
 def _switched(result: Result, otherwise: np.ndarray, share: float) -> np.ndarray:
-    """What a model says (N, G), but of the films that miss the modality this."""
+    """Probabilities (N, G) of a model, and `otherwise` for films that miss the modality."""
     return np.where(is_missing(result.test.ids, share)[:, None], otherwise, result.test.y_prob)

@@ -195,7 +195,7 @@ def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
 
 
 def _is_same(config: Config, other: Config) -> bool:
-    """Whether two runs agree in all that they read; what belongs to other models may differ."""
+    """Compares two runs in all that they read; what belongs to other models may differ."""
     return acting(config, SECTIONS_READ) == acting(other, SECTIONS_READ)
 
 

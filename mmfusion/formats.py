@@ -211,7 +211,7 @@ def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 def tolerance_of(run: Run) -> float:
-    """How much a probability of an export may differ from the run's."""
+    """Tolerance of a probability of an export against the run's."""
     sequences = any(preset.frozen and preset.as_sequence for preset in inputs.presets_of(run.config).values())
     return _TOLERANCE_OF_SEQUENCES if sequences else TOLERANCE
 

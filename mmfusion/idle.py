@@ -20,7 +20,7 @@ _ALL = (*_ENCODERS, "early", "joint", "late")
 
 
 def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) -> bool:
-    """Whether a run of this configuration is the same whatever this setting is.
+    """Tells if a run of this configuration is the same with any value of this setting.
 
     Args:
         key: dotted, of `config.json`.
@@ -50,7 +50,7 @@ _OF_TYPE = {"I": ("patch_size", "width", "heads", "blocks"), "II": ("units",)}
 
 
 def _is_idle_inside(key: str, config: Config) -> bool:
-    """Whether another setting of the same configuration keeps this one from acting."""
+    """Tells if another setting of the same configuration keeps this one from acting."""
     section, _, rest = key.partition(".")
     if section == "fine_tuning":
         return rest != "fine_tune" and not config.fine_tuning.fine_tune

@@ -99,7 +99,7 @@ def _held_back() -> Iterator[None]:
             stderr = open_files.enter_context(os.fdopen(shown, "wb", 0))
             said = open_files.enter_context(tempfile.TemporaryFile())
             watch = [sys.executable, "-I", "-S", "-c", _WATCH]
-            # A session of its own: Ctrl-C is not for it.
+            # In a process group of its own: Ctrl-C is not for it.
             watcher = subprocess.Popen(
                 watch, stdin=subprocess.PIPE, stdout=said, stderr=shown, start_new_session=True
             )
