@@ -1,6 +1,7 @@
 """One harness over all variants, then what the field's words demand of each of them."""
 
 import re
+import sys
 from pathlib import Path
 
 import keras
@@ -302,6 +303,7 @@ def test_the_readmes_variant_of_ones_own_works(monkeypatch, tmp_path):
     (tmp_path / "gated.py").write_text(code)
     monkeypatch.setattr(mmfusion.models, "__path__", [*mmfusion.models.__path__, str(tmp_path)])
     monkeypatch.setitem(VARIANTS, "gated", "GatedFusion")
+    monkeypatch.delitem(sys.modules, "mmfusion.models.gated", raising=False)
     harness = TestEveryVariant()
     harness.test_gives_one_logit_a_genre("gated")
     harness.test_comes_back_from_its_config("gated")
