@@ -13,10 +13,9 @@ from joblib import Parallel, delayed
 from benchmarks.collect import Result, Results
 from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
 from benchmarks.robustness import without_modalities
-from mmfusion.assessment import encoders_of
 from mmfusion.reports import calibration, metrics, resampling
 from mmfusion.reports.contributions import Contribution, contribution
-from mmfusion.schema import POSTER, SPLITS, TOKENS
+from mmfusion.schema import SPLITS
 
 SEED = 0  # of draws and permutations
 
@@ -54,7 +53,6 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         genres=tuple(first.genres[g] for g in order),
         support={first.genres[g]: float(support[:, g].mean()) for g in order},
         sometimes=[first.genres[g] for g in order if support[:, g].any() and not support[:, g].all()],
-        encoders=_encoders(results),
         models=dict(zip(results, models, strict=True)),
         fusion=compared[: len(fusions)],
         baseline=compared[len(fusions) :],
@@ -62,20 +60,6 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         missing=without_modalities(results, predicted, weights),
         left_out=list(left_out),
     )
-
-
-def _encoders(results: Results) -> dict[str, str]:
-    """What reads which modality in each network, in words."""
-    words, said = {POSTER: "posters", TOKENS: "overviews"}, {}
-    for name, of_seed in results.items():
-        run = _first(of_seed).run
-        label = f"{name} (type {run.config.early_type})" if name == "early" else name
-        by = [f"{words[modality]} by {encoder}" for modality, encoder in encoders_of(run).items()]
-        if name == "early" and not by:
-            by = ["patches and words by one Transformer"]
-        if by:
-            said[name] = f"{label}: {', '.join(by)}"
-    return said
 
 
 def better_unimodal(results: Results, name: str) -> str | None:

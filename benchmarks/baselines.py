@@ -12,7 +12,7 @@ import numpy as np
 
 from mmfusion.config import Config
 from mmfusion.runs import Run
-from mmfusion.schema import MODALITIES, POSTER, TOKENS
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 COLOURS = 6  # steps of red, of green and of blue: a histogram has 216 bins
 PENALTIES = {  # scikit-learn's C
@@ -91,7 +91,7 @@ def _features(prepared, parts, config):
     from sklearn.preprocessing import StandardScaler
 
     read = _read_by_presets(prepared, config)
-    arrays = {POSTER: read.posters, TOKENS: read.tokens}
+    arrays = {POSTER: read.posters, OVERVIEW: read.tokens}
     joined = np.concatenate([arrays[one] for one in READS[config.variant]], axis=1)  # (N, D)
     scaler = StandardScaler().fit(joined[prepared.rows["train"]])
     return _logistic(prepared, lambda split: scaler.transform(joined[prepared.rows[split]]), "features")
@@ -120,14 +120,14 @@ AVERAGED = {"tfidf_colours": ("tfidf", "colours")}  # a baseline -> those that i
 READS = {
     "frequencies": (),
     "colours": (POSTER,),
-    "tfidf": (TOKENS,),
+    "tfidf": (OVERVIEW,),
     "tfidf_colours": MODALITIES,
     "features_poster": (POSTER,),
-    "features_overview": (TOKENS,),
+    "features_overview": (OVERVIEW,),
     "features": MODALITIES,
 }
 # Sections of a configuration that each reads beside [data].
-_SECTION_OF = {POSTER: "poster_encoder", TOKENS: "overview_encoder"}
+_SECTION_OF = {POSTER: "poster_encoder", OVERVIEW: "overview_encoder"}
 SECTIONS_READ = {
     name: tuple(_SECTION_OF[one] for one in READS[name]) if name in OF_PRESETS else () for name in BASELINES
 }
@@ -135,7 +135,7 @@ SECTIONS_READ = {
 
 def _read_by_presets(prepared, config):
     """The films as a network of the same modalities reads them."""
-    variants = {(POSTER,): "cnn", (TOKENS,): "bilstm", MODALITIES: "early"}
+    variants = {(POSTER,): "poster", (OVERVIEW,): "overview", MODALITIES: "early_features"}
     return prepared.inputs(dataclasses.replace(config, variant=variants[READS[config.variant]]))
 
 

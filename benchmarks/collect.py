@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.missing import read_missing
 from benchmarks.probe import read_probe
+from mmfusion.assessment import label_of
 from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
 from mmfusion.idle import acting
@@ -24,7 +25,7 @@ class Result:
     """One model of one seed."""
 
     run: Run
-    name: str
+    name: str  # its row's: the variant and the encoders that it reads with
     seed: int
     facts: dict
     genres: tuple[str, ...]
@@ -38,7 +39,7 @@ class Result:
 
     @property
     def is_baseline(self) -> bool:
-        return self.name in BASELINES
+        return self.run.config.variant in BASELINES
 
     @property
     def presets(self) -> dict[str, str]:
@@ -91,8 +92,9 @@ def collect(folder: Path, *, keep_going: bool = False) -> tuple[Results, list[st
         why = f"; of {len(problems)} runs the first: {next(iter(problems.values()))}" if problems else ""
         raise UserError(f"{folder} holds no run in seed-*/ to report on; benchmarks.run makes some{why}")
     order = [*BASELINES, *VARIANTS]
+    variant_of = {result.name: result.run.config.variant for result in good}
     names = sorted(
-        {result.name for result in good}, key=lambda n: (order.index(n) if n in order else len(order), n)
+        variant_of, key=lambda n: (order.index(variant_of[n]) if variant_of[n] in order else len(order), n)
     )
     results = {name: {r.seed: r for r in sorted(good, key=lambda r: r.seed) if r.name == name} for name in names}
     return results, [problem.replace(f"{folder}/", "") for problem in problems.values()]
@@ -106,13 +108,13 @@ def _read(path: Path) -> Result:
     config, facts, genres = run.config, run.facts, run.genres
     if "reads" not in facts:
         raise UserError(f"{run.config_file} does not say reads; train it again")
-    if path.parts[-2:] != (f"seed-{config.seed}", config.variant):
-        raise UserError(f"{path} holds a run of {config.variant} with seed {config.seed}")
+    if path.parts[-2:] != (f"seed-{config.seed}", config.folder_name):
+        raise UserError(f"{path} holds a run of {config.folder_name} with seed {config.seed}")
     validation, test = run.predictions("validation"), run.predictions("test")
     milliseconds, exchanged = (facts.get("ms_per_film"), None) if config.variant in BASELINES else read_probe(run)
     return Result(
         run=run,
-        name=config.variant,
+        name=label_of(run),
         seed=config.seed,
         facts=facts,
         genres=genres,

@@ -126,7 +126,6 @@ class Analysis:
     genres: tuple[str, ...]  # most frequent first
     support: dict[str, float]  # test films of each genre, the mean over seeds
     sometimes: list[str]  # genres that some seeds have test films of, and others have not
-    encoders: dict[str, str]  # of each network, what reads which modality
     models: dict[str, Model]
     fusion: list[Comparison]  # each fusion over the better model of one modality
     baseline: list[Comparison]  # each network over the best baseline that reads no other modality

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from mmfusion.schema import POSTER
 from mmfusion.startup import begin_command, import_tensorflow
 
 STEPS = 20  # after so many a training takes no more memory than before
@@ -41,8 +42,8 @@ def _notebook(variant: str, data: dict, step_done) -> None:
     from benchmarks import notebook
 
     films = notebook.Notebook(Path(data["data.data_dir"]))
-    read = films.posters if variant == "cnn" else films.tokens
-    model = getattr(notebook, variant)(films.labels.shape[1])
+    read = films.posters if variant == POSTER else films.tokens
+    model = notebook.MODELS[variant](films.labels.shape[1])
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: step_done(None, batch))
     last, total = films.training, len(films.files)
     validation = read(last, total)

@@ -44,7 +44,7 @@ def galleries(results: Results) -> Iterator[Gallery]:
             films = tuple(fusion.test.ids[row] for row in rows[~wrong_way])
             if films:
                 title = f"Films that {name} {word}, against {over}"
-                yield Gallery(f"{name}-{word}", title, fusion, films)
+                yield Gallery(f"{first.run.config.folder_name}-{word}", title, fusion, films)
 
 
 def keep_films(folder: Path, cache: Path) -> None:

@@ -94,3 +94,6 @@ def _compiled(stack: list) -> keras.Model:
         metrics=[keras.metrics.Precision(), keras.metrics.Recall()],
     )
     return model
+
+
+MODELS = {"poster": cnn, "overview": bilstm}  # by what it reads

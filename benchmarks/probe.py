@@ -78,7 +78,6 @@ def probe(run: Run, cache: Path) -> None:
         cache: where prepared films are kept.
     """
     from mmfusion import experiment, fitting
-    from mmfusion.models import model_class
     from mmfusion.reports.contributions import Exchanged, additive_approximation
     from mmfusion.schema import MODALITIES
 
@@ -101,7 +100,7 @@ def probe(run: Run, cache: Path) -> None:
     start = time.perf_counter()
     logits(same, same)
     answers = {"ms_per_film": np.array((time.perf_counter() - start) / len(test) * 1000)}
-    if model_class(config.variant).reads == MODALITIES:
+    if run.facts["reads"] == list(MODALITIES):
         rng = np.random.default_rng(config.seed)
         orders = [(rng.permutation(same), rng.permutation(same)) for _ in range(EXCHANGES)]
         paired = np.sort(rng.permutation(same)[:PAIRED])
@@ -132,7 +131,7 @@ def _file(run: Run) -> Path:
 
 def _adds_probabilities(config) -> bool:
     """Whether the sum is one of probabilities, as late fusion's averages are; elsewhere it is one of logits."""
-    return config.variant == "late" and config.late.combiner in ("mean", "weighted")
+    return bool(config.parts) and config.late.combiner in ("mean", "weighted")
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

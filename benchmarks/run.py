@@ -1,7 +1,6 @@
 """`python -m benchmarks.run`: trains all variants and baselines over several seeds, on the same films."""
 
 import argparse
-import dataclasses
 import shlex
 import statistics
 import sys
@@ -11,18 +10,17 @@ from pathlib import Path
 from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTIONS_READ
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
-from mmfusion.config import PRESET, VARIANTS, Config, is_preset
+from mmfusion.config import ENCODER_OF, PRESET, VARIANTS, Config, is_preset
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.idle import acting, refuse_idle
-from mmfusion.runs import PARTS, Run
-from mmfusion.schema import MODALITIES, POSTER
+from mmfusion.runs import Run
 from mmfusion.startup import begin_command, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films
 
 NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
-MADE_OF = {**AVERAGED, "late": PARTS}
+MADE_OF = AVERAGED | {name: variant.parts for name, variant in VARIANTS.items() if variant.parts}
 COMMANDS = "commands.txt"  # in the results' folder, what was called
 
 
@@ -61,7 +59,7 @@ def main() -> None:
     names = _names(args)
     sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}
     _refuse_idle(args, list(sweep.values()))
-    runs = {(seed, name): _run(args, seed, name) for seed, name in sweep}
+    runs = {key: _run(args, config) for key, config in sweep.items()}
     for key, run in runs.items():
         if run.config_file.is_file():
             _check_same(run, sweep[key], args)
@@ -70,7 +68,7 @@ def main() -> None:
     took = {}  # by name, the seconds of each run of this sweep
     for (seed, name), run in runs.items():
         if (seed, name) not in todo:
-            print(f"seed {seed}, {name}: finished already, in {run.folder}", flush=True)
+            print(f"seed {seed}, {sweep[seed, name].label}: finished already, in {run.folder}", flush=True)
             # Late fusion's parts were counted as runs of their own.
             took.setdefault(name, []).append(0 if name in MADE_OF else run.report["train_seconds"])
     if todo:
@@ -84,7 +82,8 @@ def main() -> None:
     for number, (seed, name) in enumerate(todo):
         run = runs[seed, name]
         left = _time_left(took, [name for _, name in todo[number:]])
-        print(f"\nseed {seed}, {name}: run {done + number + 1} of {len(runs)}{left}, into {run.folder}", flush=True)
+        place = f"run {done + number + 1} of {len(runs)}{left}, into {run.folder}"
+        print(f"\nseed {seed}, {sweep[seed, name].label}: {place}", flush=True)
         start = time.perf_counter()
         if not run.finished:
             _train(run, sweep[seed, name], _parts(args, name, seed), args, cache)
@@ -113,24 +112,33 @@ def _refuse_idle(args: argparse.Namespace, configs: list[Config]) -> None:
 
 def _names(args: argparse.Namespace) -> list[str]:
     """What this sweep trains, in the order of `NAMES`."""
-    config = configure(args, "cnn", None)
-    frozen = dict(zip(MODALITIES, config.presets)) if not config.fine_tuning.fine_tune else {}
-    without = [name for name in OF_PRESETS if not all(frozen.get(one) for one in READS[name])]
+    config = configure(args, next(iter(BASELINES)), None)
+    frozen = {} if config.fine_tuning.fine_tune else config.presets
+    without = {name: set(READS[name]) - frozen.keys() for name in OF_PRESETS}
+    without |= {name: set(v.modalities) - frozen.keys() for name, v in VARIANTS.items() if v.joins_features}
     if args.variants is None:
-        if any(config.presets) and "features" in without:  # they cannot be joined before anything is trained
-            without.append("early")
-        return [name for name in NAMES if name not in without]
+        return [name for name in NAMES if not without.get(name) and not _is_aside(name, config)]
     for name in args.variants:
-        if name in without:
-            encoders = ["--poster-encoder" if one == POSTER else "--overview-encoder" for one in READS[name]]
-            flags = " and ".join(f"{flag} preset:…" for flag in encoders)
+        if without.get(name):
+            encoders = [section.replace("_", "-") for one, section in ENCODER_OF.items() if one in without[name]]
+            flags = " and ".join(f"--{encoder} preset:…" for encoder in encoders)
             raise UserError(f"{name} is fitted on features of frozen presets: name them with {flags}")
     return [name for name in NAMES if name in args.variants]
 
 
+def _is_aside(name: str, config: Config) -> bool:
+    """Tells if a variant has to be asked for: it would not be compared with the others' encoders."""
+    variant = VARIANTS.get(name)
+    if variant is None:
+        return False
+    trained_from_words = not set(variant.sections) & set(ENCODER_OF.values())
+    return bool(variant.encoders) or (trained_from_words and bool(config.presets))
+
+
 def _configure(args: argparse.Namespace, name: str, seed: int) -> Config:
     """The configuration of one model, with its own file where there is one."""
-    return configure(_with_file(args, name), name, seed)
+    config = configure(_with_file(args, name), name, seed)
+    return config.made_of(_part_configs(args, name, seed))
 
 
 def _with_file(args: argparse.Namespace, name: str) -> argparse.Namespace:
@@ -155,24 +163,26 @@ def _check_config_dir(args: argparse.Namespace) -> None:
 
 def _part_configs(args: argparse.Namespace, name: str, seed: int) -> dict[str, Config]:
     """How the parts of late fusion are trained that are its own: by its file, not by theirs."""
-    return {part: configure(_with_file(args, name), part, seed) for part in PARTS}
+    parts = VARIANTS[name].parts if name in VARIANTS else ()
+    return {part: configure(_with_file(args, name), part, seed) for part in parts}
 
 
-def _run(args: argparse.Namespace, seed: int, name: str) -> Run:
-    return Run(args.out / f"seed-{seed}" / name)
+def _run(args: argparse.Namespace, config: Config) -> Run:
+    return Run(args.out / f"seed-{config.seed}" / config.folder_name)
 
 
 def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
     """The finished runs that a model is made of, of this call or an earlier one; {}: it trains its own."""
-    parts = {part: _run(args, seed, part) for part in MADE_OF.get(name, ())}
+    wanted = {part: _configure(args, part, seed) for part in MADE_OF.get(name, ())}
+    parts = {part: _run(args, config) for part, config in wanted.items()}
     missing = [part for part, run in parts.items() if not run.finished]
     if missing and name in AVERAGED:
         raise UserError(f"{name} averages {' and '.join(parts)}; add {' and '.join(missing)} to --variants")
     if missing:
         return {}
     for part, run in parts.items():
-        _check_same(run, _configure(args, part, seed), args)
-    own = _part_configs(args, name, seed) if name == "late" else {}
+        _check_same(run, wanted[part], args)
+    own = _part_configs(args, name, seed)
     if any(not _is_same(parts[part].config, config) for part, config in own.items()):
         return {}
     return parts
@@ -180,17 +190,9 @@ def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
 
 def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
     """A run that is there already counts only if it is the one that would be trained now, with its parts."""
-    found = run.config
-    if wanted.variant == "late":  # it takes its encoders over from its parts
-        found = dataclasses.replace(
-            found,
-            poster_encoder=wanted.poster_encoder,
-            overview_encoder=wanted.overview_encoder,
-            fine_tuning=wanted.fine_tuning,
-        )
     parts = _part_configs(args, wanted.variant, wanted.seed)
     of_parts = all(_is_same(part.config, parts[part.config.variant]) for part in run.parts)
-    if not (_is_same(found, wanted) and of_parts):
+    if not (_is_same(run.config, wanted) and of_parts):
         raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
 
 
@@ -256,13 +258,9 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
         experiment.resume(run, cache)
     elif config.variant in BASELINES:
         train_baseline(config, run.folder, cache, parts)
-    elif config.variant == "late" and parts:
-        experiment.train(config, run.folder, cache, part_runs=list(parts.values()))
-    elif config.variant == "late":
-        part_configs = _part_configs(args, "late", config.seed)
-        experiment.train(config, run.folder, cache, part_configs=part_configs)
     else:
-        experiment.train(config, run.folder, cache)
+        part_configs = {} if parts else _part_configs(args, config.variant, config.seed)
+        experiment.train(config, run.folder, cache, part_configs=part_configs, part_runs=list(parts.values()))
     assessment.finish(run)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmfusion.config import resolve
 from mmfusion.errors import UserError
+from mmfusion.schema import OVERVIEW, POSTER
 from mmfusion.startup import import_tensorflow
 
 WARM_UP = 256  # films before a model is timed: tracing is in none of the epochs
@@ -55,21 +56,22 @@ class Product:
 
     def warm_up(self, variant: str) -> None:
         """Makes, traces and runs a model for a few steps, so that no epoch is timed with that."""
-        if variant == "late":
-            for part in ("cnn", "bilstm"):
-                if part not in self._models:
-                    self.warm_up(part)
-            self._models["late"] = self._late()
+        config = self._configured(variant)
+        for part in config.parts:
+            if part not in self._models:
+                self.warm_up(part)
+        if config.parts:
+            self._models[variant] = self._late(variant)
         else:
             self._models[variant] = model = self._build(variant)
-            self._compile(model, self._configured(variant))
+            self._compile(model, config)
             self._fit(variant, self._prepared.rows["train"][:WARM_UP])
         self.predict(variant)
 
     def epoch(self, variant: str) -> float:
         """Seconds of training; late fusion's are those of fitting a combiner, its parts being trained."""
         model = self._models[variant]
-        if variant == "late":
+        if self._configured(variant).parts:
             source, labels = self._source(variant), self._prepared.films.labels
             return _seconds(
                 lambda: self._fitting.fit_combiner(model, source, self._prepared.rows["validation"], labels)
@@ -128,11 +130,11 @@ class Product:
     def _compile(self, model, config) -> None:
         self._fitting.compile_model(model, config)
 
-    def _late(self):
-        """Late fusion of this process' own CNN and BiLSTM."""
-        model = self._build("late")
-        for part, variant in ((model.poster_model, "cnn"), (model.overview_model, "bilstm")):
-            part.set_weights(self._models[variant].get_weights())
+    def _late(self, variant: str):
+        """Late fusion of this process' own models of one modality."""
+        model = self._build(variant)
+        for part, name in zip((model.poster_model, model.overview_model), self._configured(variant).parts):
+            part.set_weights(self._models[name].get_weights())
         return model
 
     def _fit(self, variant: str, rows: np.ndarray) -> float:
@@ -151,7 +153,7 @@ class PlainNotebook:
         self._notebook, self._folder = notebook, folder
         self._films = notebook.Notebook(folder)
         last, total = self._films.training, len(self._films.files)
-        reads = {"cnn": self._films.posters, "bilstm": self._films.tokens}
+        reads = {POSTER: self._films.posters, OVERVIEW: self._films.tokens}
         self._batches = {variant: read(0, last) for variant, read in reads.items()}
         self._test = {variant: read(last, total) for variant, read in reads.items()}
         for batches in (*self._batches.values(), *self._test.values()):
@@ -172,7 +174,7 @@ class PlainNotebook:
         return _pass_seconds([self._notebook.shuffled(batches) for batches in self._batches.values()])
 
     def warm_up(self, variant: str) -> None:
-        model = getattr(self._notebook, variant)(self._films.labels.shape[1])
+        model = self._notebook.MODELS[variant](self._films.labels.shape[1])
         model.fit(self._batches[variant].take(WARM_UP // self._notebook.BATCH), shuffle=False, verbose=0)
         model.predict(self._test[variant], verbose=0)
         self._models[variant] = model
@@ -199,7 +201,7 @@ class PlainNotebook:
 
 
 class Worker:
-    """One side in a process of its own: `worker.ask("epoch", "cnn")` is `side.epoch("cnn")` over there."""
+    """One side in a process of its own: `worker.ask("epoch", "joint")` is `side.epoch("joint")` over there."""
 
     def __init__(self, side: type, *args):
         context = multiprocessing.get_context("spawn")

@@ -17,14 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.sides import PlainNotebook, Product, Worker
-from mmfusion.config import VARIANTS, recipe_names
+from mmfusion.config import recipe_names, resolve
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.runs import PARTS
+from mmfusion.schema import MODALITIES
 from mmfusion.startup import begin_command
 
 NAMES = ("mmfusion", "notebook")
+VARIANTS = ("poster", "overview", "early", "joint", "late")
 
 
 @dataclass
@@ -59,7 +60,7 @@ def parser() -> ArgumentParser:
     which.add_argument("--data-dir", type=Path, metavar="DIR", help="real films, and the notebook beside")
     which.add_argument("--films", type=int, nargs="+", metavar="N", help="so many synthetic films")
     p.add_argument("--recipe", choices=recipe_names(), help="with --films, the product's (default: report)")
-    p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
+    p.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="default: all")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="answers to each question (default: 3)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for throughput.csv and throughput.md")
     p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
@@ -134,19 +135,21 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
     variants = [variant for variant in VARIANTS if variant in args.variants]
     by_variant = {}
     for variant in variants:
-        who = NAMES if variant in PARTS else NAMES[:1]  # a notebook has the report's two models
+        who = NAMES if variant in MODALITIES else NAMES[:1]  # a notebook has the report's two models
         for side in who:
             if side in sides:
                 sides[side].ask("warm_up", variant)
-        name = "late: fitting a stacked combiner" if variant == "late" else f"{variant}: training epoch"
+        config = resolve(variant, recipe=args.recipe)
+        name = f"{config.label}: {'fitting a stacked combiner' if config.parts else 'training epoch'}"
         by_variant[variant] = row = timed(name, "epoch", variant, who=who)
-        if variant != "late":
+        if not config.parts:
             row.flops = {side: sides[side].ask("flops", variant) for side in who if side in sides}
-    if folder and {*PARTS, "joint"} <= set(variants):
+    if folder and {*MODALITIES, "joint"} <= set(variants):
         _one_after_the_other(by_variant)
     for variant in variants:
-        who = NAMES if variant in PARTS else NAMES[:1]
-        timed(f"{variant}: predicting {films - split['train']:,} films", "predict", variant, who=who)
+        who = NAMES if variant in MODALITIES else NAMES[:1]
+        label = resolve(variant, recipe=args.recipe).label
+        timed(f"{label}: predicting {films - split['train']:,} films", "predict", variant, who=who)
     memory = Row("posters, ready for training", "MB")
     memory.answers |= {side: [worker.ask("poster_bytes") / 1e6] for side, worker in sides.items()}
     rows.append(memory)
@@ -157,7 +160,7 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
 
 def _one_after_the_other(rows: dict[str, Row]) -> None:
     """For joint fusion the notebook's two models: it has no fusion, and fusing them takes both."""
-    parts = [rows[part] for part in PARTS]
+    parts = [rows[part] for part in MODALITIES]
     rows["joint"].answers["notebook"] = [sum(pair) for pair in zip(*[row.answers["notebook"] for row in parts])]
     rows["joint"].flops["notebook"] = sum(row.flops["notebook"] for row in parts)
 
@@ -166,10 +169,11 @@ def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
     """What only a process of its own tells: the way to the first step, and the most memory it took."""
     rows = []
     sides = NAMES if args.data_dir else NAMES[:1]
-    for variant in [variant for variant in (*PARTS, "joint") if variant in args.variants]:
-        first, memory = Row(f"{variant}: command to first training step"), Row(f"{variant}: memory", "MB")
+    for variant in [variant for variant in (*MODALITIES, "joint") if variant in args.variants]:
+        label = resolve(variant, recipe=args.recipe).label
+        first, memory = Row(f"{label}: command to first training step"), Row(f"{label}: memory", "MB")
         for _ in range(args.repeats):
-            for name in sides if variant in PARTS else NAMES[:1]:
+            for name in sides if variant in MODALITIES else NAMES[:1]:
                 start = time.time()
                 answer = _ask_fresh(name, variant, args.recipe, json.dumps(data), str(cache))
                 first.answers[name].append(answer["first_step"] - start)

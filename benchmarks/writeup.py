@@ -89,8 +89,10 @@ def notes(analysis: Analysis) -> list[str]:
         "which baseline the best, was decided by micro-AP on validation films. A rival reads no other modality, "
         "and the same pretrained encoders or none: any other gain would be theirs.",
     ]
-    if analysis.encoders:
-        said.append(f"What reads what: {'; '.join(analysis.encoders.values())}.")
+    if any(" (" in name for name in analysis.models):
+        said.append(
+            "In brackets: the encoders of posters and of overviews; pretrained ones are frozen, unless said."
+        )
     if gone := ", ".join(analysis.undefined):
         said.append(f"No test film of these genres: {gone}. They are undefined and in no average.")
     if some := ", ".join(analysis.sometimes):

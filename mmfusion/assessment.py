@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmfusion.config import FINE_TUNED, VARIANTS
 from mmfusion.data.posters import BadPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, metrics, panels, tables
 from mmfusion.runs import Predictions, Run
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
     guess, guess_validation = (np.tile(frequencies, (len(y), 1)) for y in (found.y_true, validation.y_true))
     epochs = [epoch for one in (run, *run.parts) for epoch in one.history]
     report = {
-        "name": run.name,
+        "name": row_name(run),
         "variant": config.variant,
         "encoders": encoders_of(run),
         "dataset": config.data.dataset,
@@ -71,23 +72,35 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
     return Scored(run, found, report, gates)
 
 
+def row_name(run: Run) -> str:
+    """What a run is called beside others: its model, after its folder's name where that says something else."""
+    label = label_of(run)
+    return label if run.name in (run.config.variant, run.config.folder_name) else f"{run.name}: {label}"
+
+
+def label_of(run: Run) -> str:
+    """A run's variant, or baseline, with the encoders that it reads with, or has read with."""
+    if run.config.encoders or not (named := encoders_of(run)):
+        return run.config.label
+    return f"{run.config.label} ({' + '.join(named.values())})"
+
+
 def encoders_of(run: Run) -> dict[str, str]:
-    """By modality what reads it, or in early fusion of type II has read it; nothing for a baseline."""
-    config, facts = run.config, run.facts
-    if "train_seconds" in facts or (config.variant == "early" and config.early_type == "I"):
-        return {}
-    return {modality: config.encoders[modality] for modality in facts.get("reads", ())}
+    """By modality the encoder that reads it, or the preset that a baseline's features are of."""
+    config = run.config
+    presets = {modality: Path(config.presets[modality]).name for modality in run.facts.get("presets", {})}
+    return config.encoders or presets
 
 
 def encoder_sentence(run: Run) -> str:
-    """What reads which modality, and of which type early fusion is; "" for a baseline."""
-    words = {POSTER: "posters", TOKENS: "overviews"}
-    named = ", ".join(f"{words[modality]} by {encoder}" for modality, encoder in encoders_of(run).items())
-    if run.config.variant != "early":
-        return f"Encoders: {named}." if named else ""
-    if named:
-        return f"Early fusion of type II (Huang et al. 2020), one classifier on features: {named}."
-    return "Early fusion of type I (Huang et al. 2020): one encoder reads patches and words together."
+    """What reads which modality, and where they meet; "" where a row's name has told it all."""
+    words, presets = {POSTER: "posters", OVERVIEW: "overviews"}, run.facts.get("presets", {})
+    trained = f" ({FINE_TUNED})" if run.config.fine_tuning.fine_tune else " (frozen)"
+    by = [f"{words[m]} by {encoder}{trained * (m in presets)}" for m, encoder in encoders_of(run).items()]
+    said = [f"Encoders: {', '.join(by)}."] if by else []
+    if (variant := VARIANTS.get(run.config.variant)) and variant.meet:
+        said.append(f"The modalities meet {variant.meet}.")
+    return " ".join(said)
 
 
 def check_comparable(scored: Sequence[Scored]) -> None:
@@ -191,7 +204,7 @@ def _draw(scored: Sequence[Scored], folder: Path, kept: dict) -> dict[str, str]:
     histories = {}
     for one in scored:
         for run in [one.run, *one.run.parts]:
-            name = run.name if run is one.run else f"{one.run.name}, part {run.name}"
+            name = one.report["name"] if run is one.run else f"{one.report['name']}, part {label_of(run)}"
             # A part that stands beside its late fusion was drawn already.
             if run.history and run.history not in histories.values():
                 histories[name] = run.history
@@ -319,7 +332,7 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
         cost = f"{r['parameters']:,} parameters, {r['epochs']} epochs, {r['train_seconds']:,.0f} s of training"
         if r["temperature"] is not None:
             cost += f"; logits divided by {r['temperature']:.3f}, which is fitted on validation films"
-        lines += [f"## {r['name']} ({r['variant']})", "", cost + ".", "", encoder_sentence(one.run), ""]
+        lines += [f"## {r['name']}", "", cost + ".", "", encoder_sentence(one.run), ""]
         lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
         if one.poster_gates is not None:
             lines += [

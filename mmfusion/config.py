@@ -9,27 +9,59 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import tomllib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from mmfusion.errors import UserError
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
-# Every variant: its name on the command line and of its file in `mmfusion/models/` -> its class. A line here and a
-# file with such a class make a new one. Plain names, so that `--help` can list them without Keras.
-VARIANTS = {
-    "cnn": "CNN",
-    "bilstm": "BiLSTM",
-    "early": "EarlyFusion",
-    "joint": "JointFusion",
-    "late": "LateFusion",
-}
-POSTER_ENCODERS = ("report", "resnet")  # and presets; see `models.encoders`
-OVERVIEW_ENCODERS = ("report", "bilstm", "bag")
+POSTER_ENCODERS = ("cnn", "resnet")  # and presets; see `models.encoders`
+OVERVIEW_ENCODERS = ("bilstm", "bag")
+ENCODER_OF = {POSTER: "poster_encoder", OVERVIEW: "overview_encoder"}  # modality -> section that names its encoder
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
+FINE_TUNED = "fine-tuned"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant: where its model is, and what of a configuration it reads."""
+
+    model: str  # file in `mmfusion/models/` and class
+    modalities: tuple[str, ...] = MODALITIES
+    sections: tuple[str, ...] = tuple(ENCODER_OF.values())  # beside [data] and [training]
+    encoders: tuple[tuple[str, str], ...] = ()  # section -> the one encoder that it may have
+    parts: tuple[str, ...] = ()  # variants that are trained before it, and that it puts together
+    joins_features: bool = False  # of frozen presets, one for each modality
+    meet: str = ""  # where the modalities do, in words
+
+
+# Every variant by its name on the command line. A line here and a file with such a class make a new one. Plain
+# values, so that `--help` can list them without Keras.
+_BOTH = tuple(ENCODER_OF.values())
+VARIANTS = {
+    "poster": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",)),
+    "overview": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",)),
+    "cnn": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",), (("poster_encoder", "cnn"),)),
+    "bilstm": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",), (("overview_encoder", "bilstm"),)),
+    "early": Variant(
+        "early.EarlyFusion", sections=("early",), meet="before any encoder: patches and words are one sequence"
+    ),
+    "early_features": Variant(
+        "early_features.EarlyFeatures",
+        sections=(*_BOTH, "early_features"),
+        joins_features=True,
+        meet="before anything that is trained: frozen features are joined",
+    ),
+    "joint": Variant("joint.JointFusion", sections=(*_BOTH, "joint"), meet="between the encoders and the head"),
+    "late": Variant(
+        "late.LateFusion", sections=(*_BOTH, "late"), parts=("poster", "overview"), meet="after each has decided"
+    ),
+}
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
 LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
@@ -130,8 +162,8 @@ class OverviewPresetConfig:
 class PosterEncoderConfig:
     """The network on posters: which, and what each would be."""
 
-    name: str  # "report", "resnet", or "preset:" and the name or folder of a keras-hub preset
-    report: CNNConfig
+    name: str  # "cnn", "resnet", or "preset:" and the name or folder of a keras-hub preset
+    cnn: CNNConfig
     resnet: ResNetConfig
     preset: PosterPresetConfig
 
@@ -140,8 +172,7 @@ class PosterEncoderConfig:
 class OverviewEncoderConfig:
     """The network on overviews: which, and what each would be."""
 
-    name: str  # "report", "bilstm", "bag", or "preset:" and the name or folder of a keras-hub preset
-    report: BiLSTMConfig
+    name: str  # "bilstm", "bag", or "preset:" and the name or folder of a keras-hub preset
     bilstm: BiLSTMConfig
     bag: BagConfig
     preset: OverviewPresetConfig
@@ -149,13 +180,20 @@ class OverviewEncoderConfig:
 
 @dataclass(frozen=True)
 class EarlyConfig:
-    """The shared Transformer of early fusion, or its classifier of joined features; see `models.early`."""
+    """The shared Transformer of early fusion; see `models.early.EarlyFusion`."""
 
-    units: int  # of that classifier
     patch_size: int
     width: int
     heads: int
     blocks: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class EarlyFeaturesConfig:
+    """The classifier of joined features; see `models.early_features.EarlyFeatures`."""
+
+    units: int
     dropout: float
 
 
@@ -218,29 +256,57 @@ class Config:
     overview_encoder: OverviewEncoderConfig
     fine_tuning: FineTuningConfig
     early: EarlyConfig
+    early_features: EarlyFeaturesConfig
     joint: JointConfig
     late: LateConfig
     training: TrainingConfig
 
     @property
     def encoders(self) -> dict[str, str]:
-        """The encoder that reads each modality, by a name that tells nothing of this machine's folders."""
-        named = {POSTER: self.poster_encoder.name, TOKENS: self.overview_encoder.name}
-        trained = " (fine-tuned)" if self.fine_tuning.fine_tune else " (frozen)"
-        return {
-            modality: f"{Path(name.removeprefix(PRESET)).name}{trained}" if is_preset(name) else name
-            for modality, name in named.items()
-        }
+        """The encoder that reads each modality of the variant; of a preset in a folder, the folder's own name.
+
+        Empty for a variant that has none of its own, and for what is no variant.
+        """
+        variant = VARIANTS.get(self.variant)
+        if variant is None:
+            return {}
+        read = {modality: ENCODER_OF[modality] for modality in variant.modalities}
+        named = {m: getattr(self, section).name for m, section in read.items() if section in variant.sections}
+        return {m: Path(name.removeprefix(PRESET)).name if is_preset(name) else name for m, name in named.items()}
 
     @property
-    def early_type(self) -> str:
-        """The type of early fusion (Huang et al. 2020): II where frozen presets' features are joined, else I."""
-        return "II" if any(self.presets) else "I"
+    def presets(self) -> dict[str, str]:
+        """The presets that are named, without "preset:", by the modality that they would read."""
+        named = {modality: getattr(self, section).name for modality, section in ENCODER_OF.items()}
+        return {modality: name.removeprefix(PRESET) for modality, name in named.items() if is_preset(name)}
 
     @property
-    def presets(self) -> tuple[bool, bool]:
-        """Whether posters and overviews are read by a preset."""
-        return tuple(is_preset(one.name) for one in (self.poster_encoder, self.overview_encoder))
+    def label(self) -> str:
+        """The variant with the encoders that it reads with, such as "joint (resnet + bag)"."""
+        variant = VARIANTS.get(self.variant)
+        if variant is None or variant.encoders or not self.encoders:
+            return self.variant
+        is_tuned = self.fine_tuning.fine_tune and self.presets.keys() & self.encoders.keys()
+        return f"{self.variant} ({' + '.join(self.encoders.values())}{f', {FINE_TUNED}' if is_tuned else ''})"
+
+    @property
+    def folder_name(self) -> str:
+        """The label as a folder may be called: "joint-resnet+bag"."""
+        return re.sub(r"[^\w.+-]", "", self.label.replace(" (", "-").replace(", ", "-"))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The variants that this one puts together; none for most."""
+        return VARIANTS[self.variant].parts if self.variant in VARIANTS else ()
+
+    def made_of(self, parts: Mapping[str, "Config"]) -> "Config":
+        """The same with the encoders of its parts, whose configurations are given by their variant."""
+        taken = {}
+        for part in parts.values():
+            taken |= {section: getattr(part, section) for section in VARIANTS[part.variant].sections}
+            if part.presets.keys() & part.encoders.keys():
+                taken["fine_tuning"] = part.fine_tuning
+        return dataclasses.replace(self, **taken)
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
@@ -267,13 +333,12 @@ _RANGES = {
         "three positive shares that add up to 1",
     ),
     "poster_encoder.name": (lambda v: _is_encoder(v, POSTER_ENCODERS), _names(POSTER_ENCODERS)),
-    "poster_encoder.report.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
+    "poster_encoder.cnn.pooling": (lambda v: v in ("flatten", "average"), "'flatten' or 'average'"),
     "poster_encoder.preset.image_size": (
         lambda v: len(v) == 2 and min(v) >= 16 and max(v) <= 1024,
         "a height and a width from 16 to 1024 pixels",
     ),
     "overview_encoder.name": (lambda v: _is_encoder(v, OVERVIEW_ENCODERS), _names(OVERVIEW_ENCODERS)),
-    "overview_encoder.report.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "overview_encoder.bilstm.pooling": (lambda v: v in ("last", "max"), "'last' or 'max'"),
     "overview_encoder.bag.pairs": (lambda v: 0 <= v <= 10_000_000, "from 0 (none) to 10,000,000"),
     "overview_encoder.bag.ngrams": (lambda v: 0 <= v <= 10_000_000, "from 0 (none) to 10,000,000"),
@@ -326,6 +391,8 @@ def resolve(
     values = _for_variant(tomllib.loads(text), variant, where=f"recipe {recipe}")
     if file is not None:
         values = _merge(values, _for_variant(_read_toml(file), variant, where=str(file)))
+    if variant in VARIANTS:  # whatever the recipe and the file name
+        values = _merge(values, {section: {"name": name} for section, name in VARIANTS[variant].encoders})
     # Checked before the overrides too, so that a fault is laid to the file or to the command line.
     config = from_dict({**values, **names}, where=str(file) if file else f"recipe {recipe}")
     return override(config, overrides or {}, where="the command line")
@@ -353,20 +420,26 @@ def from_dict(values: dict, *, where: str) -> Config:
     """
     config = _build(Config, values, "", where)
     # The first convolution halves a poster, rounded up, and every further entry halves it, rounded down.
-    size, layers = config.data.poster_size, len(config.poster_encoder.report.filters)
+    size, layers = config.data.poster_size, len(config.poster_encoder.cnn.filters)
     if (size + 1) // 2 < 2 ** (layers - 1):
         raise UserError(
-            f"{where}: poster_encoder.report.filters has {layers} entries, too many for posters of {size} pixels"
+            f"{where}: poster_encoder.cnn.filters has {layers} entries, too many for posters of {size} pixels"
         )
-    if config.fine_tuning.fine_tune and not any(config.presets):
+    if config.fine_tuning.fine_tune and not config.presets:
         raise UserError(
             f"{where}: fine-tuning trains presets, and neither encoder is one; name it as preset:NAME_OR_FOLDER"
         )
-    joined = all(config.presets) and not config.fine_tuning.fine_tune
-    if config.variant == "early" and config.early_type == "II" and not joined:
+    variant = VARIANTS.get(config.variant, Variant(""))
+    for section, name in variant.encoders:
+        if getattr(config, section).name != name:
+            raise UserError(
+                f"{where}: {config.variant} has the encoder {name}, not {getattr(config, section).name}; "
+                f"--variant {variant.modalities[0]} takes any"
+            )
+    if variant.joins_features and (config.fine_tuning.fine_tune or set(variant.modalities) - config.presets.keys()):
         raise UserError(
-            f"{where}: early fusion joins the features of two frozen presets, or else reads patches and words;"
-            " name a preset for both modalities or for neither, without fine-tuning"
+            f"{where}: {config.variant} joins the features of frozen presets; name a preset for each modality, "
+            "without fine-tuning"
         )
     return config
 

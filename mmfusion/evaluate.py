@@ -156,7 +156,7 @@ def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path)
     if unknown := [film for film in args.films if film not in films.ids]:
         raise UserError(f"--films: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
     scored = [assessment.score(run, "chosen", experiment.predict_films(run, own, args.films)) for run, own in pairs]
-    known = dict(zip((run.name for run in runs), _known(runs, films), strict=True))
+    known = dict(zip((one.report["name"] for one in scored), _known(runs, films), strict=True))
     picture.parent.mkdir(parents=True, exist_ok=True)
     assessment.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture, known)
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmfusion import fitting, inputs
-from mmfusion.config import Config, DataConfig
+from mmfusion.config import VARIANTS, Config, DataConfig
 from mmfusion.data.films import Films, load_films
 from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
@@ -20,9 +20,8 @@ from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.machine import machine
 from mmfusion.models import build_model, model_class
-from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.reports.panels import choose_films
-from mmfusion.runs import PARTS, Predictions, Run, check_free
+from mmfusion.runs import Predictions, Run, as_parts, check_free
 from mmfusion.weights import check_weights, load_weights, save_model
 
 
@@ -59,7 +58,7 @@ def train(
         config: what to train, on which films.
         folder: the run folder; it must not exist yet.
         cache: where prepared films are kept.
-        part_configs: for late fusion, how to train its `cnn` and `bilstm`; they go into the run folder.
+        part_configs: for late fusion, how to train its parts, by variant; they go into the run folder.
         part_runs: for late fusion, instead of that, a finished run of each.
         tensorboard: also write TensorBoard logs, into the run folder.
 
@@ -69,24 +68,18 @@ def train(
     check_free(folder)
     for one in (config, *(part_configs or {}).values()):
         model_class(one.variant).check(one)
-    if config.variant == "late":
-        _check_variants(part_runs)
-        parts = part_configs or {run.config.variant: run.config for run in part_runs}
-        cnn, bilstm = (parts[variant] for variant in PARTS)
-        if cnn.fine_tuning.fine_tune != bilstm.fine_tuning.fine_tune:
+    part_of = as_parts(config, part_runs)
+    if config.parts:
+        parts = part_configs or {part: run.config for part, run in part_of.items()}
+        if len({one.fine_tuning.fine_tune for one in parts.values()}) > 1:
             raise UserError("late fusion's two models must be trained with --fine-tune both, or neither")
-        config = dataclasses.replace(
-            config,
-            poster_encoder=cnn.poster_encoder,
-            overview_encoder=bilstm.overview_encoder,
-            fine_tuning=cnn.fine_tuning,
-        )
+        config = config.made_of(parts)
     prepared = prepare(config.data, config.seed, cache)
     _check_parts(part_runs, prepared, config)
     with Run.create(folder) as new:
         model = _decide(new, config, prepared)
-        for part in part_runs:
-            new.copy_part(part)
+        for name, part in part_of.items():
+            new.copy_part(part, name)
         for variant, part_config in (part_configs or {}).items():
             _decide(new.part(variant), part_config, prepared)
     run = Run(folder)
@@ -146,7 +139,7 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
     model = build(config, prepared, read)
     if not run.config_file.is_file():
         with Run.create(folder) as new:
-            write_decisions(new, config, prepared, _facts_of(model, read))
+            write_decisions(new, config, prepared, _facts_of(config, model, read))
             if earlier:
                 new.copy_training(earlier)
     check_presets(run, read)
@@ -260,13 +253,13 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
     read = prepared.inputs(config)  # before the seed: to load a preset draws random numbers
     fitting.make_deterministic(config.seed)
     model = build(config, prepared, read)
-    write_decisions(run, config, prepared, _facts_of(model, read))
+    write_decisions(run, config, prepared, _facts_of(config, model, read))
     return model
 
 
-def _facts_of(model: keras.Model, read: inputs.Inputs) -> dict:
+def _facts_of(config: Config, model: keras.Model, read: inputs.Inputs) -> dict:
     """What `config.json` shall say of a network."""
-    facts = {"parameters": model.count_params(), "reads": list(model.reads)}
+    facts = {"parameters": model.count_params(), "reads": list(VARIANTS[config.variant].modalities)}
     more = {"features": read.features, "presets": read.presets}
     return facts | {name: value for name, value in more.items() if value}
 
@@ -296,13 +289,6 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
     run.write_data(split, hashes, films.genres, prepared.vocabulary, films.skipped)
 
 
-def _check_variants(parts: Sequence[Run]) -> None:
-    """Refuses finished parts that are not one of each, which needs no film."""
-    variants = sorted(part.config.variant for part in parts)
-    if parts and variants != sorted(PARTS):
-        raise UserError(f"--parts needs a cnn run and a bilstm run, not {' and '.join(variants)}")
-
-
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
     """Refuses finished parts that were not trained on just these films."""
     for part in parts:
@@ -326,8 +312,9 @@ def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Mode
     """The untrained model of this configuration for these films."""
     config = _with_vocabulary(config, prepared.vocabulary)
     model = build_model(config, len(prepared.films.genres), read.features)
-    if isinstance(encoder := getattr(model, "overview_encoder", None), BagEncoder):
-        encoder.adapt(prepared.vocabulary)
+    for layer in (getattr(model, name) for name in model.handed):
+        if hasattr(layer, "adapt"):  # to the words of the training films
+            layer.adapt(prepared.vocabulary)
     return model
 
 
@@ -339,12 +326,11 @@ def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
 
 def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: bool, model=None) -> None:
     """Does all that comes after a run was decided; with `model`, untrained, it is not made again."""
-    if config.variant == "late":
-        for variant in PARTS:
-            part = run.part(variant)
-            if not part.trained:
-                print(f"\nPart of late fusion: {variant}")
-                _fit_and_predict(part, part.config, prepared, tensorboard)
+    for name in config.parts:
+        part = run.part(name)
+        if not part.trained:
+            print(f"\nPart of {config.variant}: {name}")
+            _fit_and_predict(part, part.config, prepared, tensorboard)
     films, read = prepared.films, prepared.inputs(config)
     for one in (run, *run.parts):
         check_presets(one, read)
@@ -352,9 +338,9 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
         fitting.make_deterministic(config.seed)
         model = build(config, prepared, read)
     source = read.source(films.labels, config.data.batch_size)
-    if config.variant == "late":
-        for variant, part in zip(PARTS, (model.poster_model, model.overview_model)):
-            _load_weights(part, run.part(variant))
+    if config.parts:
+        for name, part in zip(config.parts, (model.poster_model, model.overview_model)):
+            _load_weights(part, run.part(name))
         fitting.fit_combiner(model, source, read.with_both(prepared.rows["validation"]), films.labels)
         save_model(model, run.model_file)
     else:
@@ -379,7 +365,7 @@ def _train(model: keras.Model, run: Run, config: Config, source: Source, prepare
 
 def _temperature(model: keras.Model, config: Config) -> float | None:
     """What was fitted; late fusion's parts have theirs."""
-    fitted = config.training.calibrate and config.variant != "late"
+    fitted = config.training.calibrate and not config.parts
     return float(model.temperature) if fitted else None
 
 

@@ -17,7 +17,7 @@ from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
 from mmfusion.models.recurrent import portable
 from mmfusion.runs import Run
-from mmfusion.schema import CHANNELS, POSTER, TOKENS
+from mmfusion.schema import CHANNELS, OVERVIEW, POSTER
 
 TOLERANCE = 1e-4  # of a probability
 # A run keeps frozen presets' sequences in float16: summed in another order, a value becomes the next one there.
@@ -34,7 +34,7 @@ def export(run: Run, form: str, out: Path) -> float:
     "savedmodel" is all of it, from files' bytes and texts: the signature `serving_default` takes `posters` and
     `overviews`, string (B,), and gives `probabilities`, float32 (B, G); with a preset for overviews TensorFlow Text
     has to be imported before it is loaded. "onnx" (`model.onnx`) and "litert" (`model.tflite`) are the network
-    alone, a frozen preset's too, and take `poster`, float32 (B, H, W, 3), and `tokens`, int32 (B, T), as
+    alone, a frozen preset's too, and take `poster`, float32 (B, H, W, 3), and `overview`, int32 (B, T), as
     `inputs.encoded` makes them.
 
     Args:
@@ -87,9 +87,9 @@ class _Whole(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
     def serve(self, posters, overviews):
-        readers = {POSTER: self.raw.poster, TOKENS: self.raw.tokens}
+        readers = {POSTER: self.raw.poster, OVERVIEW: self.raw.tokens}
         readers |= {modality: preset.encoded_in_graph for modality, preset in self.presets.items()}
-        read = {POSTER: readers[POSTER](posters), TOKENS: readers[TOKENS](overviews)}
+        read = {POSTER: readers[POSTER](posters), OVERVIEW: readers[OVERVIEW](overviews)}
         return {"probabilities": _probabilities(self.model, self.presets, read)}  # (B, G)
 
 
@@ -104,20 +104,20 @@ def _probabilities(model: keras.Model, presets: dict[str, inputs.Preset], read: 
 
 
 def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
-    """{"poster" (B, H, W, 3), "tokens" (B, T)} -> {"probabilities" (B, G)}, the weights as constants."""
+    """{"poster" (B, H, W, 3), "overview" (B, T)} -> {"probabilities" (B, G)}, the weights as constants."""
     model, presets = experiment.load_model(run), inputs.presets_of(run.config)
     networks = [model, *(preset.backbone for preset in presets.values() if preset.frozen)]
     # The converters would leave variables out, and the model would say NaN.
     constants = [(v, v.numpy()) for network in networks for v in network.variables]
     size = run.config.data.poster_size
     poster = tf.TensorSpec([None, size, size, CHANNELS], tf.float32)
-    specs = {POSTER: poster, TOKENS: tf.TensorSpec([None, None], tf.int32)}
+    specs = {POSTER: poster, OVERVIEW: tf.TensorSpec([None, None], tf.int32)}
     specs |= {modality: preset.spec for modality, preset in presets.items()}
 
     @tf.function(input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()])
-    def network(poster, tokens):
+    def network(poster, overview):
         with keras.StatelessScope(state_mapping=constants):
-            return {"probabilities": _probabilities(model, presets, {POSTER: poster, TOKENS: tokens})}
+            return {"probabilities": _probabilities(model, presets, {POSTER: poster, OVERVIEW: overview})}
 
     with portable():
         network.get_concrete_function()
@@ -205,7 +205,7 @@ def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]
 
     def predict(posters, overviews):
         read = inputs.encoded(config, vocabulary, posters, overviews)
-        return network({POSTER: read.posters.astype(np.float32) / 255, TOKENS: read.tokens})
+        return network({POSTER: read.posters.astype(np.float32) / 255, OVERVIEW: read.tokens})
 
     return predict
 

@@ -2,21 +2,13 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from mmfusion.config import Config, is_preset
+from mmfusion.config import ENCODER_OF, VARIANTS, Config, Variant, is_preset
 from mmfusion.errors import UserError
+from mmfusion.schema import OVERVIEW
 
-# The sections of a configuration that belong to some variants only. A variant that is not here, somebody's own, may
-# read all of them, and a baseline none.
-_POSTERS, _OVERVIEWS = "poster_encoder", "overview_encoder"
-_ENCODERS = (_POSTERS, _OVERVIEWS)
-_SECTIONS = {
-    "cnn": (_POSTERS,),
-    "bilstm": (_OVERVIEWS,),
-    "early": ("early",),
-    "joint": (*_ENCODERS, "joint"),
-    "late": (*_ENCODERS, "late"),
-}
-_ALL = (*_ENCODERS, "early", "joint", "late")
+_ENCODERS = tuple(ENCODER_OF.values())
+# Sections that belong to some variants only. A baseline reads none of them, unless it says so.
+_OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}
 
 
 def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) -> bool:
@@ -31,9 +23,7 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     if section == "data":
         return _is_idle_of_films(rest, config)
     baseline = config.variant in baselines
-    sections = baselines[config.variant] if baseline else _SECTIONS.get(config.variant, _ALL)
-    if config.variant == "early" and config.early_type == "II":
-        sections = (*sections, *_ENCODERS)
+    sections = baselines[config.variant] if baseline else VARIANTS[config.variant].sections
     read = [one for one in _ENCODERS if one in sections]
     if section in _ENCODERS:
         kind, _, inner = rest.partition(".")
@@ -41,12 +31,9 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
         return section not in read or (bool(inner) and kind != ("preset" if is_preset(name) else name))
     if section == "fine_tuning":
         return baseline or not any(is_preset(getattr(config, one).name) for one in read)
-    if section in _ALL:
+    if section in _OF_SOME:
         return section not in sections
     return section == "training" and baseline
-
-
-_OF_TYPE = {"I": ("patch_size", "width", "heads", "blocks"), "II": ("units",)}
 
 
 def _is_idle_inside(key: str, config: Config) -> bool:
@@ -54,11 +41,10 @@ def _is_idle_inside(key: str, config: Config) -> bool:
     section, _, rest = key.partition(".")
     if section == "fine_tuning":
         return rest != "fine_tune" and not config.fine_tuning.fine_tune
-    if config.variant != "early":
-        return key == "data.augment" and _SECTIONS.get(config.variant) == (_OVERVIEWS,)
-    if config.early_type == "II":  # of the presets it reads the layers, and has a classifier of its own
-        return rest in _OF_TYPE["I"] or rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
-    return section == "early" and rest in _OF_TYPE["II"]
+    variant = VARIANTS.get(config.variant, Variant(""))
+    if variant.joins_features:  # it has a classifier of its own on what the presets give
+        return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
+    return key == "data.augment" and variant.modalities == (OVERVIEW,)
 
 
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mmfusion.config import Config, is_preset
+from mmfusion.config import Config
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import decode_poster, open_poster
@@ -26,7 +26,7 @@ from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
 from mmfusion.models.operators import OPERATORS
-from mmfusion.schema import CHANNELS, PADDING, POSTER, TOKENS
+from mmfusion.schema import CHANNELS, OVERVIEW, PADDING, POSTER
 
 _BATCH = 32  # films that a preset reads at a time
 _IN_MEMORY = 2**29  # bytes; a larger file of features stays on disk and is read as films are needed
@@ -46,18 +46,18 @@ class Inputs:
     @property
     def features(self) -> dict[str, list[int]]:
         """The shape of a film's features, by the modality that a frozen preset has read."""
-        arrays = {POSTER: self.posters, TOKENS: self.tokens}
+        arrays = {POSTER: self.posters, OVERVIEW: self.tokens}
         return {name: list(a.shape[1:]) for name, a in arrays.items() if a.dtype.kind == "f"}
 
     def present(self, modality: str, rows: np.ndarray) -> np.ndarray:
         """Which of the films in these rows have this modality: bool (R,)."""
         values = (self.posters if modality == POSTER else self.tokens)[rows]
-        blank = self.padding if modality == TOKENS and values.dtype.kind != "f" else 0
+        blank = self.padding if modality == OVERVIEW and values.dtype.kind != "f" else 0
         return (values != blank).reshape(len(rows), -1).any(axis=1)
 
     def with_both(self, rows: np.ndarray) -> np.ndarray:
         """Those of these rows whose films have a poster and an overview."""
-        return rows[self.present(POSTER, rows) & self.present(TOKENS, rows)]
+        return rows[self.present(POSTER, rows) & self.present(OVERVIEW, rows)]
 
     def source(self, labels: np.ndarray, batch_size: int) -> Source:
         """The one source of (poster, tokens, labels) for these films."""
@@ -77,8 +77,8 @@ def of_films(config: Config, films: Films, vocabulary: Sequence[str]) -> Inputs:
     """
     found = presets_of(config)
     posters = _kept(found[POSTER], films, lambda: films.poster_files()) if POSTER in found else films.posters
-    if TOKENS in found:
-        tokens = _kept(found[TOKENS], films, lambda: films.overviews)
+    if OVERVIEW in found:
+        tokens = _kept(found[OVERVIEW], films, lambda: films.overviews)
     else:
         tokens = encode_overviews(films.overviews, vocabulary, config.data.max_tokens)
     return _inputs(posters, tokens, found)
@@ -119,15 +119,15 @@ def _raw(config, vocabulary, posters, overviews, found, read) -> Inputs:
         size = config.data.poster_size
         none = np.zeros((size, size, CHANNELS), np.uint8)
         pictures = np.stack([decode_poster(one, size) if one else none for one in posters])
-    if TOKENS in found:
-        tokens = _in_one(read[TOKENS](overviews), len(overviews))
+    if OVERVIEW in found:
+        tokens = _in_one(read[OVERVIEW](overviews), len(overviews))
     else:
         tokens = encode_overviews(overviews, vocabulary, config.data.max_tokens)
     return _inputs(pictures, tokens, found)
 
 
 def _inputs(posters: np.ndarray, tokens: np.ndarray, found: dict[str, "Preset"]) -> Inputs:
-    padding = found[TOKENS].padding if TOKENS in found else PADDING
+    padding = found[OVERVIEW].padding if OVERVIEW in found else PADDING
     return Inputs(posters, tokens, padding, {name: preset.fingerprint for name, preset in found.items()})
 
 
@@ -138,9 +138,8 @@ def presets_of(config: Config) -> dict[str, "Preset"]:
         UserError: one cannot be had.
     """
     model_class(config.variant).check(config)
-    kinds = {POSTER: (PosterPreset, config.poster_encoder), TOKENS: (OverviewPreset, config.overview_encoder)}
-    reads = model_class(config.variant).reads
-    return {name: kind(config) for name, (kind, one) in kinds.items() if name in reads and is_preset(one.name)}
+    kinds = {POSTER: PosterPreset, OVERVIEW: OverviewPreset}
+    return {name: kinds[name](config) for name in config.encoders if name in config.presets}
 
 
 class Preset:

@@ -13,10 +13,10 @@ import numpy as np
 from mmfusion import inputs
 from mmfusion.files import write_atomically
 from mmfusion.machine import machine
-from mmfusion.models import model_class, presets
+from mmfusion.models import presets
 from mmfusion.reports.metrics import tune_thresholds
 from mmfusion.runs import Run
-from mmfusion.schema import CHANNELS, OUT_OF_VOCABULARY, PADDING, POSTER, TOKENS
+from mmfusion.schema import CHANNELS, OUT_OF_VOCABULARY, OVERVIEW, PADDING, POSTER
 
 DESCRIPTION = "export.json"
 VOCABULARY = "vocabulary.txt"
@@ -44,9 +44,9 @@ def write(run: Run, form: str, folder: Path) -> None:
     found = inputs.presets_of(run.config)
     said = _description(run, form, found)
     if form != "savedmodel":
-        if TOKENS in found:
+        if OVERVIEW in found:
             (folder / TOKENIZER).mkdir()
-            found[TOKENS].preprocessor.tokenizer.save_assets(str(folder / TOKENIZER))
+            found[OVERVIEW].preprocessor.tokenizer.save_assets(str(folder / TOKENIZER))
         else:
             write_atomically(folder / VOCABULARY, "\n".join(run.vocabulary))
     write_atomically(folder / DESCRIPTION, json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -62,7 +62,7 @@ def _description(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
         "model": MODELS[form],
         "run": run.name,
         "variant": run.config.variant,
-        "reads": list(model_class(run.config.variant).reads),
+        "reads": run.facts["reads"],
         "seed": run.config.seed,
         "trained_with": run.facts["versions"],
         "written_with": _versions(form, found),
@@ -89,7 +89,7 @@ def _inputs(form: str, poster: dict) -> dict:
     shape = [None, poster["height"], poster["width"], CHANNELS]
     return {
         POSTER: {"shape": shape, "dtype": "float32", "holds": "RGB from 0 to 1", "absent": "zeros"},
-        TOKENS: {
+        OVERVIEW: {
             "shape": [None, None],
             "dtype": "int32",
             "holds": "numbers of words, shorter rows padded at their end; at least one column",
@@ -124,10 +124,10 @@ def _poster(run: Run, found: dict[str, inputs.Preset]) -> dict:
 def _overview(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
     """How an overview becomes what the network reads."""
     said = {"longest": run.config.data.max_tokens}
-    if TOKENS in found:
-        said |= {"padding": found[TOKENS].padding, "words": "cut and numbered by the preset's own tokenizer"}
+    if OVERVIEW in found:
+        said |= {"padding": found[OVERVIEW].padding, "words": "cut and numbered by the preset's own tokenizer"}
         if form != "savedmodel":
-            preprocessor = keras.saving.serialize_keras_object(found[TOKENS].preprocessor)
+            preprocessor = keras.saving.serialize_keras_object(found[OVERVIEW].preprocessor)
             said |= {"preprocessor": preprocessor, "vocabulary": TOKENIZER}
         return said
     known = len(run.vocabulary) > 2
@@ -149,17 +149,17 @@ def _readme(said: dict, form: str) -> str:
     reads_by = said["presets"]
     if form == "savedmodel":
         code, needs = _SAVEDMODEL, ["tensorflow"]
-        if TOKENS in reads_by:
+        if OVERVIEW in reads_by:
             needs.append("tensorflow-text")
             code = code.replace("as tf\n", "as tf\nimport tensorflow_text  # before the model is loaded\n")
     else:
         package, package_import, network = _NETWORKS[form]
         posters = _PRESET_POSTERS if POSTER in reads_by else _POSTERS
-        tokens = _PRESET_TOKENS if TOKENS in reads_by else _TOKENS
+        tokens = _PRESET_TOKENS if OVERVIEW in reads_by else _TOKENS
         more = ["tensorflow", "keras"] if reads_by else []
-        more += ["tensorflow-text", "keras-hub"] if TOKENS in reads_by else []
+        more += ["tensorflow-text", "keras-hub"] if OVERVIEW in reads_by else []
         needs = ["numpy", "pillow", package, *more]
-        standard = ["import io", "import json", *(["import string"] if TOKENS not in reads_by else [])]
+        standard = ["import io", "import json", *(["import string"] if OVERVIEW not in reads_by else [])]
         imports = ["import numpy as np", "from PIL import Image, ImageOps", package_import]
         imports += [f"import {name}" for name in ("keras", "keras_hub") if name.replace("_", "-") in more]
         imports.sort(key=lambda line: (line.startswith("from"), line.lower()))
@@ -299,7 +299,7 @@ _NETWORKS = {
         f"""session = onnxruntime.InferenceSession(about["model"])
 
 {_BATCH}    poster = np.stack([pixels(file) for file in posters])
-    return session.run(["probabilities"], {{"poster": poster, "tokens": read}})[0]
+    return session.run(["probabilities"], {{"poster": poster, "overview": read}})[0]
 
 
 """,
@@ -310,7 +310,7 @@ _NETWORKS = {
         f"""model = Interpreter(about["model"]).get_signature_runner("serving_default")
 
 {_BATCH}    poster = np.stack([pixels(file) for file in posters])
-    return model(poster=poster, tokens=read)["probabilities"]
+    return model(poster=poster, overview=read)["probabilities"]
 
 
 """,

@@ -9,7 +9,7 @@ import numpy as np
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 from mmfusion.startup import begin_command, import_tensorflow
 
 
@@ -35,12 +35,11 @@ def main() -> None:
     import_tensorflow()
     from mmfusion import experiment
     from mmfusion.data.posters import BadPoster
-    from mmfusion.models import model_class
     from mmfusion.reports.metrics import tune_thresholds
 
-    given = {POSTER: args.poster is not None, TOKENS: bool(overview.strip())}
-    reads = model_class(variant).reads
-    words = {POSTER: "poster", TOKENS: "overview"}
+    given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip())}
+    reads = run.facts["reads"]
+    words = {POSTER: "poster", OVERVIEW: "overview"}
     used, missing = ([words[one] for one in reads if given[one] == has] for has in (True, False))
     if not used:
         read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)

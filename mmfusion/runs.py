@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from mmfusion.files import (
 )
 from mmfusion.schema import LONGEST_GENRE, SPLITS
 
-PARTS = ("cnn", "bilstm")  # of late fusion: its poster model and its overview model
+_PART_NAMES = tuple(dict.fromkeys(part for variant in configs.VARIANTS.values() for part in variant.parts))
 
 # What a finished run's manifest vouches for: all that its report and its predictions are made from.
 SEALED = (
@@ -179,7 +179,7 @@ class Run:
         Raises:
             UserError: it names the link.
         """
-        for name in ("films", "figures", "parts", *(f"parts/{variant}" for variant in PARTS)):
+        for name in ("films", "figures", "parts", *(f"parts/{name}" for name in _PART_NAMES)):
             if (self.folder / name).is_symlink():
                 raise UserError(f"{self.folder / name} is a link; a run folder holds all its files itself")
 
@@ -216,11 +216,11 @@ class Run:
         check_facts(facts, len(self.genres), self.config_file)
         return facts
 
-    def part(self, variant: str) -> "Run":
+    def part(self, name: str) -> "Run":
         """The run of one part of late fusion, inside this one."""
-        return Run(self.folder / "parts" / variant)
+        return Run(self.folder / "parts" / name)
 
-    def copy_part(self, part: "Run") -> None:
+    def copy_part(self, part: "Run", name: str) -> None:
         """Copies a finished run in as a part of late fusion, so that this run needs no other folder."""
         wanted = (*SEALED, "manifest.json", "report.json", "report.md", "films", "figures")
 
@@ -229,7 +229,7 @@ class Run:
 
         try:
             # Links stay links: what they lead to is not this run's, and is refused when it is read.
-            shutil.copytree(part.folder, self.part(part.config.variant).folder, symlinks=True, ignore=others)
+            shutil.copytree(part.folder, self.part(name).folder, symlinks=True, ignore=others)
         except shutil.Error as error:
             file, _, reason = error.args[0][0]
             raise UserError(f"cannot copy {file} into {self.folder}: {reason}") from error
@@ -247,7 +247,7 @@ class Run:
     @property
     def parts(self) -> list["Run"]:
         """The parts of late fusion; none for the other variants."""
-        return [self.part(variant) for variant in PARTS if self.part(variant).config_file.is_file()]
+        return [self.part(name) for name in _PART_NAMES if self.part(name).config_file.is_file()]
 
     def write_data(
         self,
@@ -484,6 +484,28 @@ class Run:
 
     def _write_json(self, path: Path, value) -> None:
         write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def as_parts(config: Config, runs: Sequence[Run]) -> dict[str, Run]:
+    """Finished runs by the part of a variant that each can be: a model of the same modality.
+
+    Args:
+        config: of late fusion.
+        runs: one for each of its parts, in any order; or none.
+
+    Raises:
+        UserError: they are not one of each.
+    """
+    found = {}
+    for run in runs:
+        variant = configs.VARIANTS.get(run.config.variant)
+        for part in config.parts:
+            if variant and not variant.parts and variant.modalities == configs.VARIANTS[part].modalities:
+                found[part] = run
+    if runs and len(found) != max(len(runs), len(config.parts)):
+        variants = " and ".join(run.config.variant for run in runs)
+        raise UserError(f"--parts needs a run of {' and one of '.join(config.parts)} alone, not {variants}")
+    return {part: found[part] for part in config.parts if part in found}
 
 
 def check_free(folder: Path) -> None:

@@ -12,8 +12,8 @@ mean the same as above.
 """
 
 POSTER = "poster"
-TOKENS = "tokens"
-MODALITIES = (POSTER, TOKENS)
+OVERVIEW = "overview"
+MODALITIES = (POSTER, OVERVIEW)
 
 CHANNELS = 3
 PADDING = 0
@@ -25,8 +25,8 @@ SPLITS = ("train", "validation", "test")
 
 
 def as_model_inputs(poster, tokens, labels):
-    """Turns the triple into what `fit` reads: ({"poster", "tokens"}, labels).
+    """Turns the triple into what `fit` reads: ({"poster", "overview"}, labels).
 
     Keras would take a bare triple for (inputs, targets, sample weights).
     """
-    return {POSTER: poster, TOKENS: tokens}, labels
+    return {POSTER: poster, OVERVIEW: tokens}, labels

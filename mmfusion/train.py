@@ -21,7 +21,7 @@ from mmfusion.data import DATASETS
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.idle import refuse_idle
-from mmfusion.runs import PARTS, Run, check_free
+from mmfusion.runs import Run, as_parts, check_free
 from mmfusion.startup import begin_command, import_tensorflow
 
 
@@ -32,7 +32,7 @@ def parser() -> ArgumentParser:
     add_config_flags(p)
     p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation, dropout")
     p.add_argument(
-        "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of a finished cnn and bilstm run"
+        "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of two finished runs, one of each modality"
     )
     p.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: under runs/)")
     p.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
@@ -179,17 +179,18 @@ def main() -> None:
 def _train(args: argparse.Namespace, cache: Path) -> Run:
     if not args.variant:
         raise UserError(f"--variant is missing; one of {', '.join(VARIANTS)}")
-    if args.parts and args.variant != "late":
-        raise UserError("--parts goes with --variant late")
+    if args.parts and not VARIANTS[args.variant].parts:
+        raise UserError(f"--parts goes with --variant {' or '.join(n for n, v in VARIANTS.items() if v.parts)}")
     config = configure(args, args.variant, args.seed)
     _refuse_idle(args, config)
-    name = f"{config.variant}-{config.data.dataset}-{config.recipe}-{config.seed}"
-    folder = args.out or Path("runs") / name
-    check_free(folder)
     part_runs = [Run.open(part) for part in args.parts or ()]
     part_configs = None
-    if args.variant == "late" and not part_runs:
-        part_configs = {variant: configure(args, variant, args.seed) for variant in PARTS}
+    if config.parts and not part_runs:
+        part_configs = {part: configure(args, part, args.seed) for part in config.parts}
+    config = config.made_of(part_configs or {part: run.config for part, run in as_parts(config, part_runs).items()})
+    name = f"{config.folder_name}-{config.data.dataset}-{config.recipe}-{config.seed}"
+    folder = args.out or Path("runs") / name
+    check_free(folder)
     say_which_films(config, args)
 
     import_tensorflow()

@@ -19,10 +19,12 @@ import_tensorflow()
 os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 
 from mmfusion import assessment, experiment  # noqa: E402
-from mmfusion.config import Config, resolve  # noqa: E402
+from mmfusion.config import VARIANTS, Config, resolve  # noqa: E402
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
-from mmfusion.runs import PARTS, Run  # noqa: E402
+from mmfusion.runs import Run  # noqa: E402
+
+PARTS = VARIANTS["late"].parts
 
 # Every dimension as small as it can be while every layer still has work.
 TINY = {
@@ -30,13 +32,10 @@ TINY = {
     "data.poster_size": 16,
     "data.max_tokens": 20,
     "data.batch_size": 16,
-    "poster_encoder.report.filters": [4, 4],
-    "poster_encoder.report.dense_units": [8],
+    "poster_encoder.cnn.filters": [4, 4],
+    "poster_encoder.cnn.dense_units": [8],
     "poster_encoder.resnet.filters": [4, 4],
     "poster_encoder.resnet.dense_units": [8],
-    "overview_encoder.report.embedding_dim": 6,
-    "overview_encoder.report.lstm_units": [5],
-    "overview_encoder.report.dense_units": [8],
     "overview_encoder.bilstm.embedding_dim": 6,
     "overview_encoder.bilstm.lstm_units": [5],
     "overview_encoder.bilstm.dense_units": [8],

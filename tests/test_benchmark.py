@@ -86,7 +86,7 @@ class TestSweep:
         for seed in range(SEEDS):
             assert len({of_seed[seed].facts["split"] for of_seed in results.values()}) == 1
             assert len({of_seed[seed].test.ids for of_seed in results.values()}) == 1
-        assert results["cnn"][0].test.ids != results["cnn"][1].test.ids
+        assert results["poster"][0].test.ids != results["poster"][1].test.ids
 
     def test_does_no_work_the_second_time(self, sweep, films, monkeypatch, capsys):
         before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
@@ -97,20 +97,20 @@ class TestSweep:
 
     def test_does_again_only_what_is_missing(self, copy, sweep, films, monkeypatch, capsys):
         """Killed between a run's decisions and its report, and between its report and what it is asked."""
-        for name, file in (("tfidf", "report.json"), ("bilstm", "report.json"), ("joint", "probe.npz")):
+        for name, file in (("tfidf", "report.json"), ("overview", "report.json"), ("joint", "probe.npz")):
             (copy / "seed-1" / name / file).unlink()
         args = ["--data-dir", films, "--seeds", SEEDS, "--out", copy, *settings()]
         assert command(benchmark.main, monkeypatch, *args) == 0
         said = capsys.readouterr().out
-        assert re.findall(r"seed \d, (\w+): run", said) == ["tfidf", "bilstm", "joint"]
-        for name in ("tfidf", "bilstm", "joint"):
+        assert re.findall(r"seed \d, (\w+): run", said) == ["tfidf", "overview", "joint"]
+        for name in ("tfidf", "overview", "joint"):
             again, before = (Run(folder / "seed-1" / name) for folder in (copy, sweep))
             assert again.predictions_file.read_bytes() == before.predictions_file.read_bytes()
             assert again.report == before.report
 
     def test_late_fusion_takes_the_seeds_own_unimodal_runs(self, sweep):
         for seed in range(SEEDS):
-            for part in ("cnn", "bilstm"):
+            for part in ("poster", "overview"):
                 alone = Run(sweep / f"seed-{seed}" / part)
                 inside = Run(sweep / f"seed-{seed}" / "late").part(part)
                 assert inside.model_file.read_bytes() == alone.model_file.read_bytes()
@@ -280,7 +280,7 @@ FAULTS = {
 def test_a_run_that_cannot_be_compared_is_refused_by_name_and_left_out_when_asked(copy, fault):
     spoil, said = FAULTS[fault]
     # The first run of all: it is the odd one and not what the others are measured by.
-    bad = copy / "seed-0" / "bilstm"
+    bad = copy / "seed-0" / "overview"
     spoil(bad)
     if Run(bad).finished:
         Run(bad).seal()
@@ -291,27 +291,27 @@ def test_a_run_that_cannot_be_compared_is_refused_by_name_and_left_out_when_aske
     results, left_out = collect(copy, keep_going=True)
     assert said in left_out[0]
     if fault == "with other settings":  # of two seeds either can be the odd one
-        assert len(results["bilstm"]) == 1
+        assert len(results["overview"]) == 1
     else:
-        assert list(results["bilstm"]) == [1]
-    assert sorted(results["cnn"]) == [0, 1]
+        assert list(results["overview"]) == [1]
+    assert sorted(results["poster"]) == [0, 1]
 
 
 def test_the_rest_is_reported_when_runs_are_left_out(copy, monkeypatch, capsys):
-    _unfinished(copy / "seed-0" / "bilstm")
+    _unfinished(copy / "seed-0" / "overview")
     shutil.rmtree(copy / "seed-1" / "joint")
     assert command(table.main, monkeypatch, copy) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert command(table.main, monkeypatch, copy, "--keep-going") == 0
     text = (copy / "RESULTS.md").read_text()
-    assert "Left out: the run seed-0/bilstm is not finished." in text
+    assert "Left out: the run seed-0/overview is not finished." in text
     assert str(copy) not in text + (copy / "report.html").read_text()
     assert list((copy / "figures").glob("early-*.png"))  # of the first seed that both models have
     assert "Not every model has every seed" in text
     seeds = {(row["variant"], row["seed"]) for row in rows(copy / "results.csv")}
     assert ("joint", "0") in seeds
     assert ("joint", "1") not in seeds
-    assert ("bilstm", "0") not in seeds
+    assert ("overview", "0") not in seeds
 
 
 @pytest.mark.parametrize(("folder", "said"), [("nowhere", "there is no such folder"), (".", "holds no run")])

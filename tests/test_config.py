@@ -18,9 +18,9 @@ def test_every_recipe_is_complete_and_survives_json(recipe, variant):
 
 def test_a_file_lies_over_the_recipe_a_variants_table_over_the_file_and_a_flag_over_all(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text("seed = 5\n[training]\nepochs = 7\n[variants.cnn.training]\nepochs = 9\npatience = 2")
-    assert resolve("bilstm", file=file).training.epochs == 7
-    config = resolve("cnn", file=file, overrides={"training.patience": 4})
+    file.write_text("seed = 5\n[training]\nepochs = 7\n[variants.poster.training]\nepochs = 9\npatience = 2")
+    assert resolve("overview", file=file).training.epochs == 7
+    config = resolve("poster", file=file, overrides={"training.patience": 4})
     assert (config.seed, config.training.epochs, config.training.patience) == (5, 9, 4)
 
 
@@ -34,11 +34,11 @@ def test_a_file_lies_over_the_recipe_a_variants_table_over_the_file_and_a_flag_o
         ("[data]\naugment = 1", "data.augment must be true or false, not 1"),
         ("[data]\nsplit = [0.5, 0.5]", "data.split must be three positive shares"),
         (
-            "[poster_encoder.report]\nfilters = [8, 'x']",
-            "poster_encoder.report.filters must be a whole number, not 'x'",
+            "[poster_encoder.cnn]\nfilters = [8, 'x']",
+            "poster_encoder.cnn.filters must be a whole number, not 'x'",
         ),
-        ("[poster_encoder.report]\nfilters = [8, 0]", "poster_encoder.report.filters must be at least 1"),
-        ("[poster_encoder.report]\ndropout = 1.0", "poster_encoder.report.dropout must be from 0 to below 1"),
+        ("[poster_encoder.cnn]\nfilters = [8, 0]", "poster_encoder.cnn.filters must be at least 1"),
+        ("[poster_encoder.cnn]\ndropout = 1.0", "poster_encoder.cnn.dropout must be from 0 to below 1"),
         ("[late]\ncombiner = 'best'", "late.combiner must be one of mean, weighted, product, stacked"),
         ("[training]\nlearning_rate = inf", "training.learning_rate must be greater than 0, and finite"),
         ("[overview_encoder.bilstm]\nlstm_units = []", "overview_encoder.bilstm.lstm_units must not be empty"),
@@ -52,7 +52,7 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, toml, said):
     file = tmp_path / "mine.toml"
     file.write_text(toml)
     with pytest.raises(UserError) as error:
-        resolve("cnn", file=file)
+        resolve("poster", file=file)
     assert said in str(error.value)
     assert str(file) in str(error.value)
 
@@ -61,13 +61,13 @@ def test_a_wrong_flag_is_not_laid_to_the_file(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("seed = 5")
     with pytest.raises(UserError, match=r"the command line: training\.epochs must be at least 1"):
-        resolve("cnn", file=file, overrides={"training.epochs": 0})
+        resolve("poster", file=file, overrides={"training.epochs": 0})
 
 
 def test_a_missing_key_and_an_unknown_recipe_are_named():
-    values = resolve("cnn").to_dict()
+    values = resolve("poster").to_dict()
     del values["training"]["epochs"]
     with pytest.raises(UserError, match=r"the key training\.epochs is missing"):
         from_dict(values, where="config.json")
     with pytest.raises(UserError, match="unknown recipe 'best'; there are: default, pretrained, report"):
-        resolve("cnn", recipe="best")
+        resolve("poster", recipe="best")

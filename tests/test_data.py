@@ -237,7 +237,7 @@ class TestSource:
 
 def imdb(folder, **overrides):
     overrides = {"data__dataset": "multimodal_imdb", "data__data_dir": str(folder), **overrides}
-    return tiny_config("cnn", **overrides).data
+    return tiny_config("poster", **overrides).data
 
 
 class TestFilms:
@@ -330,7 +330,7 @@ class TestFilms:
     def test_a_missing_source_is_named(self, tmp_path, cache, monkeypatch, dataset, data_dir, said):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UserError, match=said):
-            load_films(tiny_config("cnn", data__dataset=dataset, data__data_dir=data_dir).data, cache)
+            load_films(tiny_config("poster", data__dataset=dataset, data__data_dir=data_dir).data, cache)
 
     def test_films_with_one_overview_or_one_poster_are_one_group(self, tmp_path, cache):
         folder = write_folder(tmp_path / "films")

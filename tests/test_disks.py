@@ -21,7 +21,7 @@ from mmfusion.runs import Run
 def undisturbed(tmp_path_factory) -> bytes:
     """The final predictions of a run that nothing happened to."""
     cache = tmp_path_factory.getbasetemp() / "cache"
-    return run_variant("cnn", tmp_path_factory.mktemp("runs") / "cnn", cache).predictions_file.read_bytes()
+    return run_variant("poster", tmp_path_factory.mktemp("runs") / "poster", cache).predictions_file.read_bytes()
 
 
 # Fills the disk of the run folder up to what is said, when something happens for the nth time.
@@ -58,7 +58,7 @@ class TestFullDisk:
         self, undisturbed, tiny_toml, tmp_path, mounted, monkeypatch, what, times, left, file
     ):
         disk = mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs")
-        args = ("--variant", "cnn", "--config", tiny_toml, "--out", disk / "run")
+        args = ("--variant", "poster", "--config", tiny_toml, "--out", disk / "run")
         code, _, errors = Process(AT_LAST + FILL + TRAIN, what, times, left, *args).end()
         assert code == 2
         assert one_line(errors).startswith("mmfusion: cannot write")
@@ -77,7 +77,7 @@ class TestFullDisk:
     def test_nor_does_a_limit_on_the_size_of_files_leave_a_half(
         self, undisturbed, tiny_toml, tmp_path, monkeypatch
     ):
-        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
 
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
@@ -92,7 +92,7 @@ class TestFolders:
     @pytest.fixture
     def data(self, tmp_path):
         folder = write_folder(tmp_path / "films")
-        return tiny_config("cnn", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
+        return tiny_config("poster", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
 
     @pytest.fixture
     def read_only(self, mounted):
@@ -150,5 +150,5 @@ class TestFolders:
         load_films(data, cache)
         read_only(cache)
         args = ("--config", tiny_toml, "--data-dir", data.data_dir, "--cache-dir", cache, "--epochs", 1)
-        code, _, errors = Process(TRAIN, "--variant", "cnn", *args, "--out", tmp_path / "run").end()
+        code, _, errors = Process(TRAIN, "--variant", "poster", *args, "--out", tmp_path / "run").end()
         assert (code, errors) == (0, "")

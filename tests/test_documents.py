@@ -27,11 +27,11 @@ PLACEHOLDERS = {
     "--overview-encoder FOLDER": "{place}/texts",
     "RESULTS_DIR": "results",
     "OUT": "out",
-    "V": "cnn",
+    "V": "poster",
 }
 # What a recipe is here; most of the time is tracing.
 SMALL = TINY | {
-    "poster_encoder.report.filters": [4],
+    "poster_encoder.cnn.filters": [4],
     "poster_encoder.resnet.filters": [4],
     "poster_encoder.preset.image_size": [32, 32],
     "overview_encoder.preset.layers": 1,
@@ -42,15 +42,15 @@ FOR_WORKERS = [flag for flag in settings(variants=["joint"]) if "epochs" not in 
 ADDED = {
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
-    "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "bilstm"],
-    "benchmarks.run results/real": ["--variants", "tfidf", "cnn", "bilstm", "late"],  # what others read
-    "benchmarks.run results/start": ["--variants", "bilstm"],
-    "benchmarks.run results/tuned": ["--variants", "bilstm"],
+    "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],
+    "benchmarks.run results/real": ["--variants", "tfidf", "poster", "overview", "late"],  # what others read
+    "benchmarks.run results/start": ["--variants", "overview"],
+    "benchmarks.run results/tuned": ["--variants", "overview"],
     "benchmarks.run --recipe pretrained": ["--variants", "features", "early"],
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
     "tuning.search --workers": [*FOR_WORKERS, "--epochs", "1", "--out", "search/workers"],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
-    "benchmarks.throughput --films": ["--films", "60", "--variants", "cnn"],
+    "benchmarks.throughput --films": ["--films", "60", "--variants", "poster"],
     "benchmarks.options": ["--repeats", "1"],
 }
 # Commands of which no document has to say why they are not run, by their first word.
@@ -154,7 +154,7 @@ def test_what_a_document_shows_runs(document, reader, place, monkeypatch, capfd)
     # `benchmarks.options` has no flag for less: one of its options, for one of its two models.
     few = [option for option in options.OPTIONS if "steps_per_execution" in option.model]
     monkeypatch.setattr(options, "OPTIONS", few)
-    monkeypatch.setattr(options, "PARTS", ["cnn"])
+    monkeypatch.setattr(options, "VARIANTS", ["poster"])
     monkeypatch.setattr(train, "resolve", resolve_small)
     for one in EVERYTHING[document]:
         if one.code:
@@ -231,4 +231,4 @@ class TestReading:
         words = ("python", "-m", "benchmarks.throughput", "--films", "5000", "--variants", "joint", "--out", "OUT")
         module, args = small(Shown("x.md", 3, words), tmp_path)
         assert (module, args[:6]) == ("benchmarks.throughput", [*words[3:8], "out"])
-        assert args[6:] == ["--repeats", "1", "--variants", "early", "--films", "60", "--variants", "cnn"]
+        assert args[6:] == ["--repeats", "1", "--variants", "early", "--films", "60", "--variants", "poster"]

@@ -13,7 +13,7 @@ from mmfusion.config import OVERVIEW_ENCODERS, POSTER_ENCODERS
 from mmfusion.models import build_model, encoders
 from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.models.poster_encoders import ResidualBlock
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 WORDS = 30
 
@@ -31,13 +31,13 @@ def tokens(length=9):
     return ids
 
 
-@pytest.mark.parametrize("variant", ["cnn", "bilstm", "joint", "late"])
+@pytest.mark.parametrize("variant", ["poster", "overview", "joint", "late"])
 @pytest.mark.parametrize("poster", POSTER_ENCODERS)
 @pytest.mark.parametrize("overview", OVERVIEW_ENCODERS)
 def test_any_two_encoders_go_with_any_variant(variant, poster, overview):
     names = {"poster_encoder__name": poster, "overview_encoder__name": overview}
     model = build_model(tiny_config(variant, data__vocabulary_size=WORDS, **names), 3)
-    found = model({POSTER: np.zeros((5, 16, 16, 3), np.float32), TOKENS: tokens()})
+    found = model({POSTER: np.zeros((5, 16, 16, 3), np.float32), OVERVIEW: tokens()})
     assert found.shape == (5, 3)
     assert np.isfinite(found).all()
 
@@ -112,7 +112,7 @@ def test_a_words_vector_has_the_mean_of_its_n_grams_in_it():
 
 
 def test_a_trained_model_knows_its_words_n_grams_and_they_count_as_no_parameters(tmp_path, cache):
-    run = run_variant("bilstm", tmp_path / "run", cache, overview_encoder__name="bag")
+    run = run_variant("overview", tmp_path / "run", cache, overview_encoder__name="bag")
     model = experiment.load_model(run)
     table = np.asarray(model.overview_encoder.ngrams_of)
     model.overview_encoder.adapt(run.vocabulary)

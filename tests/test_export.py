@@ -31,11 +31,11 @@ NO_POSTER = np.zeros((SIZE, SIZE, 3), np.uint8)
 NETWORKS = ("onnx", "litert")
 # Every variant; between them every encoder, stacked LSTMs and their last states, and operators of joint fusion.
 RUNS = {
-    "cnn": {"poster_encoder__name": "report"},
-    "bilstm": {
-        "overview_encoder__name": "report",
-        "overview_encoder__report__lstm_units": [5, 4],
-        "overview_encoder__report__recurrent_dropout": 0.2,
+    "poster": {"poster_encoder__name": "cnn"},
+    "overview": {
+        "overview_encoder__name": "bilstm",
+        "overview_encoder__bilstm__lstm_units": [5, 4],
+        "overview_encoder__bilstm__recurrent_dropout": 0.2,
     },
     "early": {},
     "joint": {"overview_encoder__name": "bag"},
@@ -384,19 +384,21 @@ def test_the_portable_recurrence_is_the_one_that_was_trained(return_sequences):
 class TestTheCommand:
     def test_writes_a_folder_and_leaves_the_run_alone(self, runs, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
-        before = {path: path.read_bytes() for path in runs["cnn"].folder.rglob("*") if path.is_file()}
-        assert command(export.main, monkeypatch, runs["cnn"].folder, "--format", "savedmodel") == 0
+        before = {path: path.read_bytes() for path in runs["poster"].folder.rglob("*") if path.is_file()}
+        assert command(export.main, monkeypatch, runs["poster"].folder, "--format", "savedmodel") == 0
         assert "exports/cnn-savedmodel" in capsys.readouterr().out
         assert {path.name for path in (tmp_path / "exports").iterdir()} == {"cnn-savedmodel"}
-        assert {path: path.read_bytes() for path in runs["cnn"].folder.rglob("*") if path.is_file()} == before
+        assert {path: path.read_bytes() for path in runs["poster"].folder.rglob("*") if path.is_file()} == before
 
-        assert command(export.main, monkeypatch, runs["cnn"].folder, "--format", "savedmodel") == 2
+        assert command(export.main, monkeypatch, runs["poster"].folder, "--format", "savedmodel") == 2
         assert "exists already; name another with --out" in capsys.readouterr().err
 
     @pytest.mark.parametrize("form", NETWORKS)
     def test_names_what_has_to_be_installed(self, runs, tmp_path, monkeypatch, capsys, form):
         monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-        assert command(export.main, monkeypatch, runs["cnn"].folder, "--format", form, "--out", tmp_path / "x") == 2
+        assert (
+            command(export.main, monkeypatch, runs["poster"].folder, "--format", form, "--out", tmp_path / "x") == 2
+        )
         error = capsys.readouterr().err
         assert all(name in error for name in export.FORMATS[form])
         assert '".[export]"' in error
@@ -422,12 +424,12 @@ def test_what_says_something_else_than_its_run_is_not_kept(runs, tmp_path, monke
 
     monkeypatch.setitem(formats._FORMATS, "savedmodel", (formats._write_savedmodel, wrong))
     with pytest.raises(UserError, match=r"differ from the run's by 0\.0002"):
-        formats.export(runs["cnn"], "savedmodel", tmp_path / "out")
+        formats.export(runs["poster"], "savedmodel", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bfloat16_is_kept_by_a_saved_model_only(tmp_path, cache):
-    run = make_run(tmp_path / "run", cache, "bilstm", training__precision="mixed_bfloat16")
+    run = make_run(tmp_path / "run", cache, "overview", training__precision="mixed_bfloat16")
     assert formats.export(run, "savedmodel", tmp_path / "out") < 1e-4
     with pytest.raises(UserError, match="only --format savedmodel can keep"):
         formats.export(run, "onnx", tmp_path / "onnx")

@@ -22,22 +22,22 @@ from mmfusion.runs import Run
 def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     """The final predictions of runs that nothing happened to, by variant."""
     folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
-    runs = {variant: run_variant(variant, folder / variant, cache) for variant in ("cnn", "late")}
+    runs = {variant: run_variant(variant, folder / variant, cache) for variant in ("poster", "late")}
     return {variant: run.predictions_file.read_bytes() for variant, run in runs.items()}
 
 
 @pytest.mark.parametrize(
     ("variant", "what", "times"),
     [
-        ("cnn", "batch", 5),  # of the second epoch's three
-        ("cnn", "history.csv", 2),
-        ("cnn", "resume.npz", 2),
-        ("cnn", "archive", 2),
+        ("poster", "batch", 5),  # of the second epoch's three
+        ("poster", "history.csv", 2),
+        ("poster", "resume.npz", 2),
+        ("poster", "archive", 2),
         ("late", "model.keras", 4),  # the bilstm's last epoch is its best, and only its state is written
-        ("cnn", "model.keras", 2),  # its temperature is fitted, and written nowhere
-        ("cnn", "predictions.npz", 1),  # and written in the model
-        ("cnn", "sealed", 1),
-        ("cnn", "report.json", 1),
+        ("poster", "model.keras", 2),  # its temperature is fitted, and written nowhere
+        ("poster", "predictions.npz", 1),  # and written in the model
+        ("poster", "sealed", 1),
+        ("poster", "report.json", 1),
         ("late", "fit", 2),  # after the cnn, before the bilstm
         ("late", "model.keras", 6),  # both parts are trained
         ("late", "sealed", 1),  # its first part
@@ -56,10 +56,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 def test_films_whose_preparation_was_killed_are_prepared_again(tmp_path, tiny_toml, monkeypatch, what, times):
     folder, cache = write_folder(tmp_path / "films"), tmp_path / "cache"
     args = ("--config", tiny_toml, "--data-dir", folder, "--cache-dir", cache)
-    process = Process(AT_LAST + KILL + TRAIN, what, times, "--variant", "cnn", *args, "--out", tmp_path / "run")
+    process = Process(AT_LAST + KILL + TRAIN, what, times, "--variant", "poster", *args, "--out", tmp_path / "run")
     assert process.end()[0] == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
-    data = tiny_config("cnn", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
+    data = tiny_config("poster", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
     found = load_films(data, cache)
     np.testing.assert_array_equal(found.posters, load_films(data, tmp_path / "other cache").posters)
     assert len(list((cache / "films" / "multimodal_imdb").iterdir())) == 1  # what the killed one left is gone
@@ -74,12 +74,12 @@ class TestInterrupted:
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
             f"what, times = {what!r}, {times}\nat(what, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         )
-        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
         code, _, errors = Process(AT_LAST + interrupt + TRAIN, *args).end()
         assert code == 130
         assert errors.strip().count("\n") == 0
         assert "interrupted; train goes on with --resume" in errors
-        assert resumed(tmp_path / "run", monkeypatch) == undisturbed["cnn"]
+        assert resumed(tmp_path / "run", monkeypatch) == undisturbed["poster"]
 
 
 class TestNotFinite:
@@ -94,7 +94,7 @@ class TestNotFinite:
 
         monkeypatch.setattr("mmfusion.fitting.EpochSeeds", Spoils)
         with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch 2 \(the best epoch before is in .*model"):
-            run_variant("cnn", tmp_path / "run", cache)
+            run_variant("poster", tmp_path / "run", cache)
         run = Run(tmp_path / "run")
         assert [row["epoch"] for row in run.history] == [1]
         weights = experiment.load_model(run).get_weights()
@@ -103,7 +103,7 @@ class TestNotFinite:
     def test_in_the_first_epoch_nothing_is_kept_and_the_command_says_so(
         self, tmp_path, tiny_toml, monkeypatch, capsys
     ):
-        args = ("--variant", "cnn", "--config", tiny_toml, "--set", "training.learning_rate=1e30")
+        args = ("--variant", "poster", "--config", tiny_toml, "--set", "training.learning_rate=1e30")
         assert command(train.main, monkeypatch, *args, "--out", tmp_path / "run") == 2
         errors = capsys.readouterr().err
         assert "in epoch 1 (nothing is kept); train again with a lower training.learning_rate" in one_line(errors)
@@ -112,16 +112,16 @@ class TestNotFinite:
 
 class TestTwoAtOnce:
     def test_of_two_runs_on_one_folder_one_wins_and_the_other_says_so(self, undisturbed, tiny_toml, tmp_path):
-        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
         ends = [process.end() for process in [Process(TRAIN, *args), Process(TRAIN, *args)]]
         winner, loser = sorted(ends)
         assert (winner[0], loser[0]) == (0, 2)
         assert "exists already" in one_line(loser[2]) or "another process is training" in one_line(loser[2])
-        assert Run(tmp_path / "run").predictions_file.read_bytes() == undisturbed["cnn"]
+        assert Run(tmp_path / "run").predictions_file.read_bytes() == undisturbed["poster"]
         assert not list(tmp_path.glob(".run*"))
 
     def test_a_run_that_is_trained_cannot_be_gone_on_with(self, tiny_toml, tmp_path, monkeypatch, capsys):
-        args = ("--variant", "cnn", "--config", tiny_toml, "--epochs", 100_000, "--out", tmp_path / "run")
+        args = ("--variant", "poster", "--config", tiny_toml, "--epochs", 100_000, "--out", tmp_path / "run")
         process = Process(TRAIN, *args)
         try:
             while "Epoch 2/" not in process.popen.stdout.readline():
@@ -138,7 +138,7 @@ class TestTwoAtOnce:
 
     def test_nor_one_that_writes_its_report(self, undisturbed, tiny_toml, tmp_path, monkeypatch, capsys):
         stop = "what, times = 'report.md', 1\nat(what, lambda: os.kill(os.getpid(), signal.SIGSTOP))\n"
-        args = ("--variant", "cnn", "--config", tiny_toml, "--out", tmp_path / "run")
+        args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
         process = Process(AT_LAST + stop + TRAIN, *args)
         while os.waitid(os.P_PID, process.popen.pid, os.WSTOPPED | os.WNOWAIT).si_status != signal.SIGSTOP:
             pass
@@ -146,7 +146,7 @@ class TestTwoAtOnce:
         assert "another process is training" in one_line(capsys.readouterr().err)
         process.popen.send_signal(signal.SIGCONT)
         assert process.end()[0] == 0
-        assert Run.open(tmp_path / "run").predictions_file.read_bytes() == undisturbed["cnn"]
+        assert Run.open(tmp_path / "run").predictions_file.read_bytes() == undisturbed["poster"]
 
     def test_of_two_that_prepare_the_same_films_one_waits_and_says_so(self, tmp_path):
         folder, cache, go = write_folder(tmp_path / "films", films=600), tmp_path / "cache", tmp_path / "go"
@@ -157,7 +157,7 @@ import_tensorflow()
 from mmfusion.config import resolve
 from mmfusion.data.films import load_films
 folder, cache, go, ready = sys.argv[1:]
-data = resolve("cnn", overrides={"data.dataset": "multimodal_imdb", "data.data_dir": folder}).data
+data = resolve("poster", overrides={"data.dataset": "multimodal_imdb", "data.data_dir": folder}).data
 pathlib.Path(ready).touch()
 while not pathlib.Path(go).exists():
     time.sleep(0.001)

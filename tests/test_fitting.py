@@ -14,7 +14,7 @@ LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], np.float32)
 
 def compiled(**training):
     keras.utils.set_random_seed(1)
-    config = tiny_config("bilstm", **{f"training__{key}": value for key, value in training.items()})
+    config = tiny_config("overview", **{f"training__{key}": value for key, value in training.items()})
     model = build_model(config, 3)
     compile_model(model, config)
     return model

@@ -6,7 +6,7 @@ from conftest import run_variant
 
 from mmfusion import assessment, experiment
 from mmfusion.errors import UserError
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_it_is_the_mean_of_a_films_gates(run, cache):
     model.operator = lambda features, training: units.append(operator.gates(features)) or operator(features)
     for split in ("validation", "test"):
         rows = prepared.films.rows(run.split[split])
-        model({POSTER: read.posters[rows] / np.float32(255), TOKENS: read.tokens[rows]})
+        model({POSTER: read.posters[rows] / np.float32(255), OVERVIEW: read.tokens[rows]})
         expected = np.mean(units.pop(), axis=1)
         assert expected.std() > 1e-4
         np.testing.assert_allclose(run.poster_gates(split), expected, atol=1e-5)

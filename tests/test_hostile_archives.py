@@ -81,7 +81,7 @@ def with_raw(*parts: bytes) -> bytes:
 
 
 def mm_config(folder: Path, **overrides):
-    return tiny_config("cnn", data__dataset="mmimdb", data__data_dir=str(folder), **overrides).data
+    return tiny_config("poster", data__dataset="mmimdb", data__data_dir=str(folder), **overrides).data
 
 
 def mm_folder(folder: Path, packed: bytes) -> Path:

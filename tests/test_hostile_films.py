@@ -34,7 +34,7 @@ def _nothing_hangs():
 
 def films_of(folder, cache, dataset="multimodal_imdb", **overrides):
     return load_films(
-        tiny_config("cnn", data__dataset=dataset, data__data_dir=str(folder), **overrides).data, cache
+        tiny_config("poster", data__dataset=dataset, data__data_dir=str(folder), **overrides).data, cache
     )
 
 
@@ -234,7 +234,7 @@ class TestIds:
 
 
 def mm_config(folder):
-    return tiny_config("cnn", data__dataset="mmimdb", data__data_dir=str(folder)).data
+    return tiny_config("poster", data__dataset="mmimdb", data__data_dir=str(folder)).data
 
 
 # ---------------------------------------------------------------- 6: texts

@@ -322,9 +322,9 @@ class TestConfiguration:
             ("facts.films.train", 10**400, "must count the films of 'train'"),
             ("early.blocks", 1_000_000, "early.blocks must have at most 100 entries of at most 100"),
             (
-                "poster_encoder.report.filters",
+                "poster_encoder.cnn.filters",
                 [4] * 20,
-                "poster_encoder.report.filters has 20 entries, too many for posters of 16 pixels",
+                "poster_encoder.cnn.filters has 20 entries, too many for posters of 16 pixels",
             ),
             ("facts.processor", "\x1b]0;mine\x07", "must be a text that can be printed"),
         ],

@@ -17,29 +17,33 @@ from tuning import search
 @pytest.mark.parametrize(
     ("main", "call", "said"),
     [
-        (train, "--variant cnn --fusion gated", "--fusion does nothing here: joint.operator is not read by cnn"),
-        (train, "--variant cnn --set recipe=report", "recipe is chosen with --recipe"),
-        (train, "--variant cnn --set variant=late", "variant is chosen with --variant"),
-        (train, "--variant cnn --set recipe.foo=1", "recipe is chosen with --recipe"),
-        (train, "--variant bilstm --set data.augment=false", "data.augment is not read by bilstm"),
+        (
+            train,
+            "--variant poster --fusion gated",
+            "--fusion does nothing here: joint.operator is not read by poster",
+        ),
+        (train, "--variant poster --set recipe=report", "recipe is chosen with --recipe"),
+        (train, "--variant poster --set variant=late", "variant is chosen with --variant"),
+        (train, "--variant poster --set recipe.foo=1", "recipe is chosen with --recipe"),
+        (train, "--variant overview --set data.augment=false", "data.augment is not read by overview"),
         (train, "--variant early --set early.units=8", "early.units is not read by early"),
         (train, "--variant joint --combiner mean", "--combiner does nothing here"),
-        (train, "--variant cnn --overview-encoder bag", "--overview-encoder does nothing here"),
-        (train, "--variant bilstm --set poster_encoder.resnet.dropout=0.1", "not read by bilstm"),
-        (train, "--variant cnn --set poster_encoder.report.dropout=0.1", "not read by cnn"),  # it has a resnet
-        (train, "--variant early --poster-encoder report", "--poster-encoder does nothing here"),
-        (train, "--variant cnn --set early.width=8", "not read by cnn"),
-        (train, "--variant cnn --set fine_tuning.layers=1", "not read by cnn"),
-        (train, "--variant cnn --data-dir . --set data.films=60", "--set data.films=60 does nothing here"),
-        (train, "--variant cnn --data-dir . --dataset synthetic", "--data-dir does nothing here"),
-        (train, "--variant cnn --skip-bad", "--skip-bad does nothing here"),
-        (train, "--variant cnn --epochs 3 --set training.epochs=4", "--epochs says 3; leave out one of the two"),
+        (train, "--variant poster --overview-encoder bag", "--overview-encoder does nothing here"),
+        (train, "--variant overview --set poster_encoder.resnet.dropout=0.1", "not read by overview"),
+        (train, "--variant poster --set poster_encoder.cnn.dropout=0.1", "not read by poster"),  # it has a resnet
+        (train, "--variant early --poster-encoder cnn", "--poster-encoder does nothing here"),
+        (train, "--variant poster --set early.width=8", "not read by poster"),
+        (train, "--variant poster --set fine_tuning.layers=1", "not read by poster"),
+        (train, "--variant poster --data-dir . --set data.films=60", "--set data.films=60 does nothing here"),
+        (train, "--variant poster --data-dir . --dataset synthetic", "--data-dir does nothing here"),
+        (train, "--variant poster --skip-bad", "--skip-bad does nothing here"),
+        (train, "--variant poster --epochs 3 --set training.epochs=4", "--epochs says 3; leave out one of the two"),
         (train, "--variant late --parts a b --epochs 3", "--epochs does nothing here: --parts are trained already"),
         (benchmark, "--out {out} --variants tfidf colours --epochs 3", "not read by colours, tfidf"),
-        (benchmark, "--out {out} --variants cnn bilstm --fusion gated", "not read by cnn, bilstm"),
+        (benchmark, "--out {out} --variants poster overview --fusion gated", "not read by poster, overview"),
         (benchmark, "--out {out} --set seed=3", "--seeds N trains with the seeds"),
         (benchmark, "--out {out} --variants tfidf --missing", "--missing does nothing here"),
-        (search, "--out {out} --variant cnn --combiner mean", "--combiner does nothing here"),
+        (search, "--out {out} --variant poster --combiner mean", "--combiner does nothing here"),
     ],
 )
 def test_what_cannot_act_is_refused_by_name(main, call, said, tmp_path, monkeypatch, capsys):
@@ -55,18 +59,18 @@ def test_what_cannot_act_is_refused_by_name(main, call, said, tmp_path, monkeypa
 def test_a_files_lines_may_be_for_other_variants(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("[joint]\nunits = 8\n[late]\ncombiner = 'mean'\n")
-    assert resolve("cnn", file=file).joint.units == 8
+    assert resolve("poster", file=file).joint.units == 8
 
 
 def test_in_a_sweep_it_is_enough_that_one_run_reads_a_setting(tmp_path, monkeypatch):
     args = benchmark.parser().parse_args(["--set", "joint.units=8", "--out", str(tmp_path)])
-    benchmark._refuse_idle(args, [resolve("cnn"), resolve("joint")])
+    benchmark._refuse_idle(args, [resolve("poster"), resolve("joint")])
 
 
 def test_a_run_is_found_again_whatever_other_models_would_read():
-    first, second = (tiny_config("cnn", joint__units=units) for units in (8, 16))
+    first, second = (tiny_config("poster", joint__units=units) for units in (8, 16))
     assert acting(first, SECTIONS_READ) == acting(second, SECTIONS_READ)
-    assert acting(first, SECTIONS_READ) != acting(tiny_config("cnn", training__decay=0.5), SECTIONS_READ)
+    assert acting(first, SECTIONS_READ) != acting(tiny_config("poster", training__decay=0.5), SECTIONS_READ)
 
 
 def test_late_fusion_takes_fine_tuning_over_from_its_parts_and_is_found_again(tmp_path):
@@ -82,7 +86,7 @@ WRONG = [
     ("joint", "--fusion cross_attention --set joint.units=7", "do not divide 7 units"),
     ("early", "--set early.patch_size=7", "early.patch_size 7 does not divide data.poster_size 64"),
     ("early", "--set early.heads=3", "early.heads 3 does not divide early.width 128"),
-    ("cnn", "--poster-encoder preset:./nowhere", "preset:./nowhere: there is no such folder"),
+    ("poster", "--poster-encoder preset:./nowhere", "preset:./nowhere: there is no such folder"),
 ]
 
 

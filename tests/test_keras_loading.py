@@ -16,16 +16,16 @@ from mmfusion import fitting
 from mmfusion.config import VARIANTS
 from mmfusion.models import build_model
 from mmfusion.models.operators import OPERATORS
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 from mmfusion.weights import save_model
 
 WORDS = 30
 # Between them every variant, encoder, operator, layer and metric.
 MODELS = {
     **{variant: (variant, {}) for variant in VARIANTS},
-    "the report's CNN": ("cnn", {"poster_encoder__name": "report"}),
-    "the report's BiLSTM": ("bilstm", {"overview_encoder__name": "report"}),
-    "another BiLSTM": ("bilstm", {"overview_encoder__name": "bilstm"}),
+    "the report's CNN": ("poster", {"poster_encoder__name": "cnn"}),
+    "the report's BiLSTM": ("overview", {"overview_encoder__name": "bilstm"}),
+    "another BiLSTM": ("overview", {"overview_encoder__name": "bilstm"}),
     **{f"joint by {name}": ("joint", {"joint__operator": name}) for name in OPERATORS},
 }
 LOAD = """
@@ -49,7 +49,7 @@ def saved(folder, name, variant, features=(), tokens=(5, 9), **settings):
     if variant != "late":  # which is fitted, and not trained
         fitting.compile_model(model, config)
     rng = np.random.default_rng(0)
-    films = {POSTER: rng.random((5, 16, 16, 3), np.float32), TOKENS: rng.integers(1, 12, tokens, np.int32)}
+    films = {POSTER: rng.random((5, 16, 16, 3), np.float32), OVERVIEW: rng.integers(1, 12, tokens, np.int32)}
     films |= {modality: rng.random((5, *shape), np.float32) for modality, shape in features.items()}
     file = folder / f"{name}.keras"
     save_model(model, file)
@@ -77,7 +77,7 @@ def files(tmp_path_factory):
         "overview_encoder__name": write_text_preset(folder / "texts"),
         "overview_encoder__preset__layers": 2,
     }
-    read = {POSTER: [64], TOKENS: [16]}
+    read = {POSTER: [64], OVERVIEW: [16]}
     made += [saved(folder, f"frozen {variant}", variant, read, **presets) for variant in ("early", "joint")]
     made.append(saved(folder, "fine-tuned", "joint", **presets, fine_tuning__fine_tune=True))
     return made

@@ -71,7 +71,7 @@ def test_a_rare_genres_films_count_by_the_root_of_the_odds_against_them_and_no_m
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_is_by_the_loss_and_validation_by_binary_cross_entropy(name):
-    config = tiny_config("bilstm", training__loss=name)
+    config = tiny_config("overview", training__loss=name)
     model = build_model(config, 4)
     fitting.compile_model(model, config, FREQUENCIES)
     plain = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -90,7 +90,7 @@ def test_the_temperature_of_which_the_labels_were_drawn_is_found_whatever_it_was
     rng = np.random.default_rng(1)
     logits = rng.normal(-1, 2, (4000, 5))
     labels = (rng.random(logits.shape) < expit(logits / temperature)).astype(np.float32)
-    model = build_model(tiny_config("bilstm"), 5)
+    model = build_model(tiny_config("overview"), 5)
     monkeypatch.setattr(fitting, "logits_of", lambda model, source, rows: logits[rows] / float(model.temperature))
     found = []
     for before in (1.0, 7.0):  # as where a run was killed after it was fitted
@@ -101,7 +101,7 @@ def test_the_temperature_of_which_the_labels_were_drawn_is_found_whatever_it_was
 
 
 def test_films_that_are_all_told_apart_ask_for_no_certainty_without_end(monkeypatch):
-    model = build_model(tiny_config("bilstm"), 2)
+    model = build_model(tiny_config("overview"), 2)
     logits = np.array([[3.0, -2.0], [-1.0, 4.0]])
     monkeypatch.setattr(fitting, "logits_of", lambda *args: logits)
     fitting.calibrate(model, None, {"validation": np.arange(2)}, (logits > 0).astype(np.float32))

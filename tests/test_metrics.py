@@ -47,7 +47,7 @@ def test_a_genre_without_films_is_undefined_and_in_no_macro_average(films):
     assert all(value is not None for row in rows[:3] for value in row.values())
     aps = [row["ap"] for row in rows[:3]]
     assert overall(y_true, y_prob, np.full(4, 0.5))["ap_macro"] == pytest.approx(np.mean(aps))
-    report = {"genres": rows, "films": 80, "name": "cnn"}
+    report = {"genres": rows, "films": 80, "name": "poster"}
     assert "d" in undefined_sentence(report)
     assert comparison_table([report]).splitlines()[-1].count("–") == 2
 

@@ -12,7 +12,7 @@ from mmfusion.config import COMBINERS
 from mmfusion.fitting import compile_model
 from mmfusion.models.balance import ALPHA, coefficients, modulate
 from mmfusion.models.missing import MissingEmbedding, drop_one, presence
-from mmfusion.schema import MODALITIES, POSTER, TOKENS
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 LABELS = np.eye(5, GENRES, dtype=np.float32)
 
@@ -25,14 +25,14 @@ def without(inputs, modality, films=slice(None)):
 
 
 def test_presence_is_told_from_zeros_and_from_the_encoders_own_padding():
-    inputs = without(without(batch(), POSTER, 1), TOKENS, 2)
+    inputs = without(without(batch(), POSTER, 1), OVERVIEW, 2)
     there = presence({name: tf.constant(value) for name, value in inputs.items()})
     assert there[POSTER].numpy().tolist() == [True, False, True, True, True]
-    assert there[TOKENS].numpy().tolist() == [True, True, False, True, True]
-    own = {**inputs, TOKENS: np.where(inputs[TOKENS] == 0, 7, inputs[TOKENS])}  # 0 is a word there
+    assert there[OVERVIEW].numpy().tolist() == [True, True, False, True, True]
+    own = {**inputs, OVERVIEW: np.where(inputs[OVERVIEW] == 0, 7, inputs[OVERVIEW])}  # 0 is a word there
     there = presence({name: tf.constant(value) for name, value in own.items()}, padding=7)
-    assert there[TOKENS].numpy().tolist() == [True, True, False, True, True]
-    features = {POSTER: tf.constant([[0.0, 0.0], [0.0, -1.0]]), TOKENS: tf.constant([[[0.0]], [[1e-6]]])}
+    assert there[OVERVIEW].numpy().tolist() == [True, True, False, True, True]
+    features = {POSTER: tf.constant([[0.0, 0.0], [0.0, -1.0]]), OVERVIEW: tf.constant([[[0.0]], [[1e-6]]])}
     for found in presence(features).values():
         assert found.numpy().tolist() == [False, True]
 
@@ -71,13 +71,13 @@ class TestJoint:
         np.testing.assert_array_equal(found[1, 0], [5.0] * 4)
 
     def test_modality_dropout_takes_either_as_often_never_both_and_never_the_only_one(self):
-        there = {POSTER: np.arange(4000) % 4 != 0, TOKENS: np.arange(4000) % 4 != 1}
+        there = {POSTER: np.arange(4000) % 4 != 0, OVERVIEW: np.arange(4000) % 4 != 1}
         after = drop_one({name: tf.constant(of) for name, of in there.items()}, 0.4, keras.random.SeedGenerator(0))
         poster, overview = (np.array(after[modality]) for modality in MODALITIES)
-        both = there[POSTER] & there[TOKENS]
+        both = there[POSTER] & there[OVERVIEW]
         assert (poster | overview).all()
         np.testing.assert_array_equal(poster[~both], there[POSTER][~both])
-        np.testing.assert_array_equal(overview[~both], there[TOKENS][~both])
+        np.testing.assert_array_equal(overview[~both], there[OVERVIEW][~both])
         assert np.mean(~poster[both]) == pytest.approx(0.2, abs=0.03)
         assert np.mean(~overview[both]) == pytest.approx(0.2, abs=0.03)
 
@@ -108,7 +108,7 @@ class TestJoint:
             seeds = EpochSeeds(0)
             seeds.set_model(model)
             seeds.on_epoch_begin(0)
-            model.train_on_batch(without(batch(), TOKENS), LABELS)
+            model.train_on_batch(without(batch(), OVERVIEW), LABELS)
             after = [(w.path.split("/")[1], np.array(w)) for w in model.trainable_weights]
             found.append((said, [(part, new - old) for old, (part, new) in zip(before, after)]))
         (said, moved), (also_said, moved_more) = found
@@ -175,7 +175,7 @@ def test_late_fusion_leaves_a_film_with_one_modality_to_its_model_and_others_as_
     model, inputs = make("late", late__combiner=kind), batch()
     model.combiner.poster_weight.assign([0.2, 0.5, 0.9])
     model.combiner.overview_weight.assign([0.8, 0.5, 0.1])
-    some = without(without(without(without(inputs, POSTER, 1), TOKENS, 2), POSTER, 3), TOKENS, 3)
+    some = without(without(without(without(inputs, POSTER, 1), OVERVIEW, 2), POSTER, 3), OVERVIEW, 3)
     found, poster, overview = (logits(one, some) for one in (model, model.poster_model, model.overview_model))
     combined = np.asarray(model.combiner([poster, overview]))
     np.testing.assert_array_equal(found[1], overview[1])

@@ -18,9 +18,9 @@ from mmfusion.errors import UserError
 from mmfusion.inputs import Inputs
 from mmfusion.reports.metrics import average_precision
 from mmfusion.runs import Run
-from mmfusion.schema import MODALITIES, POSTER, TOKENS
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
-NETWORKS = ("cnn", "bilstm", "joint", "late")
+NETWORKS = ("poster", "overview", "joint", "late")
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +104,10 @@ def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache,
 
 
 def test_late_fusion_without_a_modality_is_the_other_model(sweep):
-    late, cnn, bilstm = (Run(sweep / "seed-0" / name) for name in ("late", "cnn", "bilstm"))
+    late, cnn, bilstm = (Run(sweep / "seed-0" / name) for name in ("late", "poster", "overview"))
     answers = missing.read_missing(late)
     np.testing.assert_array_equal(answers[POSTER], bilstm.predictions("test").y_prob)
-    np.testing.assert_allclose(answers[TOKENS], cnn.predictions("test").y_prob, atol=1e-6)  # in other batches
+    np.testing.assert_allclose(answers[OVERVIEW], cnn.predictions("test").y_prob, atol=1e-6)  # in other batches
 
 
 def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(sweep):
@@ -117,7 +117,7 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
         for row in rows(sweep / "figures" / "missing.csv")
     }
     assert len(numbers) == 2 * (len(NETWORKS) + 1) * len(SHARES)
-    test = results["cnn"][0].test
+    test = results["poster"][0].test
 
     def score(name, modality, share):
         result = results[name][0]
@@ -134,8 +134,12 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
 
     for share in SHARES:
         floors = {
-            POSTER: max(score("bilstm", TOKENS, 0.0), switch("cnn", "bilstm", share)),
-            TOKENS: max(score("cnn", POSTER, 0.0), score("bilstm", TOKENS, share), switch("bilstm", "cnn", share)),
+            POSTER: max(score("overview", OVERVIEW, 0.0), switch("poster", "overview", share)),
+            OVERVIEW: max(
+                score("poster", POSTER, 0.0),
+                score("overview", OVERVIEW, share),
+                switch("overview", "poster", share),
+            ),
         }
         for modality, floor in floors.items():
             assert float(numbers[modality, "floor", share]["ap"]) == pytest.approx(floor)
@@ -172,8 +176,8 @@ def test_a_report_of_networks_that_were_not_asked_has_no_such_section(sweep, tmp
         (lambda found: {POSTER: found[POSTER]}, "must hold answers without poster and tokens"),
         (lambda found: {**found, "payload": found[POSTER]}, "must hold answers without poster and tokens"),
         (lambda found: {**found, POSTER: found[POSTER][1:]}, "poster must hold"),
-        (lambda found: {**found, TOKENS: found[TOKENS] + np.nan}, "tokens must hold"),
-        (lambda found: {**found, TOKENS: found[TOKENS] + 1}, "tokens must hold"),
+        (lambda found: {**found, OVERVIEW: found[OVERVIEW] + np.nan}, "tokens must hold"),
+        (lambda found: {**found, OVERVIEW: found[OVERVIEW] + 1}, "tokens must hold"),
     ],
 )
 def test_answers_of_another_form_are_refused(sweep, tmp_path, change, said):

@@ -16,7 +16,7 @@ from mmfusion.models import VARIANTS, build_model
 from mmfusion.models.late import Combiner
 from mmfusion.models.operators import OPERATORS
 from mmfusion.models.recurrent import BidirectionalLSTM
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 GENRES = 3
 WORDS = 30
@@ -31,7 +31,7 @@ def batch(films=5, tokens=9):
     rng = np.random.default_rng(0)
     ids = rng.integers(1, WORDS, (films, tokens)).astype(np.int32)
     ids[0, 4:] = 0  # a short overview
-    return {POSTER: rng.random((films, 16, 16, 3), np.float32), TOKENS: ids}
+    return {POSTER: rng.random((films, 16, 16, 3), np.float32), OVERVIEW: ids}
 
 
 def logits(model, inputs):
@@ -73,7 +73,7 @@ class TestEveryVariant:
     def test_comes_back_from_its_config(self, variant):
         model = make(variant)
         again = type(model).from_config(model.get_config())
-        again.build({POSTER: (None, 16, 16, 3), TOKENS: (None, None)})
+        again.build({POSTER: (None, 16, 16, 3), OVERVIEW: (None, None)})
         again.set_weights(model.get_weights())
         assert again.get_config() == model.get_config()
         np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
@@ -99,8 +99,8 @@ class TestEveryVariant:
 
     def test_reads_the_modalities_that_its_name_says_and_no_other(self, variant):
         model = make(variant)
-        assert changes(model, POSTER) == (variant != "bilstm") == (POSTER in model.reads)
-        assert changes(model, TOKENS) == (variant != "cnn") == (TOKENS in model.reads)
+        assert changes(model, POSTER) == (variant != "overview") == (POSTER in model.reads)
+        assert changes(model, OVERVIEW) == (variant != "poster") == (OVERVIEW in model.reads)
 
     def test_bfloat16_arithmetic_gives_nearly_the_same_float32_logits(self, variant):
         model, mixed = make(variant), make(variant, training__precision="mixed_bfloat16")
@@ -111,7 +111,7 @@ class TestEveryVariant:
 
     def test_padding_to_a_bucket_or_to_100_is_the_same_for_logits_loss_and_gradients(self, variant):
         model, inputs = make(variant, data__max_tokens=100), batch()
-        padded = {**inputs, TOKENS: np.pad(inputs[TOKENS], ((0, 0), (0, 91)))}
+        padded = {**inputs, OVERVIEW: np.pad(inputs[OVERVIEW], ((0, 0), (0, 91)))}
         np.testing.assert_allclose(logits(model, padded), logits(model, inputs), atol=1e-5)
         (loss, found), (loss_100, found_100) = gradients(model, inputs), gradients(model, padded)
         assert loss == pytest.approx(loss_100, abs=1e-5)
@@ -139,13 +139,13 @@ class TestEveryVariant:
 def test_joint_fusion_with_any_operator_reads_both_and_comes_back_from_its_file(operator, tmp_path):
     model = make("joint", joint__operator=operator)
     assert changes(model, POSTER)
-    assert changes(model, TOKENS)
+    assert changes(model, OVERVIEW)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
 
 
-@pytest.mark.parametrize(("variant", "count"), [("cnn", 3_464_601), ("bilstm", 4_303_129)])
+@pytest.mark.parametrize(("variant", "count"), [("poster", 3_464_601), ("overview", 4_303_129)])
 def test_the_reports_networks_have_the_reports_parameters(variant, count):
     assert build_model(resolve(variant, recipe="report"), 25).count_params() == count
 
@@ -233,8 +233,8 @@ def test_late_has_nothing_to_train_and_its_parts_do_not_know_each_other():
     model, inputs = make("late"), batch()
     assert model.trainable_weights == []
     for part, own, other in (
-        (model.poster_model, POSTER, TOKENS),
-        (model.overview_model, TOKENS, POSTER),
+        (model.poster_model, POSTER, OVERVIEW),
+        (model.overview_model, OVERVIEW, POSTER),
     ):
         without = {**inputs, other: np.zeros_like(inputs[other])}
         np.testing.assert_array_equal(logits(part, without), logits(part, inputs))

@@ -25,7 +25,7 @@ CELLS = {
         codes = {}
     """,
     "command that trains": """
-        !{sys.executable} -m mmfusion.train --variant cnn {flags} --out trained
+        !{sys.executable} -m mmfusion.train --variant poster {flags} --out trained
         codes["train"] = _exit_code
     """,
     "training": """
@@ -34,7 +34,7 @@ CELLS = {
         import_tensorflow()
         from mmfusion import assessment, experiment
         from mmfusion.config import resolve
-        config = resolve("bilstm", file=Path("tiny.toml"), overrides={"training.epochs": 1})
+        config = resolve("overview", file=Path("tiny.toml"), overrides={"training.epochs": 1})
         run = experiment.train(config, Path("from_python"), cache_folder("cache"))
         print(assessment.finish(run).report["films"])
     """,
@@ -108,7 +108,7 @@ def test_a_backend_that_is_not_installed_stops_no_command(tmp_path, monkeypatch)
     flags = ["--config", tiny, "--variants", "frequencies", "--out", sweep]
     assert command(benchmark.main, monkeypatch, *flags) == 0
     calls = (
-        ["mmfusion.train", "--variant", "cnn", "--config", tiny, "--epochs", 1, "--out", tmp_path / "run"],
+        ["mmfusion.train", "--variant", "poster", "--config", tiny, "--epochs", 1, "--out", tmp_path / "run"],
         ["mmfusion.evaluate", tmp_path / "run", "--out", tmp_path / "report"],
         ["benchmarks.table", sweep],
     )

@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     folder, cache = tmp_path_factory.mktemp("overlap"), tmp_path_factory.getbasetemp() / "cache"
     films = write_folder(folder / "films", films=80)
     named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(films), "training__epochs": 1}
-    runs = [run_variant("bilstm", folder / f"seed{seed}", cache, seed=seed, **named) for seed in (0, 1)]
+    runs = [run_variant("overview", folder / f"seed{seed}", cache, seed=seed, **named) for seed in (0, 1)]
     other = folder / "other"
     (other / "Images").mkdir(parents=True)
     with (films / "IMDB_overview_genres.csv").open(newline="", encoding="utf-8") as file:

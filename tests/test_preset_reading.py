@@ -86,7 +86,7 @@ def original(words, text, **how):
 @pytest.fixture(scope="module")
 def reader(folder):
     """What makes tokens of overviews, without its network."""
-    config = tiny_config("bilstm", overview_encoder__name=f"preset:{folder[0]}", data__max_tokens=LENGTH + 2)
+    config = tiny_config("overview", overview_encoder__name=f"preset:{folder[0]}", data__max_tokens=LENGTH + 2)
     found = inputs.OverviewPreset.__new__(inputs.OverviewPreset)
     found.preprocessor = presets.text_preprocessor(config)
     found.padding = int(found.preprocessor.tokenizer.pad_token_id)
@@ -122,7 +122,7 @@ def test_a_graph_gives_the_same_tokens(reader):
 def test_where_cases_are_kept_accents_are_too(tmp_path):
     words = [*WORDS, "Prote", "##ge", "Protégé"]
     name = write_text_preset(tmp_path / "cased", lowercase=False, words=words)
-    tokenizer = presets.text_preprocessor(tiny_config("bilstm", overview_encoder__name=name)).tokenizer
+    tokenizer = presets.text_preprocessor(tiny_config("overview", overview_encoder__name=name)).tokenizer
     assert (
         list(tokenizer(["Protégé"])[0]) == original(words, "Protégé", lowercase=False) == [words.index("Protégé")]
     )
@@ -130,7 +130,7 @@ def test_where_cases_are_kept_accents_are_too(tmp_path):
 
 def test_what_a_preset_read_with_accents_is_not_taken_for_what_it_reads_without(tmp_path):
     name = write_text_preset(tmp_path / "texts")
-    config = tiny_config("bilstm", overview_encoder__name=name, overview_encoder__preset__layers=2)
+    config = tiny_config("overview", overview_encoder__name=name, overview_encoder__preset__layers=2)
     before = keras_hub.models.BertTokenizer.from_preset(str(tmp_path / "texts"))
     now = presets.text_preprocessor(config).tokenizer
     backbone = presets.load_overview_backbone(config)
@@ -152,7 +152,7 @@ SIZES = [(9, 13), (16, 20), (30, 30), (60, 90), (17, 300), (182, 268)]  # of pic
 def converter(tmp_path, **changed):
     """A preset's own, as `inputs` resizes with it; it asks for bicubic interpolation with antialiasing."""
     name = write_image_preset(tmp_path / "pictures")
-    config = tiny_config("cnn", poster_encoder__name=name, poster_encoder__preset__image_size=[32, 24])
+    config = tiny_config("poster", poster_encoder__name=name, poster_encoder__preset__image_size=[32, 24])
     found = presets.image_converter(config)
     assert (found.interpolation, found.antialias, found.crop_to_aspect_ratio) == ("bicubic", True, False)
     found.scale = found.offset = None

@@ -10,7 +10,7 @@ import keras_hub
 import numpy as np
 import pytest
 import requests
-from conftest import TINY, command, run_variant, tiny_config, write_folder
+from conftest import PARTS, TINY, command, run_variant, tiny_config, write_folder
 from huggingface_hub import constants
 from test_benchmark import settings
 from tiny_presets import WORDS, write_image_preset, write_text_preset
@@ -21,8 +21,8 @@ from mmfusion import experiment, inputs, predict, train
 from mmfusion.errors import UserError
 from mmfusion.fine_tuning import Unfreezing
 from mmfusion.models import presets
-from mmfusion.runs import PARTS, Run
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.runs import Run
+from mmfusion.schema import OVERVIEW, POSTER
 
 SIZES = {
     "data__dataset": "multimodal_imdb",
@@ -91,7 +91,7 @@ class TestFrozen:
 
         for preset in (inputs.PosterPreset, inputs.OverviewPreset):
             monkeypatch.setattr(preset, "read", read)
-        for variant in ("cnn", "early", "joint"):
+        for variant in ("poster", "early", "joint"):
             config = tiny_config(variant, **names, seed=3)
             assert prepared_for(config, cache).inputs(config).features[POSTER] == [64]
 
@@ -109,7 +109,7 @@ class TestFrozen:
     def test_another_tokenizer_of_the_same_weights_is_read_anew(self, other, names, tmp_path, cache, monkeypatch):
         def features():
             monkeypatch.setattr(inputs, "_fingerprints", {})
-            config = tiny_config("bilstm", **{**names, "overview_encoder__name": f"preset:{tmp_path / 'own'}"})
+            config = tiny_config("overview", **{**names, "overview_encoder__name": f"preset:{tmp_path / 'own'}"})
             return prepared_for(config, cache).inputs(config)
 
         write_text_preset(tmp_path / "own")
@@ -162,7 +162,7 @@ class TestFrozen:
         self, names, cache, tmp_path, monkeypatch, capsys
     ):
         own = write_text_preset(tmp_path / "own")
-        run = run_variant("bilstm", tmp_path / "run", cache, **{**names, "overview_encoder__name": own})
+        run = run_variant("overview", tmp_path / "run", cache, **{**names, "overview_encoder__name": own})
         monkeypatch.setattr(inputs, "_fingerprints", {})
         write_text_preset(tmp_path / "own", seed=1)
         assert command(predict.main, monkeypatch, run.folder, "--overview", "a film") == 2
@@ -171,7 +171,7 @@ class TestFrozen:
     def test_training_does_not_go_on_with_another_preset(self, names, cache, tmp_path, monkeypatch):
         own = write_text_preset(tmp_path / "own")
         named = {**names, "overview_encoder__name": own}
-        config = tiny_config("bilstm", **named, fine_tuning__fine_tune=True)
+        config = tiny_config("overview", **named, fine_tuning__fine_tune=True)
 
         def another():
             monkeypatch.setattr(inputs, "_fingerprints", {})
@@ -204,7 +204,7 @@ class TestFineTuned:
         self, names, cache, tmp_path, monkeypatch
     ):
         settings = {"fine_tuning__fine_tune": True, "fine_tuning__layers_per_epoch": 2, "training__epochs": 3}
-        config = tiny_config("bilstm", **names, **settings)
+        config = tiny_config("overview", **names, **settings)
         whole = experiment.train(config, tmp_path / "whole", cache)
         found = experiment.load_model(whole).overview_encoder.backbone.backbone.get_weights()
         before = presets.load_overview_backbone(config).backbone.get_weights()
@@ -231,20 +231,20 @@ class TestFineTuned:
         rows, posters = films.rows(run.split["test"]), list(films.poster_files())
         found = experiment.predict(run, [posters[row] for row in rows], [films.overviews[row] for row in rows])
         np.testing.assert_allclose(found, said, atol=1e-5)
-        parts["cnn"] = tiny_config("cnn", **names)
+        parts["poster"] = tiny_config("poster", **names)
         with pytest.raises(UserError, match="both, or neither"):
             experiment.train(tiny_config("late", **names), tmp_path / "other", cache, part_configs=parts)
         assert not (tmp_path / "other").exists()
 
     def test_layers_below_the_chosen_ones_stay_as_they_came(self, names):
-        config = tiny_config("bilstm", **names, fine_tuning__fine_tune=True, fine_tuning__layers=1)
+        config = tiny_config("overview", **names, fine_tuning__fine_tune=True, fine_tuning__layers=1)
         backbone = presets.overview_preset_encoder(config, as_sequence=False).backbone.backbone
         weighted = [layer for layer in backbone.layers if layer.weights]
         assert [layer.trainable for layer in weighted] == [False] * (len(weighted) - 1) + [True]
 
     def test_layers_are_unfrozen_one_after_the_other_from_the_top_at_their_own_rate(self, names, cache):
         config = tiny_config(
-            "bilstm",
+            "overview",
             **names,
             fine_tuning__fine_tune=True,
             fine_tuning__layers_per_epoch=1,
@@ -260,7 +260,7 @@ class TestFineTuned:
             unfreezing.on_epoch_begin(epoch)
             before = [layer.get_weights() for layer in layers]
             head_before = head.get_weights()
-            model.fit({POSTER: np.zeros((4, 32, 24, 3)), TOKENS: np.full((4, 5), 6)}, np.ones((4, 3)), verbose=0)
+            model.fit({POSTER: np.zeros((4, 32, 24, 3)), OVERVIEW: np.full((4, 5), 6)}, np.ones((4, 3)), verbose=0)
             moved = [
                 max(np.abs(a - b).max() for a, b in zip(old, layer.get_weights())) > 0
                 for old, layer in zip(before, layers)
@@ -273,13 +273,13 @@ class TestRefusals:
     def test_without_keras_hub_the_message_says_how_to_install_it(self, names, monkeypatch):
         monkeypatch.setitem(sys.modules, "keras_hub", None)
         with pytest.raises(UserError, match=r"pip install .*\[pretrained\]"):
-            presets.load_poster_backbone(tiny_config("cnn", **names))
+            presets.load_poster_backbone(tiny_config("poster", **names))
 
     @pytest.mark.parametrize(
         ("name", "said"), [("/nowhere/at/all", "there is no such folder"), ("no_such_preset", "cannot be loaded")]
     )
     def test_a_preset_that_is_not_there_is_named(self, name, said, names):
-        config = tiny_config("cnn", **{**names, "poster_encoder__name": f"preset:{name}"})
+        config = tiny_config("poster", **{**names, "poster_encoder__name": f"preset:{name}"})
         with pytest.raises(UserError, match=said):
             presets.load_poster_backbone(config)
 
@@ -295,7 +295,7 @@ class TestRefusals:
             start = time.monotonic()
             with pytest.raises(UserError, match=r"hub cannot be reached \(Connection refused\): .*preset:FOLDER"):
                 presets.load_poster_backbone(
-                    tiny_config("cnn", **{**names, "poster_encoder__name": f"preset:{name}"})
+                    tiny_config("poster", **{**names, "poster_encoder__name": f"preset:{name}"})
                 )
             presets._why_away.cache_clear()
         assert time.monotonic() - start < 10
@@ -303,14 +303,14 @@ class TestRefusals:
     def test_a_preset_of_the_other_modality_is_refused(self, names):
         texts = names["overview_encoder__name"]
         with pytest.raises(UserError, match="preset"):
-            presets.load_poster_backbone(tiny_config("cnn", **{**names, "poster_encoder__name": texts}))
+            presets.load_poster_backbone(tiny_config("poster", **{**names, "poster_encoder__name": texts}))
         with pytest.raises(UserError, match="has 2 layers, fewer than"):
             presets.load_overview_backbone(
-                tiny_config("bilstm", **{**names, "overview_encoder__preset__layers": 3})
+                tiny_config("overview", **{**names, "overview_encoder__preset__layers": 3})
             )
         pictures = names["poster_encoder__name"]
         with pytest.raises(UserError, match="preset"):
-            presets.load_overview_backbone(tiny_config("bilstm", **{**names, "overview_encoder__name": pictures}))
+            presets.load_overview_backbone(tiny_config("overview", **{**names, "overview_encoder__name": pictures}))
 
     def test_fine_tuning_without_a_preset_is_no_choice(self):
         with pytest.raises(UserError, match="neither encoder is one"):
@@ -325,7 +325,7 @@ def test_a_folder_is_named_by_where_it_is_whatever_the_command_says(names, tmp_p
     folder = names["poster_encoder__name"].removeprefix("preset:")
     monkeypatch.chdir(folder.rsplit("/", 1)[0])
     args = train.parser().parse_args(["--poster-encoder", f"preset:{folder.rsplit('/', 1)[1]}"])
-    assert train.configure(args, "cnn", 0).poster_encoder.name == f"preset:{folder}"
+    assert train.configure(args, "poster", 0).poster_encoder.name == f"preset:{folder}"
 
 
 def test_the_benchmark_has_a_baseline_on_the_same_features_and_says_the_type_of_early_fusion(
@@ -340,8 +340,8 @@ def test_the_benchmark_has_a_baseline_on_the_same_features_and_says_the_type_of_
     given = [word for flag, value in kinds.items() for word in (flag, value)]
     sizes = TINY | {key.replace("__", "."): value for key, value in SIZES.items() if key != "data__dataset"}
     encoders = {key.replace("__", "."): names[key] for key in ("poster_encoder__name", "overview_encoder__name")}
-    given += settings(sizes, variants=("cnn", "early"), **encoders)
-    assert command(benchmark.main, monkeypatch, "--variants", "features", "cnn", "early", *given) == 0
+    given += settings(sizes, variants=("poster", "early"), **encoders)
+    assert command(benchmark.main, monkeypatch, "--variants", "features", "poster", "early", *given) == 0
     assert command(table.main, monkeypatch, tmp_path / "results") == 0
     results = (tmp_path / "results" / "RESULTS.md").read_text()
     assert "| features" in results

@@ -46,7 +46,7 @@ def source(request) -> Path:
 def films_of(folder: Path, cache: Path, **overrides):
     dataset = "multimodal_imdb" if (folder / "Images").exists() else "mmimdb"
     return load_films(
-        tiny_config("cnn", data__dataset=dataset, data__data_dir=str(folder), **overrides).data, cache
+        tiny_config("poster", data__dataset=dataset, data__data_dir=str(folder), **overrides).data, cache
     )
 
 
@@ -155,7 +155,9 @@ class TestSource:
     def test_every_command_that_reads_films_can_read_them_anew(self, name, folder, cache, tmp_path, monkeypatch):
         films_of(set_times(folder), cache)
         main = {"train": train, "run": benchmark, "search": search, "evaluate": evaluate}[name].main
-        what = {"run": ("--variants", "cnn"), "evaluate": (tmp_path / "nowhere",)}.get(name, ("--variant", "cnn"))
+        what = {"run": ("--variants", "poster"), "evaluate": (tmp_path / "nowhere",)}.get(
+            name, ("--variant", "poster")
+        )
         args = ("--cache-dir", cache, "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "out", "--rehash")
         assert command(main, monkeypatch, *what, *args) == 2
         assert not list((cache / "sources").iterdir())
@@ -188,7 +190,7 @@ class TestShown:
 
     def test_a_run_keeps_the_films_of_its_report_without_opening_a_poster(self, folder, cache, opened, tmp_path):
         data = {"data__dataset": "multimodal_imdb", "data__data_dir": str(folder)}
-        config = tiny_config("cnn", **data)
+        config = tiny_config("poster", **data)
         films_of(set_times(folder), cache)
         opened.clear()
         prepared = experiment.prepare(config.data, 0, cache)

@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 import tomli_w
-from conftest import command, run_variant, tiny_config, write_folder
+from conftest import PARTS, command, run_variant, tiny_config, write_folder
 
 from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
 from mmfusion.config import LOSSES
 from mmfusion.errors import UserError
 from mmfusion.models import VARIANTS
-from mmfusion.runs import PARTS, Predictions, Run
+from mmfusion.runs import Predictions, Run
 from mmfusion.schema import SPLITS
 
 
@@ -80,17 +80,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, tmp_pa
     before = runs["joint"].predictions_file.read_bytes()
     again = run_variant("joint", tmp_path / "again", cache)
     assert again.predictions_file.read_bytes() == before
-    other = run_variant("cnn", tmp_path / "other", cache, seed=1)
-    assert other.predictions_file.read_bytes() != runs["cnn"].predictions_file.read_bytes()
+    other = run_variant("poster", tmp_path / "other", cache, seed=1)
+    assert other.predictions_file.read_bytes() != runs["poster"].predictions_file.read_bytes()
 
 
 @pytest.mark.parametrize(
     ("variant", "moment"),
     [
-        ("cnn", "in an epoch"),
+        ("poster", "in an epoch"),
         ("joint", "before its state is written"),
-        ("cnn", "before its model is written"),
-        ("cnn", "at the end"),
+        ("poster", "before its model is written"),
+        ("poster", "at the end"),
     ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, monkeypatch, variant, moment):
@@ -125,7 +125,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
 
 
 def test_going_on_with_other_threads_says_that_the_bytes_will_differ(runs, tmp_path, monkeypatch, capsys):
-    run = Run(shutil.copytree(runs["cnn"].folder, tmp_path / "run"))
+    run = Run(shutil.copytree(runs["poster"].folder, tmp_path / "run"))
     values = json.loads(run.config_file.read_text())
     values["facts"]["threads"] += 1
     run.config_file.write_text(json.dumps(values))
@@ -137,7 +137,7 @@ def test_going_on_with_other_threads_says_that_the_bytes_will_differ(runs, tmp_p
 
 def test_a_long_training_and_a_long_overview_can_be_read_again(tmp_path, runs):
     run = Run(tmp_path)
-    rows = [{**runs["cnn"].history[0], "epoch": epoch + 1} for epoch in range(10_000)]
+    rows = [{**runs["poster"].history[0], "epoch": epoch + 1} for epoch in range(10_000)]
     run.write_history(rows)
     assert run.history == rows
     run.write_films({}, {f"film{number}": "é" * 1_000_000 for number in range(12)})
@@ -149,7 +149,7 @@ def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_pat
 
     def interrupted(model, run, *args, **kwargs):
         trained.append(run.name)
-        if trained.count("bilstm") == 1 and run.name == "bilstm":
+        if trained.count("overview") == 1 and run.name == "overview":
             raise KeyboardInterrupt
         real(model, run, *args, **kwargs)
 
@@ -157,7 +157,7 @@ def test_late_fusion_interrupted_between_its_parts_keeps_the_first(runs, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run_variant("late", tmp_path / "run", cache)
     assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
-    assert trained == ["cnn", "bilstm", "bilstm"]
+    assert trained == ["poster", "overview", "overview"]
     resumed = Run.open(tmp_path / "run")
     assert resumed.predictions_file.read_bytes() == runs["late"].predictions_file.read_bytes()
 
@@ -167,7 +167,7 @@ def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tm
     """Of whatever loss of training: the validation loss is the cross-entropy of the probabilities."""
     # A rate so great that the first epochs are the best.
     run = run_variant(
-        "bilstm",
+        "overview",
         tmp_path / "run",
         cache,
         overview_encoder__name="bilstm",
@@ -188,7 +188,7 @@ def test_the_best_epoch_by_validation_loss_is_kept_and_patience_ends_training(tm
 
 def test_a_loss_that_is_no_number_ends_training_with_an_error(tmp_path, cache):
     with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch"):
-        run_variant("cnn", tmp_path / "run", cache, poster_encoder__name="report", training__learning_rate=1e30)
+        run_variant("poster", tmp_path / "run", cache, poster_encoder__name="cnn", training__learning_rate=1e30)
 
 
 class TestLateFusion:
@@ -208,17 +208,17 @@ class TestLateFusion:
         }
         (tmp_path / "tiny.toml").write_text(tomli_w.dumps(values))
         tiny = ["--config", tmp_path / "tiny.toml"]
-        parts = [runs["bilstm"].folder, runs["cnn"].folder]  # in either order
+        parts = [runs["overview"].folder, runs["poster"].folder]  # in either order
         assert command(train.main, monkeypatch, *args, *parts, *tiny) == 0
         found = Run.open(tmp_path / "late")
         assert found.predictions_file.read_bytes() == runs["late"].predictions_file.read_bytes()
         assert found.report["train_seconds"] > 0
 
     def test_refuses_parts_of_other_films_and_of_the_wrong_variants(self, runs, tmp_path, cache):
-        both = [runs["cnn"], runs["bilstm"]]
+        both = [runs["poster"], runs["overview"]]
         with pytest.raises(UserError, match="has another split than"):
             experiment.train(tiny_config("late", seed=3), tmp_path / "late", cache, part_runs=both)
-        wrong = [runs["cnn"], runs["joint"]]
+        wrong = [runs["poster"], runs["joint"]]
         with pytest.raises(UserError, match="needs a cnn run and a bilstm run, not cnn and joint"):
             experiment.train(tiny_config("late"), tmp_path / "late", cache, part_runs=wrong)
         assert not (tmp_path / "late").exists()
@@ -233,7 +233,7 @@ class TestLateFusion:
 
         monkeypatch.setattr(fitting, "logits_of", watched)
         config = tiny_config("late", late__combiner="stacked")
-        parts = [runs["cnn"], runs["bilstm"]]
+        parts = [runs["poster"], runs["overview"]]
         run = experiment.train(config, tmp_path / "late", cache, part_runs=parts)
         films = experiment.load_films(config.data, cache)
         validation, test = (set(films.rows(run.split[name]).tolist()) for name in ("validation", "test"))
@@ -260,7 +260,7 @@ class TestEvaluate:
 
     def test_writes_nothing_that_nobody_asked_for(self, runs, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert command(evaluate.main, monkeypatch, runs["cnn"].folder, runs["joint"].folder) == 0
+        assert command(evaluate.main, monkeypatch, runs["poster"].folder, runs["joint"].folder) == 0
         assert list(tmp_path.iterdir()) == []
 
     def test_another_folder_leaves_out_what_was_trained_on_and_orders_genres_by_name(
@@ -269,7 +269,7 @@ class TestEvaluate:
         here = write_folder(tmp_path / "here", genres=("Comedy", "N/A", "War"))
         there = write_folder(tmp_path / "there", films=60, genres=("War", "N/A", "Comedy"))
         named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(here)}
-        run = run_variant("cnn", tmp_path / "run", cache, **named)
+        run = run_variant("poster", tmp_path / "run", cache, **named)
         out = ("--out", tmp_path / "out")
         assert command(evaluate.main, monkeypatch, run.folder, "--data-dir", there, *out) == 0
         seen = len(run.split["train"]) + len(run.split["validation"])
@@ -290,29 +290,29 @@ class TestEvaluate:
         ("args", "said"),
         [
             (["nowhere"], "nowhere is not a run folder"),
-            (["cnn", "cnn"], "two runs have one name"),
-            (["cnn", "--split", "all"], "--split all goes with --data-dir"),
-            (["cnn", "--films", "tt9"], "tt9 not among the 60 films"),
-            (["cnn", "--skip-bad"], "--skip-bad goes with --data-dir"),
-            (["cnn", "--split", "train"], "invalid choice: 'train'"),
-            (["cnn", "joint", "--out", "late"], "is a run's own folder"),
-            (["cnn", "joint", "--films", "tt9"], "needs --out"),
+            (["poster", "poster"], "two runs have one name"),
+            (["poster", "--split", "all"], "--split all goes with --data-dir"),
+            (["poster", "--films", "tt9"], "tt9 not among the 60 films"),
+            (["poster", "--skip-bad"], "--skip-bad goes with --data-dir"),
+            (["poster", "--split", "train"], "invalid choice: 'train'"),
+            (["poster", "joint", "--out", "late"], "is a run's own folder"),
+            (["poster", "joint", "--films", "tt9"], "needs --out"),
         ],
     )
     def test_a_wrong_call_gets_one_line(self, runs, monkeypatch, capsys, args, said):
-        monkeypatch.chdir(runs["cnn"].folder.parent)
+        monkeypatch.chdir(runs["poster"].folder.parent)
         assert command(evaluate.main, monkeypatch, *args) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
 
     def test_runs_on_other_films_are_not_put_side_by_side(self, runs, tmp_path, cache):
-        other = run_variant("cnn", tmp_path / "other", cache, seed=1)
+        other = run_variant("poster", tmp_path / "other", cache, seed=1)
         with pytest.raises(UserError, match="has other test films than"):
-            assessment.check_comparable([assessment.score(r, "test") for r in (runs["cnn"], other)])
+            assessment.check_comparable([assessment.score(r, "test") for r in (runs["poster"], other)])
 
     def test_predictions_with_a_pickle_or_of_other_genres_are_refused(self, runs, tmp_path):
-        shutil.copytree(runs["cnn"].folder, tmp_path / "run")
+        shutil.copytree(runs["poster"].folder, tmp_path / "run")
         run = Run.open(tmp_path / "run")
         np.savez(run.predictions_file, ids_test=np.array([{"a": 1}], object))
         run.seal()
@@ -354,11 +354,11 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("variant", "args", "said"),
         [
-            ("cnn", ["--overview", "x"], "is a cnn run and reads the poster: add --poster"),
-            ("bilstm", [], "is a bilstm run and reads the overview: add --overview"),
+            ("poster", ["--overview", "x"], "is a cnn run and reads the poster: add --poster"),
+            ("overview", [], "is a bilstm run and reads the overview: add --overview"),
             ("late", ["--overview", " "], "reads the poster and the overview: add --poster or --overview"),
-            ("cnn", ["--poster", "nowhere.jpg"], "--poster nowhere.jpg: No such file"),
-            ("cnn", ["--poster", __file__], "not a readable picture"),
+            ("poster", ["--poster", "nowhere.jpg"], "--poster nowhere.jpg: No such file"),
+            ("poster", ["--poster", __file__], "not a readable picture"),
         ],
     )
     def test_says_what_is_missing(self, runs, monkeypatch, capsys, variant, args, said):
@@ -371,19 +371,19 @@ class TestTrainCommand:
         ("args", "said"),
         [
             ([], "--variant is missing"),
-            (["--variant", "cnn", "--data-dir", "nowhere"], "nowhere: there is no such folder"),
-            (["--variant", "cnn", "--set", "training.epoch=1"], "did you mean training.epochs?"),
-            (["--variant", "cnn", "--set", "training.epochs"], "write KEY=VALUE"),
-            (["--variant", "cnn", "--parts", "a", "b"], "--parts goes with --variant late"),
+            (["--variant", "poster", "--data-dir", "nowhere"], "nowhere: there is no such folder"),
+            (["--variant", "poster", "--set", "training.epoch=1"], "did you mean training.epochs?"),
+            (["--variant", "poster", "--set", "training.epochs"], "write KEY=VALUE"),
+            (["--variant", "poster", "--parts", "a", "b"], "--parts goes with --variant late"),
             (["--resume", "nowhere"], "nowhere is not a run folder"),
             (["--resume", "a", "--epochs", "0"], "leave out --epochs"),
-            (["--variant", "cnn", "--recipe", "best"], "invalid choice: 'best'"),
+            (["--variant", "poster", "--recipe", "best"], "invalid choice: 'best'"),
             (
-                ["--variant", "cnn", "--combiner", "mean"],
-                "--combiner does nothing here: late.combiner is not read by cnn",
+                ["--variant", "poster", "--combiner", "mean"],
+                "--combiner does nothing here: late.combiner is not read by poster",
             ),
-            (["--variant", "cnn", "--epochs", "0"], "the command line: training.epochs must be at least 1"),
-            (["--variant", "cnn", "--config", "nowhere.toml"], "cannot read the config file"),
+            (["--variant", "poster", "--epochs", "0"], "the command line: training.epochs must be at least 1"),
+            (["--variant", "poster", "--config", "nowhere.toml"], "cannot read the config file"),
         ],
     )
     def test_a_wrong_call_gets_one_line(self, tmp_path, monkeypatch, capsys, args, said):
@@ -395,17 +395,17 @@ class TestTrainCommand:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_run_folder_that_exists_is_left_alone(self, runs, monkeypatch, capsys):
-        before = {path: path.stat().st_mtime_ns for path in runs["cnn"].folder.rglob("*")}
-        assert command(train.main, monkeypatch, "--variant", "cnn", "--out", runs["cnn"].folder) == 2
+        before = {path: path.stat().st_mtime_ns for path in runs["poster"].folder.rglob("*")}
+        assert command(train.main, monkeypatch, "--variant", "poster", "--out", runs["poster"].folder) == 2
         assert "exists already" in capsys.readouterr().err
-        assert command(train.main, monkeypatch, "--resume", runs["cnn"].folder) == 2
+        assert command(train.main, monkeypatch, "--resume", runs["poster"].folder) == 2
         assert "is finished" in capsys.readouterr().err
-        assert {path: path.stat().st_mtime_ns for path in runs["cnn"].folder.rglob("*")} == before
+        assert {path: path.stat().st_mtime_ns for path in runs["poster"].folder.rglob("*")} == before
 
     def test_skipped_films_are_written_down(self, tmp_path, cache):
         folder = write_folder(tmp_path / "films", seed=5)
         (folder / "Images" / "tt0001.jpg").write_bytes(b"")
         named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(folder)}
-        run = run_variant("cnn", tmp_path / "run", cache, data__skip_bad=True, **named)
+        run = run_variant("poster", tmp_path / "run", cache, data__skip_bad=True, **named)
         lines = (run.folder / "skipped.csv").read_text().splitlines()
         assert lines == ["id,reason", "tt0001,not a readable picture (0 bytes)"]

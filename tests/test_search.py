@@ -33,7 +33,7 @@ def tiny(tmp_path_factory):
     return write_tiny(tmp_path_factory.mktemp("tiny") / "tiny.toml")
 
 
-def arguments(out, tiny, variant="bilstm", trials=2, tuner="random", epochs=2):
+def arguments(out, tiny, variant="overview", trials=2, tuner="random", epochs=2):
     return [
         *("--variant", variant, "--tuner", tuner, "--max-trials", trials, "--epochs", epochs),
         *("--dataset", "synthetic", "--config", tiny, "--out", out),
@@ -49,7 +49,7 @@ def trials_of(out):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny):
     """A finished search of three trials and the start; tests do not change it."""
-    out = tmp_path_factory.mktemp("search") / "bilstm"
+    out = tmp_path_factory.mktemp("search") / "overview"
     cache = tmp_path_factory.getbasetemp() / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMFUSION_CACHE", str(cache))
@@ -79,7 +79,7 @@ def test_leaves_all_that_the_readme_names_and_a_file_that_trains(finished, tiny,
     monkeypatch.setenv("MMFUSION_CACHE", str(cache))
     data = ["--dataset", "synthetic", "--set", "data.films=60", "--epochs", 2]
     config = ["--config", out / "best.toml", "--out", tmp_path / "run"]
-    assert command(train.main, monkeypatch, "--variant", "bilstm", *data, *config) == 0
+    assert command(train.main, monkeypatch, "--variant", "overview", *data, *config) == 0
     rows = trials_of(out)
     best = max(rows, key=lambda row: float(row["ap_micro"]))
     trained = Run(tmp_path / "run").predictions("validation")
@@ -90,7 +90,7 @@ def test_leaves_all_that_the_readme_names_and_a_file_that_trains(finished, tiny,
 
 def test_never_gives_a_model_a_test_film(finished):
     out, asked, cache = finished
-    config = tiny_config("bilstm")
+    config = tiny_config("overview")
     rows = experiment.prepare(config.data, config.seed, cache).rows
     assert asked == set(rows["train"].tolist()) | set(rows["validation"].tolist())
     for model in (out / "models").glob("bilstm-*"):
@@ -120,7 +120,7 @@ def test_the_same_command_has_nothing_left_to_do_and_another_one_is_refused(fini
     ],
 )
 def test_says_in_one_line_what_is_wrong(flags, said, tiny, tmp_path, monkeypatch, capsys):
-    assert command(search.main, monkeypatch, "--variant", "bilstm", "--out", tmp_path / "out", *flags) == 2
+    assert command(search.main, monkeypatch, "--variant", "overview", "--out", tmp_path / "out", *flags) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -156,8 +156,8 @@ def test_a_folder_of_something_else_is_left_alone(tiny, tmp_path, monkeypatch, c
 
 def test_when_all_trials_fail_the_search_fails_and_says_why(tiny, tmp_path, monkeypatch, capsys):
     # No rate is too low for this: every loss is infinite.
-    flags = ["--only", "training.decay", "--set", "training.learning_rate=1e30", "--poster-encoder", "report"]
-    assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny, "cnn", trials=1), *flags) == 2
+    flags = ["--only", "training.decay", "--set", "training.learning_rate=1e30", "--poster-encoder", "cnn"]
+    assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny, "poster", trials=1), *flags) == 2
     assert "all 2 trials failed; the first one: " in capsys.readouterr().err
     rows = trials_of(tmp_path / "out")
     assert [row["status"] for row in rows] == ["failed", "failed"]
@@ -176,7 +176,7 @@ def test_late_fusions_parts_are_trained_once_when_only_the_combiner_is_searched(
     out = tmp_path / "out"
     flags = arguments(out, tiny, "late", trials=6)
     assert command(search.main, monkeypatch, *flags, "--only", "late.combiner") == 0
-    assert trained == ["cnn", "bilstm"]
+    assert trained == ["poster", "overview"]
     rows = trials_of(out)
     assert sorted(row["late.combiner"] for row in rows) == ["mean", "product", "stacked", "weighted"]
     assert len({row["ap_micro"] for row in rows}) == 4
@@ -204,10 +204,10 @@ def test_a_combiner_is_scored_on_films_that_did_not_fit_it():
 
 
 def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, cache):
-    config = tiny_config("bilstm", training__epochs=3)
+    config = tiny_config("overview", training__epochs=3)
     films = experiment.prepare(config.data, config.seed, cache)
     whole = experiment.explore(config, tmp_path / "whole", films)
-    earlier = experiment.explore(tiny_config("bilstm", training__epochs=1), tmp_path / "earlier", films)
+    earlier = experiment.explore(tiny_config("overview", training__epochs=1), tmp_path / "earlier", films)
     later = experiment.explore(config, tmp_path / "later", films, earlier=earlier)
     assert [row["epoch"] for row in earlier.history] == [1]
     assert later.history[0] == earlier.history[0]
@@ -216,7 +216,7 @@ def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, ca
 
 def test_a_trials_films_are_let_go_with_it(tmp_path, cache):
     """Or a search would keep the posters of each size as often as it prepared them."""
-    config = tiny_config("bilstm", training__epochs=1)
+    config = tiny_config("overview", training__epochs=1)
     films = experiment.prepare(config.data, config.seed, cache)
     posters = weakref.ref(films.films.posters)
     experiment.explore(config, tmp_path / "run", films)

@@ -13,7 +13,7 @@ from mmfusion import experiment
 from mmfusion.runs import Run
 
 KILLS = 200
-VARIANTS = ("cnn", "late", "joint")
+VARIANTS = ("poster", "late", "joint")
 LONGEST = 14.0  # seconds until a process is killed; it takes 5 to import TensorFlow
 
 

@@ -13,7 +13,7 @@ from conftest import tiny_config
 import mmfusion
 from mmfusion import fitting, machine
 from mmfusion.models import build_model
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 GENRES = 3
 
@@ -39,7 +39,7 @@ def test_the_training_step_is_traced_once(monkeypatch):
     tracings = []
     step = model.train_step
     monkeypatch.setattr(model, "train_step", lambda data: tracings.append(1) or step(data))
-    inputs = {POSTER: np.zeros((16, 16, 16, 3), np.float32), TOKENS: np.ones((16, 20), np.int32)}
+    inputs = {POSTER: np.zeros((16, 16, 16, 3), np.float32), OVERVIEW: np.ones((16, 20), np.int32)}
     model.fit(inputs, np.zeros((16, GENRES), np.float32), batch_size=8, epochs=2, verbose=0)
     assert len(tracings) == 1
 

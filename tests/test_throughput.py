@@ -17,12 +17,12 @@ from mmfusion.config import resolve
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.models.recurrent import BidirectionalLSTM
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 FILMS, GENRES = 8, 25
 
 
-@pytest.mark.parametrize("variant", ["cnn", "bilstm"])
+@pytest.mark.parametrize("variant", ["poster", "overview"])
 def test_both_sides_compute_the_same_probabilities(variant):
     """With the same weights; the notebook pads every overview to 100 tokens, the product to a bucket."""
     rng = np.random.default_rng(0)
@@ -37,8 +37,8 @@ def test_both_sides_compute_the_same_probabilities(variant):
         ours.trainable_weights, key=lambda weight: next(i for i, n in enumerate(order) if n in weight.path)
     )
     theirs.set_weights([keras.ops.convert_to_numpy(weight) for weight in weights])
-    logits = ours({POSTER: posters, TOKENS: tokens[:, :24]}, training=False)
-    probabilities = theirs(posters if variant == "cnn" else tokens, training=False)
+    logits = ours({POSTER: posters, OVERVIEW: tokens[:, :24]}, training=False)
+    probabilities = theirs(posters if variant == "poster" else tokens, training=False)
     np.testing.assert_allclose(keras.ops.sigmoid(logits), probabilities, atol=1e-5)
 
 
@@ -51,9 +51,9 @@ def test_the_work_of_known_layers_is_counted():
 
 
 def test_a_part_that_is_frozen_is_counted_too():
-    inputs = {POSTER: np.zeros((2, 64, 64, 3), np.float32), TOKENS: np.ones((2, 9), np.int32)}
-    count = {v: training_flops(build_model(resolve(v), GENRES), [inputs]) for v in ("cnn", "bilstm", "late")}
-    assert count["late"] == count["cnn"] + count["bilstm"] > 0
+    inputs = {POSTER: np.zeros((2, 64, 64, 3), np.float32), OVERVIEW: np.ones((2, 9), np.int32)}
+    count = {v: training_flops(build_model(resolve(v), GENRES), [inputs]) for v in ("poster", "overview", "late")}
+    assert count["late"] == count["poster"] + count["overview"] > 0
 
 
 def test_the_notebook_reads_the_films_of_a_folder(folder):
@@ -112,7 +112,7 @@ def test_a_variant_with_a_vocabulary_of_its_own_is_timed(tiny, cache):
 def test_the_option_of_keras_own_lstm_builds_it(tiny, cache):
     option = next(option for option in OPTIONS if option.keras_lstm)
     try:
-        kinds = {type(layer) for layer in Varied(option, {}, cache)._build("bilstm")._flatten_layers()}
+        kinds = {type(layer) for layer in Varied(option, {}, cache)._build("overview")._flatten_layers()}
     finally:
         mock.patch.stopall()
     assert {keras.layers.Bidirectional, keras.layers.LSTM} <= kinds

@@ -13,7 +13,7 @@ from mmfusion.models import VARIANTS
 from mmfusion.runs import Run
 
 REPOSITORY = Path(__file__).parent.parent
-OPEN = [flag for flag in settings(variants=("bilstm", "late")) if not flag.startswith("--set=training.decay")]
+OPEN = [flag for flag in settings(variants=("overview", "late")) if not flag.startswith("--set=training.decay")]
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def sweeps(tmp_path_factory):
     best = folder / "best"
     best.mkdir()
     (best / "bilstm.toml").write_text("[training]\ndecay = 0.2\n")
-    (best / "late.toml").write_text("[variants.cnn.training]\ndecay = 0.3\n")
+    (best / "late.toml").write_text("[variants.poster.training]\ndecay = 0.3\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMFUSION_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        flags = ["--variants", "bilstm", "late", "--data-dir", films, *OPEN]
+        flags = ["--variants", "overview", "late", "--data-dir", films, *OPEN]
         assert command(benchmark.main, patch, *flags, "--out", folder / "default") == 0
         flags += ["--config-dir", best]
         assert command(benchmark.main, patch, *flags, "--out", folder / "tuned") == 0
@@ -35,16 +35,16 @@ def sweeps(tmp_path_factory):
 
 
 def test_each_variant_is_trained_by_its_own_file_and_late_fusions_parts_by_its(sweeps):
-    tuned_run = {name: Run(sweeps / "tuned" / "seed-0" / name) for name in ("bilstm", "late")}
-    assert tuned_run["bilstm"].config.training.decay == 0.2
+    tuned_run = {name: Run(sweeps / "tuned" / "seed-0" / name) for name in ("overview", "late")}
+    assert tuned_run["overview"].config.training.decay == 0.2
     decays = {part.config.variant: part.config.training.decay for part in tuned_run["late"].parts}
-    assert decays == {"cnn": 0.3, "bilstm": 0.1}
+    assert decays == {"poster": 0.3, "overview": 0.1}
     default = Run(sweeps / "default" / "seed-0" / "late")
     assert {part.config.training.decay for part in default.parts} == {0.1}
 
 
 def test_the_same_sweep_finds_its_runs_again_and_another_folder_of_files_is_refused(sweeps, monkeypatch, capsys):
-    flags = ["--variants", "bilstm", "late", "--data-dir", sweeps / "films", *OPEN, "--out", sweeps / "tuned"]
+    flags = ["--variants", "overview", "late", "--data-dir", sweeps / "films", *OPEN, "--out", sweeps / "tuned"]
     assert command(benchmark.main, monkeypatch, *flags, "--config-dir", sweeps / "best") == 0
     assert capsys.readouterr().out.count("finished already") == 2
     assert command(benchmark.main, monkeypatch, *flags) == 2
@@ -56,7 +56,7 @@ def test_the_same_sweep_finds_its_runs_again_and_another_folder_of_files_is_refu
     [
         ("resnet", [], "holds resnet.toml; the variants are cnn, bilstm"),
         (None, [], "holds no VARIANT.toml"),
-        ("cnn", ["--config", "mine.toml"], "give one of them"),
+        ("poster", ["--config", "mine.toml"], "give one of them"),
     ],
 )
 def test_a_folder_of_files_that_says_nothing_is_refused(name, flags, said, tmp_path, monkeypatch, capsys):
@@ -73,8 +73,8 @@ def test_the_table_sets_default_and_tuned_runs_of_the_same_films_side_by_side(sw
     args = [sweeps / "default", sweeps / "tuned", "--out", tmp_path, "--readme", readme]
     assert command(tuned.main, monkeypatch, *args) == 0
     found = {(row["variant"], row["seed"]): row for row in rows(tmp_path / "tuned.csv")}
-    assert list(found) == [(name, seed) for name in ("bilstm", "late") for seed in ("0", "mean")]
-    for name in ("bilstm", "late"):
+    assert list(found) == [(name, seed) for name in ("overview", "late") for seed in ("0", "mean")]
+    for name in ("overview", "late"):
         row = found[name, "mean"]
         for what in ("default", "tuned"):
             report = Run(sweeps / what / "seed-0" / name).report["metrics"]

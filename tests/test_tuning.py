@@ -7,11 +7,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import tiny_config
+from conftest import PARTS, tiny_config
 
 from mmfusion.config import resolve
 from mmfusion.models import VARIANTS
-from mmfusion.runs import PARTS
 from tuning import importance, spaces, summary
 from tuning.search import Search
 
@@ -45,18 +44,20 @@ def test_what_a_frozen_preset_does_not_read_is_not_searched():
     names = {"poster_encoder.name": "preset:posters", "overview_encoder.name": "preset:texts"}
     for variant, expected in {
         "early": {"early.units", "early.dropout"},
-        "cnn": {f"poster_encoder.preset.{key}" for key in ("dropout", "dense_units", "dense_dropout")},
+        "poster": {f"poster_encoder.preset.{key}" for key in ("dropout", "dense_units", "dense_dropout")},
     }.items():
         config = resolve(variant, recipe="pretrained", overrides=names)
         found = set(spaces.space_of({variant: config}))
         assert {name for name in found if not name.startswith("training.")} == expected
-    fine_tuned = resolve("cnn", recipe="pretrained", overrides={**names, "fine_tuning.fine_tune": True})
-    assert "data.augment" in spaces.space_of({"cnn": fine_tuned})
+    fine_tuned = resolve("poster", recipe="pretrained", overrides={**names, "fine_tuning.fine_tune": True})
+    assert "data.augment" in spaces.space_of({"poster": fine_tuned})
 
 
 def test_a_recipes_own_value_joins_those_to_choose_from():
     start = {
-        "cnn": resolve("cnn", overrides={"poster_encoder.resnet.filters": [8, 8], "training.learning_rate": 0.1})
+        "poster": resolve(
+            "poster", overrides={"poster_encoder.resnet.filters": [8, 8], "training.learning_rate": 0.1}
+        )
     }
     space = spaces.declare(start, ["poster_encoder.resnet.filters", "training.learning_rate"])
     filters, rate = space.space
@@ -68,11 +69,11 @@ def test_a_recipes_own_value_joins_those_to_choose_from():
 def test_a_part_of_late_fusion_is_not_changed_by_what_it_does_not_read():
     start = start_of("late")
     found = spaces.configure(start, {"data.poster_size": 48, "data.augment": False, "late.combiner": "stacked"})
-    assert found["bilstm"] == start["bilstm"]
-    assert found["cnn"].data.poster_size == found["late"].data.poster_size == 48
-    found = spaces.configure(start, {"bilstm.training.learning_rate": 0.002})
-    assert found["bilstm"].training.learning_rate == 0.002
-    assert found["cnn"] == start["cnn"]
+    assert found["overview"] == start["overview"]
+    assert found["poster"].data.poster_size == found["late"].data.poster_size == 48
+    found = spaces.configure(start, {"overview.training.learning_rate": 0.002})
+    assert found["overview"].training.learning_rate == 0.002
+    assert found["poster"] == start["poster"]
 
 
 def search_of(variant="joint", names=("training.learning_rate", "joint.units")):
@@ -88,8 +89,8 @@ def row(number, score, reason="", **values):
 
 STARTS = {
     "a recipe's": "",
-    "a file's": "[training]\npatience = 8\nhold_epochs = 3\n[poster_encoder.report]\npooling = 'flatten'\n"
-    "[variants.cnn.training]\npatience = 10\n[variants.late.late]\ncombiner = 'stacked'\n",
+    "a file's": "[training]\npatience = 8\nhold_epochs = 3\n[poster_encoder.cnn]\npooling = 'flatten'\n"
+    "[variants.poster.training]\npatience = 10\n[variants.late.late]\ncombiner = 'stacked'\n",
 }
 
 

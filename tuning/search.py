@@ -12,7 +12,6 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
 from mmfusion.idle import refuse_idle
-from mmfusion.runs import PARTS
 from mmfusion.startup import begin_command, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films, settled
 from tuning import OBJECTIVES, TUNERS, workers
@@ -74,8 +73,7 @@ def main() -> None:
     cache = begin_command(args.cache_dir)
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
-    parts = PARTS if args.variant == "late" else ()
-    start = {variant: configure(args, variant, args.seed) for variant in (*parts, args.variant)}
+    start = {name: configure(args, name, args.seed) for name in (*VARIANTS[args.variant].parts, args.variant)}
     config = start[args.variant]
     refuse_idle(flags_of(args), start.values())
     role = workers.role()

@@ -2,8 +2,8 @@
 
 A hyperparameter is a setting of `mmfusion.config.Config`; nothing here knows a layer. The value that the
 search starts from is always among a hyperparameter's values, so the starting configuration is a point of
-the space. For late fusion `cnn.` and `bilstm.` before a name say whose setting it is; names without
-either, those of the data above all, hold for both models.
+the space. For late fusion `poster.` and `overview.` before a name say which part's setting it is; names
+without either, those of the data above all, hold for both.
 """
 
 import json
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import keras_tuner
 
-from mmfusion.config import COMBINERS, LOSSES, Config, is_preset, override
-from mmfusion.errors import UserError
+from mmfusion.config import COMBINERS, LOSSES, VARIANTS, Config, override
 from mmfusion.models.operators import OPERATORS
-from mmfusion.runs import PARTS
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,9 @@ _DENSE = {
     "dense_units": Choice(((), (128,), (256,), (512,))),
     "dense_dropout": Range(0.2, 0.7),
 }
-_BILSTM = {
-    "embedding_dim": Choice((64, 128, 256)),
-    "embedding_dropout": Range(0.0, 0.6),
-    "lstm_units": Choice(((32,), (64,), (64, 64), (128,))),
-    "dropout": Range(0.0, 0.6),
-    "pooling": Choice(("last", "max")),
-} | _DENSE
 # By the encoder's name in the starting configuration; only that one is searched.
 POSTER_ENCODERS = {
-    "report": {
+    "cnn": {
         "filters": Choice(((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192))),
         "dropout": Range(0.0, 0.4),
         "pooling": Choice(("average", "flatten")),
@@ -81,8 +73,14 @@ POSTER_ENCODERS = {
     "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
 }
 OVERVIEW_ENCODERS = {
-    "report": _BILSTM,
-    "bilstm": _BILSTM,
+    "bilstm": {
+        "embedding_dim": Choice((64, 128, 256)),
+        "embedding_dropout": Range(0.0, 0.6),
+        "lstm_units": Choice(((32,), (64,), (64, 64), (128,))),
+        "dropout": Range(0.0, 0.6),
+        "pooling": Choice(("last", "max")),
+    }
+    | _DENSE,
     "bag": {
         "embedding_dim": Choice((64, 128, 256)),
         "pairs": Choice((0, 50_000, 200_000)),
@@ -100,8 +98,7 @@ TRAINING = {
     "training.weight_decay": Choice((0.0, 0.001, 0.01, 0.1)),
     "training.label_smoothing": Choice((0.0, 0.02, 0.05, 0.1)),
 }
-_DATA_READ_BY = {"cnn": DATA_OF_POSTERS, "bilstm": DATA_OF_OVERVIEWS}
-EARLY_OF_FEATURES = {"early.units": Choice((256, 512, 1024)), "early.dropout": Range(0.2, 0.8)}
+EARLY_FEATURES = {"early_features.units": Choice((256, 512, 1024)), "early_features.dropout": Range(0.2, 0.8)}
 EARLY = {
     "early.patch_size": Choice((8, 16)),
     "early.width": Choice((64, 128, 192)),
@@ -116,48 +113,62 @@ JOINT = {
 }
 
 
+# By the section that a variant reads, beside those of encoders.
+SECTIONS = {
+    "early": EARLY,
+    "early_features": EARLY_FEATURES,
+    "joint": JOINT,
+    "late": {"late.combiner": Choice(COMBINERS)},
+}
+
+
 def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
     """What can be searched, by name.
 
     Args:
         start: a configuration for the variant, and for late fusion one for each of its parts, which come first.
     """
-    variant = list(start)[-1]
-    # Late fusion's own configuration names other encoders than its parts may have.
-    posters = _data_of_posters(start.get("cnn", start[variant]))
-    overviews = _data_of_overviews(start.get("bilstm", start[variant]))
-    if variant == "late":
-        cnn = _poster_encoder(start["cnn"]) | TRAINING
-        bilstm = _overview_encoder(start["bilstm"]) | TRAINING
-        return {
-            **posters,
-            **overviews,
-            **{f"cnn.{name}": values for name, values in cnn.items()},
-            **{f"bilstm.{name}": values for name, values in bilstm.items()},
-            "late.combiner": Choice(COMBINERS),
-        }
-    config = start[variant]
-    spaces = {
-        "cnn": lambda: posters | _poster_encoder(config),
-        "bilstm": lambda: overviews | _overview_encoder(config),
-        "early": lambda: posters | overviews | (EARLY if config.early_type == "I" else EARLY_OF_FEATURES),
-        "joint": lambda: posters | overviews | _poster_encoder(config) | _overview_encoder(config) | JOINT,
-    }
-    if variant not in spaces:
-        raise UserError(f"{variant} has no search space; give it one in {__file__}, in space_of")
-    return spaces[variant]() | TRAINING
+    *parts, variant = start.values()
+    own = {name: values for section in _sections(variant) for name, values in SECTIONS.get(section, {}).items()}
+    if not parts:
+        return _of_films(variant) | _of_encoders(variant) | own | TRAINING
+    films, of_parts = {}, {}
+    for part in parts:
+        films |= _of_films(part)
+        of_parts |= {f"{part.variant}.{name}": values for name, values in (_of_encoders(part) | TRAINING).items()}
+    return films | of_parts | own
+
+
+def _sections(config: Config) -> tuple[str, ...]:
+    return VARIANTS[config.variant].sections
+
+
+def _of_films(config: Config) -> dict:
+    """What decides how the films of this configuration's modalities are read."""
+    of = {POSTER: _data_of_posters, OVERVIEW: _data_of_overviews}
+    return {name: values for one in VARIANTS[config.variant].modalities for name, values in of[one](config).items()}
+
+
+def _of_encoders(config: Config) -> dict:
+    """Settings of the encoders that this configuration's variant trains."""
+    if VARIANTS[config.variant].joins_features:
+        return {}
+    read = _sections(config)
+    posters = _poster_encoder(config) if "poster_encoder" in read else {}
+    return posters | (_overview_encoder(config) if "overview_encoder" in read else {})
 
 
 def _data_of_posters(config: Config) -> dict:
     """What decides how posters are read; a preset reads them in its own size, and a frozen one before training."""
-    if not is_preset(config.poster_encoder.name):
+    if POSTER not in config.presets or "poster_encoder" not in _sections(config):
         return DATA_OF_POSTERS
     return {"data.augment": DATA_OF_POSTERS["data.augment"]} if config.fine_tuning.fine_tune else {}
 
 
 def _data_of_overviews(config: Config) -> dict:
     """The same of overviews; a preset has a vocabulary of its own."""
-    return {} if is_preset(config.overview_encoder.name) else DATA_OF_OVERVIEWS
+    by_preset = OVERVIEW in config.presets and "overview_encoder" in _sections(config)
+    return {} if by_preset else DATA_OF_OVERVIEWS
 
 
 def _poster_encoder(config: Config) -> dict:
@@ -199,7 +210,7 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
     Raises:
         UserError: the values do not fit each other or the configuration.
     """
-    variant = list(start)[-1]
+    *parts, variant = start
     changes: dict[str, dict] = {owner: {} for owner in start}
     known = space_of(start)
     for name, value in values.items():
@@ -207,9 +218,8 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
             continue
         owner, key = _owner(name, variant)
         changes[owner][key] = decode(value)
-        for part in start:
-            # A part is not trained anew for what it does not read.
-            if name in _DATA_READ_BY.get(part, ()):
+        for part in parts:
+            if name in _of_films(start[part]):  # a part is not trained anew for what it does not read
                 changes[part][key] = decode(value)
     return {
         owner: override(config, changes[owner], where="the search's hyperparameters")
@@ -220,7 +230,7 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
 def _owner(name: str, variant: str) -> tuple[str, str]:
     """Whose setting a hyperparameter is, and the setting's name."""
     owner, _, key = name.partition(".")
-    return (owner, key) if variant == "late" and owner in PARTS else (variant, name)
+    return (owner, key) if owner in VARIANTS[variant].parts else (variant, name)
 
 
 def _get(config: Config, key: str):

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from mmfusion.config import override, resolve
+from mmfusion.config import VARIANTS, override, resolve
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
-from mmfusion.runs import PARTS
 from tuning import OBJECTIVES, importance, pictures, spaces
 from tuning.oracles import EPOCHS
 from tuning.outcomes import read_outcome
@@ -180,7 +179,7 @@ def best_toml(search, winner: Row, trials: int) -> str:
     recipe = search.start[search.variant].recipe
     differing = _differing(configs[search.variant], resolve(search.variant, recipe=recipe))
     of_parts = {}
-    for part in PARTS if search.variant == "late" else ():
+    for part in VARIANTS[search.variant].parts:
         # What stands above all holds for the parts too, so they are compared with that.
         above = {f"{section}.{key}": value for section, of in differing.items() for key, value in of.items()}
         given = override(resolve(part, recipe=recipe), above, where="best.toml")
@@ -273,7 +272,7 @@ def _summary(search, found: list[Row], winner: Row, weights: importance.Importan
         f"Seed {search.seed}, {len(found) - 1} trials and the starting configuration (`start`), "
         f"{sum(row.seconds for row in found) / 60:.1f} minutes of training. Scores are {search.objective} of the "
         "validation films"
-        + (", late fusion's with a combiner fitted on other folds of them" * (search.variant == "late"))
+        + (", late fusion's with a combiner fitted on other folds of them" * bool(VARIANTS[search.variant].parts))
         + ". No model was shown a test film.",
         _verdict(search, found, winner),
         _table(search, found),

@@ -18,13 +18,12 @@ from scipy.special import logit
 from sklearn.model_selection import KFold
 
 from mmfusion import experiment
-from mmfusion.config import Config
+from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
 from mmfusion.reports import metrics
-from mmfusion.runs import PARTS, Predictions, Run
-from mmfusion.schema import MODALITIES
+from mmfusion.runs import Predictions, Run
 from tuning import OBJECTIVES, spaces
 from tuning.oracles import EPOCHS
 from tuning.outcomes import Outcome, write_outcome
@@ -86,7 +85,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             configs = self._configs(trial)
             earlier = trial.hyperparameters.values.get("tuner/initial_epoch", 0)
             for variant, config in configs.items():
-                if variant != "late":
+                if not config.parts:
                     runs[variant] = self._trained(config, earlier)
             score = self._score(configs, {variant: run.predictions("validation") for variant, run in runs.items()})
         except Exception as error:
@@ -150,10 +149,11 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         """Of the validation films, by the model of a variant or by late fusion of its parts."""
         first = next(iter(found.values()))
         y_prob = first.y_prob
-        if "late" in configs:
-            poster, overview = (_logits(found[part].y_prob) for part in PARTS)
-            present = [self._present(configs[part], modality) for part, modality in zip(PARTS, MODALITIES)]
-            y_prob = cross_fitted(configs["late"], poster, overview, first.y_true, *present)
+        *parts, fusion = configs.values()
+        if parts:
+            poster, overview = (_logits(one.y_prob) for one in found.values())
+            present = [self._present(part, *VARIANTS[part.variant].modalities) for part in parts]
+            y_prob = cross_fitted(fusion, poster, overview, first.y_true, *present)
         score = metrics.overall(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
         if score is None or not np.isfinite(score):
             raise UserError(f"the validation films give no {self._objective}")

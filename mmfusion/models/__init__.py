@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import keras
 
-from mmfusion.config import VARIANTS, is_preset
+from mmfusion.config import VARIANTS
 from mmfusion.errors import UserError
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 def model_class(variant: str):
@@ -21,7 +22,8 @@ def model_class(variant: str):
     """
     if variant not in VARIANTS:
         raise UserError(f"{variant!r} is no variant with a model; there are: {', '.join(VARIANTS)}")
-    return getattr(import_module(f"mmfusion.models.{variant}"), VARIANTS[variant])
+    module, name = VARIANTS[variant].model.split(".")
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] = MappingProxyType({})):
@@ -33,22 +35,22 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
         features: the shape of a film's features, by the modality that a frozen preset has read.
 
     Returns:
-        A `GenreModel` that takes {"poster", "tokens"} and gives float32 logits (B, G).
+        A `GenreModel` that takes {"poster", "overview"} and gives float32 logits (B, G).
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.training.precision)  # for the layers that are made here
     try:
         model = model_class(config.variant).from_run_config(config, num_genres)
         size = config.data.poster_size
-        if config.fine_tuning.fine_tune and is_preset(config.poster_encoder.name):
+        if config.fine_tuning.fine_tune and POSTER in config.presets:
             size = config.poster_encoder.preset.image_size
         height, width = size if isinstance(size, tuple) else (size, size)
-        shapes = {"poster": (None, height, width, 3), "tokens": (None, None)}
+        shapes = {POSTER: (None, height, width, 3), OVERVIEW: (None, None)}
         model.build(shapes | {modality: (None, *shape) for modality, shape in features.items()})
     finally:
         keras.config.set_dtype_policy(before)
     return model
 
 
-for _name in (*VARIANTS, "optimizers"):  # encoders, operators and metrics come with the variants
-    import_module(f"{__name__}.{_name}")
+for _name in {variant.model.split(".")[0] for variant in VARIANTS.values()} | {"optimizers"}:
+    import_module(f"{__name__}.{_name}")  # encoders, operators and metrics come with the variants

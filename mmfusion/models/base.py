@@ -4,21 +4,20 @@ import math
 
 import keras
 
-from mmfusion.schema import MODALITIES, POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 _TEMPERATURE = "temperature"
 
 
 class GenreModel(keras.Model):
-    """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "tokens": (B, T) int32}, gives logits (B, G).
+    """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "overview": (B, T) int32}, gives logits (B, G).
 
-    A subclass names the layers that it was handed in `handed`, and they are saved with it; one that does
-    not need both inputs says which it reads. What its `call` makes last goes through `calibrated`.
+    A subclass names the layers that it was handed in `handed`, and they are saved with it. What its `call` makes
+    last goes through `calibrated`.
     """
 
     handed: tuple[str, ...] = ()
     auxiliary: tuple[str, ...] = ()  # layers that help training and decide nothing
-    reads: tuple[str, ...] = MODALITIES
     label_smoothing = 0.0  # of training labels; set where the model is compiled, as is
     training_loss = None  # (labels, logits) -> (B,), where it is another than the compiled one
 
@@ -47,7 +46,7 @@ class GenreModel(keras.Model):
         """Makes all weights by one call on symbolic inputs; without it, loading would restore none.
 
         Args:
-            input_shape: {"poster": (None, H, W, 3), "tokens": (None, None)}, or the features of either.
+            input_shape: {"poster": (None, H, W, 3), "overview": (None, None)}, or the features of either.
         """
         if self.built:
             return
@@ -55,7 +54,7 @@ class GenreModel(keras.Model):
         self(
             {
                 POSTER: keras.KerasTensor(input_shape[POSTER], "float32"),
-                TOKENS: keras.KerasTensor(input_shape[TOKENS], _token_type(input_shape[TOKENS])),
+                OVERVIEW: keras.KerasTensor(input_shape[OVERVIEW], _token_type(input_shape[OVERVIEW])),
             }
         )
 

@@ -1,4 +1,4 @@
-"""Early fusion: of what was not encoded yet, or of what a frozen preset has read (types I and II)."""
+"""Early fusion of what was not encoded yet (type I)."""
 
 import keras
 from keras import layers, ops
@@ -6,7 +6,7 @@ from keras import layers, ops
 from mmfusion.errors import UserError
 from mmfusion.models.base import GenreModel
 from mmfusion.models.missing import presence
-from mmfusion.schema import PADDING, POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, PADDING, POSTER
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -112,8 +112,6 @@ class EarlyFusion(GenreModel):
     @classmethod
     def check(cls, config):
         early, size = config.early, config.data.poster_size
-        if config.early_type == "II":
-            return
         if size % early.patch_size:
             raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
         if early.width % early.heads:
@@ -123,21 +121,16 @@ class EarlyFusion(GenreModel):
     def from_run_config(cls, config, num_genres):
         cls.check(config)
         early = config.early
-        if config.early_type == "II":
-            layers_read = config.overview_encoder.preset.layers
-            return EarlyFusionOfFeatures(
-                num_genres, groups=layers_read, units=early.units, dropout=early.dropout, name="early"
-            )
         return cls(
             num_genres,
             vocabulary_size=config.data.vocabulary_size,
             max_tokens=config.data.max_tokens,
-            **{name: value for name, value in vars(early).items() if name != "units"},
+            **vars(early),
             name="early",
         )
 
     def call(self, inputs, training=False):
-        poster, tokens = inputs[POSTER], inputs[TOKENS]
+        poster, tokens = inputs[POSTER], inputs[OVERVIEW]
         patches = self.to_patches(poster)  # (B, H/P, W/P, D)
         patches = ops.reshape(patches, (-1, patches.shape[1] * patches.shape[2], self.width))  # (B, N, D)
         patches = self.patch_position(patches) + self.modality(ops.zeros((1,), "int32"))  # (B, N, D)
@@ -147,7 +140,7 @@ class EarlyFusion(GenreModel):
         sequence = ops.concatenate([patches, words], axis=1)  # (B, N + T, D), here the modalities meet
         has = presence(inputs)
         # A film with neither keeps its patches: attention to nothing is not defined.
-        patches_read = ops.expand_dims(ops.logical_or(has[POSTER], ops.logical_not(has[TOKENS])), 1)  # (B, 1)
+        patches_read = ops.expand_dims(ops.logical_or(has[POSTER], ops.logical_not(has[OVERVIEW])), 1)  # (B, 1)
         patches_read = ops.logical_and(patches_read, ops.ones_like(patches[:, :, 0], "bool"))  # (B, N)
         there = ops.concatenate([patches_read, ops.not_equal(tokens, PADDING)], axis=1)  # (B, N + T)
         sequence = self.embedding_dropout(sequence, training=training)
@@ -161,44 +154,6 @@ class EarlyFusion(GenreModel):
     def get_config(self) -> dict:
         names = "vocabulary_size max_tokens patch_size width heads blocks dropout".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-@keras.saving.register_keras_serializable(package="mmfusion")
-class EarlyFusionOfFeatures(GenreModel):
-    """The modalities meet before anything that is trained: features of frozen presets are joined.
-
-    Early fusion of type II of Huang et al. 2020: the presets, which have read the films before, get no
-    gradient; one classifier reads the features of both.
-
-    Args:
-        num_genres: G.
-        groups: as many equal parts of the overview's features are normalised each by itself.
-        units: of the classifier's hidden layer.
-        dropout: before and after that layer.
-    """
-
-    def __init__(self, num_genres: int, *, groups: int, units: int, dropout: float, **kwargs):
-        super().__init__(num_genres, **kwargs)
-        self.groups = groups
-        self.units = units
-        self.dropout = dropout
-        self.poster_norm = layers.LayerNormalization(name="poster_norm")
-        self.overview_norm = layers.LayerNormalization(name="overview_norm")
-        self.hidden = layers.Dense(units, "relu", name="hidden")
-        self.drop = layers.Dropout(dropout)
-        self.head = layers.Dense(num_genres, dtype="float32", name="head")
-
-    def call(self, inputs, training=False):
-        poster = self.poster_norm(inputs[POSTER])  # (B, D1)
-        overview = inputs[TOKENS]  # (B, D2)
-        parts = ops.reshape(overview, (-1, self.groups, overview.shape[-1] // self.groups))
-        overview = ops.reshape(self.overview_norm(parts), ops.shape(overview))  # (B, D2)
-        joined = ops.concatenate([poster, overview], axis=1)  # (B, D1 + D2), here the modalities meet
-        hidden = self.hidden(self.drop(joined, training=training))  # (B, U)
-        return self.calibrated(self.head(self.drop(hidden, training=training)))  # (B, G) logits
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "groups": self.groups, "units": self.units, "dropout": self.dropout}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")

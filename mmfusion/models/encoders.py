@@ -6,10 +6,11 @@ from mmfusion.config import Config, is_preset
 from mmfusion.models.overview_encoders import BagEncoder, BiLSTMEncoder
 from mmfusion.models.poster_encoders import CNNEncoder, ResNetEncoder
 from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
+from mmfusion.schema import OVERVIEW, POSTER
 
 # By the name in a config file, whose table of the same name has what the encoder is made with.
-POSTER_ENCODERS = {"report": CNNEncoder, "resnet": ResNetEncoder}
-OVERVIEW_ENCODERS = {"report": BiLSTMEncoder, "bilstm": BiLSTMEncoder, "bag": BagEncoder}
+POSTER_ENCODERS = {"cnn": CNNEncoder, "resnet": ResNetEncoder}
+OVERVIEW_ENCODERS = {"bilstm": BiLSTMEncoder, "bag": BagEncoder}
 
 
 def poster_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
@@ -29,3 +30,11 @@ def overview_encoder(config: Config, *, as_sequence: bool = False) -> keras.Laye
     settings = vars(getattr(chosen, chosen.name))
     size = config.data.vocabulary_size
     return OVERVIEW_ENCODERS[chosen.name](size, **settings, as_sequence=as_sequence, name="overview_encoder")
+
+
+_MADE_BY = {POSTER: poster_encoder, OVERVIEW: overview_encoder}
+
+
+def encoder_of(modality: str, config: Config) -> keras.Layer:
+    """The network on one modality that a configuration names."""
+    return _MADE_BY[modality](config)

@@ -10,7 +10,7 @@ from mmfusion.models.encoders import overview_encoder, poster_encoder
 from mmfusion.models.missing import MissingEmbedding, drop_one, padding_of, presence
 from mmfusion.models.operators import OPERATORS
 from mmfusion.models.presets import pooled
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -134,11 +134,11 @@ class JointFusion(GenreModel):
         """[poster (B, D1), overview (B, D2)] as the operator reads them, and what the encoders' own heads say."""
         there = presence(inputs, padding=self.padding)
         poster = self.poster_encoder(inputs[POSTER], training=training)  # (B, D1)
-        overview = self.overview_encoder(inputs[TOKENS], training=training)  # (B, D2)
+        overview = self.overview_encoder(inputs[OVERVIEW], training=training)  # (B, D2)
         own = self._own_logits(poster, overview)
         if training and self.modality_dropout:
             there = drop_one(there, self.modality_dropout, self.dropout_seed)
-        return [self.missing_poster(poster, there[POSTER]), self.missing_overview(overview, there[TOKENS])], own
+        return [self.missing_poster(poster, there[POSTER]), self.missing_overview(overview, there[OVERVIEW])], own
 
     def _own_logits(self, *features):
         """What each encoder's own head says, (B, G) each; () without these heads."""
@@ -164,12 +164,12 @@ class JointFusion(GenreModel):
             loss = self.compute_loss(inputs, labels, logits)
             losses = [
                 self.compute_loss(inputs, labels, said, keras.ops.cast(there[modality], "float32"))
-                for said, modality in zip(own, (POSTER, TOKENS), strict=True)
+                for said, modality in zip(own, (POSTER, OVERVIEW), strict=True)
             ]
             total = loss + (self.unimodal_loss or 1.0) * sum(losses)
         gradients = tape.gradient(total, self.trainable_weights)
         if self.balance == "ogm_ge":
-            both = keras.ops.logical_and(there[POSTER], there[TOKENS])
+            both = keras.ops.logical_and(there[POSTER], there[OVERVIEW])
             gradients = self._balanced(gradients, balancing.coefficients(own, labels, both))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
         tracker = next(metric for metric in self.metrics if metric.name == "loss")

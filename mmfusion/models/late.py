@@ -7,10 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from mmfusion.models.base import GenreModel
-from mmfusion.models.bilstm import BiLSTM
-from mmfusion.models.cnn import CNN
 from mmfusion.models.missing import padding_of, presence
-from mmfusion.schema import POSTER, TOKENS
+from mmfusion.models.unimodal import Unimodal
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -144,8 +143,8 @@ class LateFusion(GenreModel):
     def from_run_config(cls, config, num_genres):
         return cls(
             num_genres,
-            poster_model=CNN.from_run_config(config, num_genres),
-            overview_model=BiLSTM.from_run_config(config, num_genres),
+            poster_model=Unimodal.of(POSTER, config, num_genres, name=POSTER),
+            overview_model=Unimodal.of(OVERVIEW, config, num_genres, name=OVERVIEW),
             combiner=Combiner(config.late.combiner),
             name="late",
         )
@@ -154,8 +153,8 @@ class LateFusion(GenreModel):
         poster = self.poster_model(inputs, training=False)  # (B, G) logits
         overview = self.overview_model(inputs, training=False)  # (B, G) logits
         logits = self.combiner([poster, overview])  # (B, G), here the modalities meet
-        there = presence(inputs, padding=padding_of(self.overview_model.overview_encoder))
-        no_poster, no_overview = (ops.logical_not(there[one]) for one in (POSTER, TOKENS))  # (B,)
+        there = presence(inputs, padding=padding_of(self.overview_model.encoder))
+        no_poster, no_overview = (ops.logical_not(there[one]) for one in (POSTER, OVERVIEW))  # (B,)
         no_poster, no_overview = ops.expand_dims(no_poster, 1), ops.expand_dims(no_overview, 1)  # (B, 1)
         alone = ops.where(no_poster, overview, poster)  # (B, G), for films that have one
         logits = ops.where(ops.logical_xor(no_poster, no_overview), alone, logits)

@@ -3,24 +3,24 @@
 import keras
 from keras import layers, ops
 
-from mmfusion.schema import PADDING, POSTER, TOKENS
+from mmfusion.schema import OVERVIEW, PADDING, POSTER
 
 
 def presence(inputs, *, padding: int = PADDING) -> dict:
     """Which modalities each film has.
 
     Args:
-        inputs: {"poster", "tokens"} as a model takes them, or the features that a frozen preset made of them.
+        inputs: {"poster", "overview"} as a model takes them, or the features that a frozen preset made of them.
         padding: the token that is none, see `padding_of`.
 
     Returns:
         By modality bool (B,): false where a poster or features are all zeros, or an overview is all padding.
     """
-    poster, tokens = inputs[POSTER], inputs[TOKENS]
+    poster, tokens = inputs[POSTER], inputs[OVERVIEW]
     nothing = padding if keras.backend.is_int_dtype(tokens.dtype) else 0
     return {
         POSTER: ops.any(ops.not_equal(poster, 0), axis=tuple(range(1, len(poster.shape)))),
-        TOKENS: ops.any(ops.not_equal(tokens, nothing), axis=tuple(range(1, len(tokens.shape)))),
+        OVERVIEW: ops.any(ops.not_equal(tokens, nothing), axis=tuple(range(1, len(tokens.shape)))),
     }
 
 
@@ -41,8 +41,8 @@ def drop_one(there: dict, rate: float, seed: keras.random.SeedGenerator) -> dict
         The same form.
     """
     draw = keras.random.uniform(ops.shape(there[POSTER]), seed=seed)  # (B,)
-    both = ops.logical_and(there[POSTER], there[TOKENS])
-    dropped = {POSTER: draw < rate / 2, TOKENS: draw >= 1 - rate / 2}
+    both = ops.logical_and(there[POSTER], there[OVERVIEW])
+    dropped = {POSTER: draw < rate / 2, OVERVIEW: draw >= 1 - rate / 2}
     return {
         modality: ops.logical_and(there[modality], ops.logical_not(ops.logical_and(both, dropped[modality])))
         for modality in there

@@ -23,7 +23,7 @@ class MmimdbTest(tfds.testing.DatasetBuilderTestCase):
 
 def films(folder, cache, **overrides):
     named = {"data.dataset": "mmimdb", "data.data_dir": str(folder), "data.poster_size": 16}
-    return load_films(resolve("cnn", overrides={**named, **overrides}).data, cache)
+    return load_films(resolve("poster", overrides={**named, **overrides}).data, cache)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_downloads_csv_and_posters(host, tmp_path):
 
 def test_a_data_set_without_a_folder_is_downloaded_and_a_host_that_fails_is_one_line(host, tmp_path):
     overrides = {"data.dataset": "multimodal_imdb", "data.poster_size": 16}
-    data = resolve("cnn", overrides=overrides).data
+    data = resolve("poster", overrides=overrides).data
     films = load_films(data, tmp_path / "cache")
     assert (len(films), films.genres) == (4, builder.PUBLIC_GENRES)
     assert films.encoded_posters(["tt02"])["tt02"].startswith(b"\xff\xd8")
@@ -90,7 +90,7 @@ def test_a_host_that_does_not_answer_is_named_within_seconds(tmp_path, monkeypat
         if listens:
             silent.listen()
         monkeypatch.setattr(builder, "CSV_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/films.csv")
-        data = resolve("cnn", overrides={"data.dataset": "multimodal_imdb"}).data
+        data = resolve("poster", overrides={"data.dataset": "multimodal_imdb"}).data
         start = time.monotonic()
         with pytest.raises(UserError, match=rf"\(127\.0\.0\.1 cannot be reached: {said}\); fetch .* --data-dir"):
             load_films(data, tmp_path / "cache")
@@ -98,7 +98,7 @@ def test_a_host_that_does_not_answer_is_named_within_seconds(tmp_path, monkeypat
 
 
 def test_what_was_downloaded_needs_no_host(host, tmp_path, monkeypatch):
-    data = resolve("cnn", overrides={"data.dataset": "multimodal_imdb", "data.poster_size": 16}).data
+    data = resolve("poster", overrides={"data.dataset": "multimodal_imdb", "data.poster_size": 16}).data
     load_films(data, tmp_path / "cache")
     monkeypatch.setattr("requests.sessions.Session.request", lambda *args, **kwargs: pytest.fail("a host is asked"))
     assert len(load_films(dataclasses.replace(data, poster_size=8), tmp_path / "cache")) == 4
