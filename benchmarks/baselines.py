@@ -91,8 +91,7 @@ def _features(prepared, parts, config):
     from sklearn.preprocessing import StandardScaler
 
     read = _read_by_presets(prepared, config)
-    arrays = {POSTER: read.posters, OVERVIEW: read.tokens}
-    joined = np.concatenate([arrays[one] for one in READS[config.variant]], axis=1)  # (N, D)
+    joined = np.concatenate([read.films[one].values for one in READS[config.variant]], axis=1)  # (N, D)
     scaler = StandardScaler().fit(joined[prepared.rows["train"]])
     return _logistic(prepared, lambda split: scaler.transform(joined[prepared.rows[split]]), "features")
 
@@ -127,9 +126,8 @@ READS = {
     "features": MODALITIES,
 }
 # Sections of a configuration that each reads beside [data].
-_SECTION_OF = {POSTER: "poster_encoder", OVERVIEW: "overview_encoder"}
 SECTIONS_READ = {
-    name: tuple(_SECTION_OF[one] for one in READS[name]) if name in OF_PRESETS else () for name in BASELINES
+    name: tuple(modality.section for modality in READS[name]) if name in OF_PRESETS else () for name in BASELINES
 }
 
 

@@ -7,7 +7,6 @@ Which films go first does not depend on model or seed: a film's place in the ord
 that misses its poster in a tenth of the films misses it in any larger share as well.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
 from mmfusion.runs import Run
-from mmfusion.schema import POSTER
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the films that miss one modality
 _LIMIT = 2**32  # bytes; for 100,000 films with 25 genres it has 0.02 GB
@@ -81,26 +79,10 @@ def ask(run: Run, cache: Path) -> None:
     experiment.check_presets(run, read)
     answers = {}
     for modality in run.facts["reads"]:
-        source = without(read, modality, test).source(prepared.films.labels[test], config.data.batch_size)
+        source = read.without(modality, test).source(prepared.films.labels[test], config.data.batch_size)
         logits = fitting.logits_of(model, source, np.arange(len(test)))
         answers[modality] = np.asarray(sigmoid(logits))  # as predictions.npz has it, to the last bit
     write_arrays(_file(run), answers)
-
-
-def without(read, modality: str, rows: np.ndarray):
-    """Some films as a model reads them where they have no poster, or no overview.
-
-    Args:
-        read: all films, as `mmfusion.inputs.Inputs`.
-        modality: that is missing.
-        rows: of the films.
-    """
-    posters, tokens = read.posters[rows], read.tokens[rows]
-    if modality == POSTER:
-        posters = np.zeros_like(posters)
-    else:
-        tokens = np.full_like(tokens, 0 if tokens.dtype.kind == "f" else read.padding)
-    return dataclasses.replace(read, posters=posters, tokens=tokens)
 
 
 def _file(run: Run) -> Path:

@@ -9,7 +9,6 @@
 `mmfusion.reports.contributions` makes scores of these.
 """
 
-import dataclasses
 import time
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def probe(run: Run, cache: Path) -> None:
     """
     from mmfusion import experiment, fitting
     from mmfusion.reports.contributions import Exchanged, additive_approximation
-    from mmfusion.schema import MODALITIES
+    from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
     config = run.config
     prepared = experiment.prepare_again(run, cache)
@@ -89,9 +88,7 @@ def probe(run: Run, cache: Path) -> None:
     model = experiment.load_model(run)
 
     def logits(of_poster, of_overview):  # the poster of one film beside the overview of another
-        exchanged = dataclasses.replace(
-            read, posters=read.posters[test[of_poster]], tokens=read.tokens[test[of_overview]]
-        )
+        exchanged = read.exchanged({POSTER: test[of_poster], OVERVIEW: test[of_overview]})
         source = exchanged.source(labels[of_overview], config.data.batch_size)
         return fitting.logits_of(model, source, np.arange(len(of_poster)))
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTIONS_READ
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
-from mmfusion.config import ENCODER_OF, PRESET, VARIANTS, Config, is_preset
+from mmfusion.config import PRESET, VARIANTS, Config, is_preset
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.idle import acting, refuse_idle
 from mmfusion.runs import Run
+from mmfusion.schema import MODALITIES
 from mmfusion.startup import begin_command, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films
 
@@ -120,7 +121,7 @@ def _names(args: argparse.Namespace) -> list[str]:
         return [name for name in NAMES if not without.get(name) and not _is_aside(name, config)]
     for name in args.variants:
         if without.get(name):
-            encoders = [section.replace("_", "-") for one, section in ENCODER_OF.items() if one in without[name]]
+            encoders = [one.section.replace("_", "-") for one in MODALITIES if one in without[name]]
             flags = " and ".join(f"--{encoder} preset:…" for encoder in encoders)
             raise UserError(f"{name} is fitted on features of frozen presets: name them with {flags}")
     return [name for name in NAMES if name in args.variants]
@@ -131,7 +132,7 @@ def _is_aside(name: str, config: Config) -> bool:
     variant = VARIANTS.get(name)
     if variant is None:
         return False
-    trained_from_words = not set(variant.sections) & set(ENCODER_OF.values())
+    trained_from_words = not set(variant.sections) & {modality.section for modality in MODALITIES}
     return bool(variant.encoders) or (trained_from_words and bool(config.presets))
 
 

@@ -87,10 +87,9 @@ class Product:
     def flops(self, variant: str) -> float:
         """Floating-point operations of an epoch; see `benchmarks.flops`."""
         from benchmarks.flops import training_flops
-        from mmfusion.schema import as_model_inputs
 
         model = self._models[variant]
-        batches = self._batches(variant, self._prepared.rows["train"]).map(as_model_inputs).as_numpy_iterator()
+        batches = self._fed(variant, self._prepared.rows["train"]).as_numpy_iterator()
         return training_flops(model, (inputs for inputs, _ in batches))
 
     def matmul_peak(self) -> float:
@@ -127,6 +126,10 @@ class Product:
     def _batches(self, variant: str, rows: np.ndarray):
         return self._source(variant).training(rows, seed=0, epochs=[0], augment=self._config.data.augment)
 
+    def _fed(self, variant: str, rows: np.ndarray):
+        """The same as `fit` reads them."""
+        return self._batches(variant, rows).map(self._source(variant).as_model_inputs)
+
     def _compile(self, model, config) -> None:
         self._fitting.compile_model(model, config)
 
@@ -138,9 +141,7 @@ class Product:
         return model
 
     def _fit(self, variant: str, rows: np.ndarray) -> float:
-        from mmfusion.schema import as_model_inputs
-
-        return _epoch_seconds(self._models[variant], self._batches(variant, rows).map(as_model_inputs))
+        return _epoch_seconds(self._models[variant], self._fed(variant, rows))
 
 
 class PlainNotebook:

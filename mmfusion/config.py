@@ -22,7 +22,6 @@ from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 POSTER_ENCODERS = ("cnn", "resnet")  # and presets; see `models.encoders`
 OVERVIEW_ENCODERS = ("bilstm", "bag")
-ENCODER_OF = {POSTER: "poster_encoder", OVERVIEW: "overview_encoder"}  # modality -> section that names its encoder
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 FINE_TUNED = "fine-tuned"
 
@@ -33,7 +32,7 @@ class Variant:
 
     model: str  # file in `mmfusion/models/` and class
     modalities: tuple[str, ...] = MODALITIES
-    sections: tuple[str, ...] = tuple(ENCODER_OF.values())  # beside [data] and [training]
+    sections: tuple[str, ...] = tuple(modality.section for modality in MODALITIES)  # beside [data] and [training]
     encoders: tuple[tuple[str, str], ...] = ()  # section -> the one encoder that it may have
     parts: tuple[str, ...] = ()  # variants that are trained before it, and that it puts together
     joins_features: bool = False  # of frozen presets, one for each modality
@@ -42,7 +41,7 @@ class Variant:
 
 # Every variant by its name on the command line. A line here and a file with such a class make a new one. Plain
 # values, so that `--help` can list them without Keras.
-_BOTH = tuple(ENCODER_OF.values())
+_BOTH = tuple(modality.section for modality in MODALITIES)
 VARIANTS = {
     "poster": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",)),
     "overview": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",)),
@@ -270,14 +269,14 @@ class Config:
         variant = VARIANTS.get(self.variant)
         if variant is None:
             return {}
-        read = {modality: ENCODER_OF[modality] for modality in variant.modalities}
-        named = {m: getattr(self, section).name for m, section in read.items() if section in variant.sections}
+        read = [modality for modality in variant.modalities if modality.section in variant.sections]
+        named = {modality: getattr(self, modality.section).name for modality in read}
         return {m: Path(name.removeprefix(PRESET)).name if is_preset(name) else name for m, name in named.items()}
 
     @property
     def presets(self) -> dict[str, str]:
         """The presets that are named, without "preset:", by the modality that they would read."""
-        named = {modality: getattr(self, section).name for modality, section in ENCODER_OF.items()}
+        named = {modality: getattr(self, modality.section).name for modality in MODALITIES}
         return {modality: name.removeprefix(PRESET) for modality, name in named.items() if is_preset(name)}
 
     @property

@@ -203,7 +203,7 @@ def check_presets(run: Run, read: inputs.Inputs) -> None:
 
 def _predict(run: Run, of: inputs.Inputs, rows: np.ndarray) -> np.ndarray:
     check_presets(run, of)
-    labels = np.zeros((len(of.tokens), len(run.genres)), np.float32)  # not known and not read
+    labels = np.zeros((len(of), len(run.genres)), np.float32)  # not known and not read
     source = of.source(labels, run.config.data.batch_size)
     return _sigmoid(fitting.logits_of(load_model(run), source, rows))
 
@@ -341,7 +341,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     if config.parts:
         for name, part in zip(config.parts, (model.poster_model, model.overview_model)):
             _load_weights(part, run.part(name))
-        fitting.fit_combiner(model, source, read.with_both(prepared.rows["validation"]), films.labels)
+        fitting.fit_combiner(model, source, read.with_all(prepared.rows["validation"]), films.labels)
         save_model(model, run.model_file)
     else:
         _train(model, run, config, source, prepared, tensorboard=tensorboard)

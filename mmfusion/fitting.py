@@ -17,7 +17,6 @@ from mmfusion.models.base import Precision, Recall
 from mmfusion.models.losses import TRAINING_TEMPERATURE, training_loss
 from mmfusion.models.optimizers import AdamByLayer
 from mmfusion.runs import Run
-from mmfusion.schema import as_model_inputs
 
 Split = Mapping[str, np.ndarray]  # row numbers of each split's films
 _TEMPERATURES = (0.1, 10.0)  # what is fitted lies between; films that are all told apart would ask for 0
@@ -112,8 +111,8 @@ def fit(
     batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.data.augment)
     validation, _ = source.ordered(split["validation"])
     model.fit(
-        batches.map(as_model_inputs),
-        validation_data=validation.map(as_model_inputs),
+        batches.map(source.as_model_inputs),
+        validation_data=validation.map(source.as_model_inputs),
         initial_epoch=first,
         epochs=training.epochs,
         steps_per_epoch=steps,
@@ -165,14 +164,14 @@ def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: n
 def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
     """Logits (N, G) of these films, in the order of `rows`."""
     batches, order = source.ordered(rows)
-    return _as_asked(model.predict(batches.map(as_model_inputs), verbose=0), order, rows)
+    return _as_asked(model.predict(batches.map(source.as_model_inputs), verbose=0), order, rows)
 
 
 def poster_gates_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
     """`JointFusion.poster_gates` (N,) of these films, in the order of `rows`."""
     batches, order = source.ordered(rows)
     gates = tf.function(lambda batch: model.poster_gates(batch[0]))
-    return _as_asked(np.concatenate([gates(batch) for batch in batches.map(as_model_inputs)]), order, rows)
+    return _as_asked(np.concatenate([gates(batch) for batch in batches.map(source.as_model_inputs)]), order, rows)
 
 
 def _as_asked(values: np.ndarray, order: np.ndarray, rows: np.ndarray) -> np.ndarray:

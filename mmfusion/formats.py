@@ -205,7 +205,8 @@ def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]
 
     def predict(posters, overviews):
         read = inputs.encoded(config, vocabulary, posters, overviews)
-        return network({POSTER: read.posters.astype(np.float32) / 255, OVERVIEW: read.tokens})
+        films = {name: of.values for name, of in read.films.items()}
+        return network({**films, POSTER: films[POSTER].astype(np.float32) / 255})
 
     return predict
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from mmfusion.config import ENCODER_OF, VARIANTS, Config, Variant, is_preset
+from mmfusion.config import VARIANTS, Config, Variant, is_preset
 from mmfusion.errors import UserError
-from mmfusion.schema import OVERVIEW
+from mmfusion.schema import MODALITIES, OVERVIEW
 
-_ENCODERS = tuple(ENCODER_OF.values())
+_ENCODERS = tuple(modality.section for modality in MODALITIES)
 # Sections that belong to some variants only. A baseline reads none of them, unless it says so.
 _OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}
 

@@ -8,8 +8,8 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmfusion.config import Config
+from mmfusion.data.encoded import Encoded
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import decode_poster, open_poster
@@ -26,7 +27,7 @@ from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
 from mmfusion.models.operators import OPERATORS
-from mmfusion.schema import CHANNELS, OVERVIEW, PADDING, POSTER
+from mmfusion.schema import CHANNELS, MODALITIES, OVERVIEW, PADDING, POSTER
 
 _BATCH = 32  # films that a preset reads at a time
 _IN_MEMORY = 2**29  # bytes; a larger file of features stays on disk and is read as films are needed
@@ -36,32 +37,33 @@ _IN_MEMORY = 2**29  # bytes; a larger file of features stays on disk and is read
 class Inputs:
     """N films as a model reads them."""
 
-    posters: np.ndarray  # uint8 (N, H, W, 3); of a frozen preset float (N, C), or (N, S, C) for attention
-    tokens: np.ndarray  # int32 (N, T), padded with `padding`; of a frozen preset as above
-    padding: int = PADDING
-    presets: dict[str, str] = field(
-        default_factory=dict
-    )  # by modality, the fingerprint of the preset that it needs
+    films: dict[str, Encoded]  # by modality
+    presets: dict[str, str]  # by modality, the fingerprint of the preset that it needs
+
+    def __len__(self) -> int:
+        return len(next(iter(self.films.values())).values)
 
     @property
     def features(self) -> dict[str, list[int]]:
         """The shape of a film's features, by the modality that a frozen preset has read."""
-        arrays = {POSTER: self.posters, OVERVIEW: self.tokens}
-        return {name: list(a.shape[1:]) for name, a in arrays.items() if a.dtype.kind == "f"}
+        return {name: list(of.values.shape[1:]) for name, of in self.films.items() if of.kind == "features"}
 
-    def present(self, modality: str, rows: np.ndarray) -> np.ndarray:
-        """Which of the films in these rows have this modality: bool (R,)."""
-        values = (self.posters if modality == POSTER else self.tokens)[rows]
-        blank = self.padding if modality == OVERVIEW and values.dtype.kind != "f" else 0
-        return (values != blank).reshape(len(rows), -1).any(axis=1)
+    def with_all(self, rows: np.ndarray) -> np.ndarray:
+        """Gives those of these rows whose films have every modality."""
+        return rows[np.all([of.present(rows) for of in self.films.values()], axis=0)]
 
-    def with_both(self, rows: np.ndarray) -> np.ndarray:
-        """Those of these rows whose films have a poster and an overview."""
-        return rows[self.present(POSTER, rows) & self.present(OVERVIEW, rows)]
+    def exchanged(self, rows: Mapping[str, np.ndarray]) -> "Inputs":
+        """Gives films put together of others' modalities: by modality, the row that each is taken from."""
+        return Inputs({name: of.at(rows[name]) for name, of in self.films.items()}, self.presets)
+
+    def without(self, modality: str, rows: np.ndarray) -> "Inputs":
+        """Gives the films of these rows, all without one modality."""
+        some = {name: of.at(rows) for name, of in self.films.items()}
+        return Inputs({**some, modality: some[modality].absent()}, self.presets)
 
     def source(self, labels: np.ndarray, batch_size: int) -> Source:
-        """The one source of (poster, tokens, labels) for these films."""
-        return Source(self.posters, self.tokens, labels, batch_size, padding=self.padding)
+        """Makes the one source of batches of these films."""
+        return Source(self.films, labels, batch_size)
 
 
 def of_films(config: Config, films: Films, vocabulary: Sequence[str]) -> Inputs:
@@ -75,13 +77,13 @@ def of_films(config: Config, films: Films, vocabulary: Sequence[str]) -> Inputs:
     Raises:
         UserError: a preset cannot be had, or the films cannot be read any more.
     """
-    found = presets_of(config)
-    posters = _kept(found[POSTER], films, lambda: films.poster_files()) if POSTER in found else films.posters
-    if OVERVIEW in found:
-        tokens = _kept(found[OVERVIEW], films, lambda: films.overviews)
-    else:
-        tokens = encode_overviews(films.overviews, vocabulary, config.data.max_tokens)
-    return _inputs(posters, tokens, found)
+    presets = presets_of(config)
+    read = {name: preset.encode(_kept(preset, films)) for name, preset in presets.items()}
+    own = {
+        POSTER: lambda: Encoded(films.posters, "pixels"),
+        OVERVIEW: lambda: _tokens(config, vocabulary, films.overviews),
+    }
+    return _inputs({name: read[name] if name in read else own[name]() for name in MODALITIES}, presets)
 
 
 def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], overviews: Sequence[str]) -> Inputs:
@@ -97,38 +99,40 @@ def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], 
         BadPoster: a picture cannot be read.
         UserError: a preset cannot be had.
     """
-    found = presets_of(config)
-    return _raw(
-        config, vocabulary, posters, overviews, found, {name: preset.read for name, preset in found.items()}
-    )
+    return _raw(config, vocabulary, {POSTER: posters, OVERVIEW: overviews}, lambda preset: preset.read)
 
 
 def encoded(
     config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], overviews: Sequence[str]
 ) -> Inputs:
     """As `of_raw`, but of a frozen preset too what it reads, and not what it makes of that."""
-    found = presets_of(config)
-    read = {name: preset.encoded for name, preset in found.items()}
-    return _raw(config, vocabulary, posters, overviews, found, read)
+    return _raw(config, vocabulary, {POSTER: posters, OVERVIEW: overviews}, lambda preset: preset.encoded)
 
 
-def _raw(config, vocabulary, posters, overviews, found, read) -> Inputs:
-    if POSTER in found:
-        pictures = _in_one(read[POSTER](posters), len(posters))
-    else:
-        size = config.data.poster_size
-        none = np.zeros((size, size, CHANNELS), np.uint8)
-        pictures = np.stack([decode_poster(one, size) if one else none for one in posters])
-    if OVERVIEW in found:
-        tokens = _in_one(read[OVERVIEW](overviews), len(overviews))
-    else:
-        tokens = encode_overviews(overviews, vocabulary, config.data.max_tokens)
-    return _inputs(pictures, tokens, found)
+def _raw(config: Config, vocabulary: Sequence[str], raw: Mapping[str, Sequence], reader: Callable) -> Inputs:
+    presets = presets_of(config)
+    read = {}
+    for name, preset in presets.items():
+        read[name] = preset.encode(_in_one(reader(preset)(raw[name]), len(raw[name])))
+    own = {
+        POSTER: lambda: _pixels(config, raw[POSTER]),
+        OVERVIEW: lambda: _tokens(config, vocabulary, raw[OVERVIEW]),
+    }
+    return _inputs({name: read[name] if name in read else own[name]() for name in MODALITIES}, presets)
 
 
-def _inputs(posters: np.ndarray, tokens: np.ndarray, found: dict[str, "Preset"]) -> Inputs:
-    padding = found[OVERVIEW].padding if OVERVIEW in found else PADDING
-    return Inputs(posters, tokens, padding, {name: preset.fingerprint for name, preset in found.items()})
+def _pixels(config: Config, posters: Sequence[bytes]) -> Encoded:
+    size = config.data.poster_size
+    none = np.zeros((size, size, CHANNELS), np.uint8)
+    return Encoded(np.stack([decode_poster(one, size) if one else none for one in posters]), "pixels")
+
+
+def _tokens(config: Config, vocabulary: Sequence[str], overviews: Sequence[str]) -> Encoded:
+    return Encoded(encode_overviews(overviews, vocabulary, config.data.max_tokens), "tokens")
+
+
+def _inputs(films: dict[str, Encoded], presets: dict[str, "Preset"]) -> Inputs:
+    return Inputs(films, {name: preset.fingerprint for name, preset in presets.items()})
 
 
 def presets_of(config: Config) -> dict[str, "Preset"]:
@@ -144,6 +148,14 @@ def presets_of(config: Config) -> dict[str, "Preset"]:
 
 class Preset:
     """A preset and what it makes of films; the backbone is loaded when it is needed."""
+
+    kind: str  # of what it reads itself, as in `Encoded`
+    padding = PADDING
+
+    @staticmethod
+    def raw(films: Films) -> Iterable:
+        """Gives a data set's films as the preset takes them."""
+        raise NotImplementedError
 
     def __init__(self, config: Config, named: str, form: str, reading: dict):
         self.named = named
@@ -182,6 +194,10 @@ class Preset:
         """Batches of what the model reads: features of a frozen backbone, else as `encoded`."""
         raise NotImplementedError
 
+    def encode(self, read: np.ndarray) -> Encoded:
+        """Says what `read` or `encoded` gives."""
+        return Encoded(read, "features" if read.dtype.kind == "f" else self.kind, self.padding)
+
     def _compiled(self):
         """`features`, its backbone loaded before: inside a graph weights get no values."""
         assert self.backbone is not None
@@ -190,6 +206,12 @@ class Preset:
 
 class PosterPreset(Preset):
     """On posters; `encoded` are pictures uint8 (B, H, W, 3), in the graph float32 in [0, 1]."""
+
+    kind = "pixels"
+
+    @staticmethod
+    def raw(films):
+        return films.poster_files()
 
     def __init__(self, config: Config):
         self.size = config.poster_encoder.preset.image_size
@@ -242,6 +264,12 @@ class PosterPreset(Preset):
 
 class OverviewPreset(Preset):
     """On overviews; `encoded` are tokens int32 (B, T), padded with `padding`."""
+
+    kind = "tokens"
+
+    @staticmethod
+    def raw(films):
+        return films.overviews
 
     def __init__(self, config: Config):
         length, layers = config.data.max_tokens, config.overview_encoder.preset.layers
@@ -299,7 +327,7 @@ def _in_one(batches: Iterator[np.ndarray], count: int) -> np.ndarray:
     return found
 
 
-def _kept(preset: Preset, films: Films, read_films) -> np.ndarray:
+def _kept(preset: Preset, films: Films) -> np.ndarray:
     """What a preset makes of all films, from the cache or, the first time, from the films."""
     folder = films.cache / "features" / films.dataset
     file = folder / f"{films.fingerprint}{'-skip' if films.skipped else ''}-{preset.file}"
@@ -311,7 +339,7 @@ def _kept(preset: Preset, films: Films, read_films) -> np.ndarray:
             if not file.is_file():
                 what = Path(preset.named).name
                 print(f"Reading {len(films):,} films with {what}, once for all runs ...", file=sys.stderr)
-                _write(file, preset.read(read_films()), len(films))
+                _write(file, preset.read(preset.raw(films)), len(films))
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
         if len(found) != len(films):

@@ -1,18 +1,35 @@
 """The batch contract: what every data set yields and every model reads.
 
-One element of the source is a triple:
+One element of the source is a tuple with an entry for each modality, in the order of `MODALITIES`, and the labels:
 
-    poster  (B, H, W, 3)  float32 in [0, 1]   all zeros: no poster
-    tokens  (B, T)        int32               0 padding, 1 out of vocabulary; all padding: no overview
-    labels  (B, G)        float32 multi-hot   G genres in the data set's own order
+    poster    (B, H, W, 3)  float32 in [0, 1]   all zeros: no poster
+    overview  (B, T)        int32 tokens        0 padding, 1 out of vocabulary; all padding: no overview
+    labels    (B, G)        float32 multi-hot   G genres in the data set's own order
 
 A pretrained encoder's tokens are those of its own tokenizer, with its own padding. A frozen one has read the
 films before: then a poster or an overview is what it made of it, float32 (B, D) or (B, S, D), and all zeros
-mean the same as above.
+mean the same as above. A model takes the same by name: {"poster": ..., "overview": ...}.
 """
 
-POSTER = "poster"
-OVERVIEW = "overview"
+
+class Modality(str):
+    """A modality by its name, which is its key in batches, configurations and files."""
+
+    plural: str  # in sentences
+
+    def __new__(cls, name: str, plural: str):
+        modality = super().__new__(cls, name)
+        modality.plural = plural
+        return modality
+
+    @property
+    def section(self) -> str:
+        """The section of a configuration that names its encoder."""
+        return f"{self}_encoder"
+
+
+POSTER = Modality("poster", "posters")
+OVERVIEW = Modality("overview", "overviews")
 MODALITIES = (POSTER, OVERVIEW)
 
 CHANNELS = 3
@@ -22,11 +39,3 @@ OUT_OF_VOCABULARY = 1
 LONGEST_GENRE = 100  # characters of a name
 
 SPLITS = ("train", "validation", "test")
-
-
-def as_model_inputs(poster, tokens, labels):
-    """Turns the triple into what `fit` reads: ({"poster", "overview"}, labels).
-
-    Keras would take a bare triple for (inputs, targets, sample weights).
-    """
-    return {POSTER: poster, OVERVIEW: tokens}, labels

@@ -143,7 +143,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
     def _present(self, config: Config, modality: str) -> np.ndarray:
         """Which validation films have what this configuration's model reads."""
         films = prepared(config.data, config.seed, self._cache)
-        return films.inputs(config).present(modality, films.rows["validation"])
+        return films.inputs(config).films[modality].present(films.rows["validation"])
 
     def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
         """Of the validation films, by the model of a variant or by late fusion of its parts."""

@@ -1,11 +1,11 @@
-"""The one source of (poster, tokens, labels), for every variant and every split."""
+"""The one source of batches, for every variant and every split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from mmfusion.schema import PADDING
+from mmfusion.data.encoded import Encoded
 
 # Overviews are padded to the smallest of these that holds the batch's longest, then to `max_tokens`.
 # Half of the films have up to 25 words and a recurrent step costs the same for a word as for padding.
@@ -16,39 +16,39 @@ MAX_TURN = 0.12  # radians, each way; about 7 degrees
 
 
 class Source:
-    """Films as uint8 posters and padded tokens, in memory or on disk, given out in batches.
+    """Films of some modalities, in memory or on disk, given out in batches.
 
-    A batch is (poster, tokens, labels): float32 (B, H, W, 3) in [0, 1], int32 (B, T), float32 (B, G).
-    The order of training films and their augmentation are functions of (seed, epoch) alone, so an
-    interrupted training can go on as if nothing had happened.
+    A batch is a tuple with an entry for each modality, and the labels; see `mmfusion.schema`. The order of training
+    films and their augmentation are functions of (seed, epoch) alone, so an interrupted training can go on as if
+    nothing had happened.
     """
 
-    def __init__(
-        self,
-        posters: np.ndarray,
-        tokens: np.ndarray,
-        labels: np.ndarray,
-        batch_size: int,
-        *,
-        padding: int = PADDING,
-    ):
+    def __init__(self, films: Mapping[str, Encoded], labels: np.ndarray, batch_size: int):
         """
         Args:
-            posters: uint8 (N, H, W, 3), in memory or a `np.memmap`; it is not copied. Or floating features
-                (N, ...) that something made of them; they are given out as float32 and not augmented.
-            tokens: int32 (N, max_tokens), padded at the end; or floating features.
+            films: N of them by modality; they are not copied.
             labels: float32 (N, G).
             batch_size: films a batch.
-            padding: the token that is none.
         """
-        self._posters, self._tokens, self._labels = posters, tokens, labels
+        self.modalities = tuple(films)
+        self._films, self._labels = list(films.values()), labels
         self._batch_size = batch_size
-        self._words = tokens.dtype.kind != "f"
-        self._pictures = posters.dtype.kind != "f"
-        longest = tokens.shape[1]
-        lengths = (tokens != padding).sum(axis=1) if self._words else np.full(len(tokens), longest)
-        self._buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
-        self._bucket_of = np.searchsorted(self._buckets, lengths)
+        # Films of one batch are as long as its longest overview, to the next of some lengths.
+        self._lengths = np.zeros(len(labels), int)
+        for encoded in self._films:
+            if encoded.kind == "tokens":
+                longest = encoded.values.shape[1]
+                self._buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
+                counts = (encoded.values != encoded.padding).sum(axis=1)
+                self._lengths = self._buckets[np.searchsorted(self._buckets, counts)]
+
+    def as_model_inputs(self, *batch):
+        """Turns a batch into what `fit` reads: ({modality: values}, labels).
+
+        Keras would take a bare triple for (inputs, targets, sample weights).
+        """
+        *values, labels = batch
+        return dict(zip(self.modalities, values, strict=True)), labels
 
     def training(self, films: Sequence[int], *, seed: int, epochs: Sequence[int], augment: bool) -> tf.data.Dataset:
         """The batches of the given epochs, one epoch after the other.
@@ -60,7 +60,7 @@ class Source:
             films: row numbers of the training films.
             seed: with the epoch's number it decides order and augmentation.
             epochs: numbers of the epochs to give out, such as `range(first, last)`.
-            augment: flip, shift and turn posters.
+            augment: flip, shift and turn pictures.
         """
         films = np.asarray(films)
 
@@ -69,9 +69,9 @@ class Source:
                 for step, rows in enumerate(self._shuffled(films, seed, epoch)):
                     yield *self._gather(rows), np.array([seed, epoch * 1_000_003 + step], np.int64)
 
-        def finish(poster, tokens, labels, key):
-            poster, tokens = self._as_floats(poster, tokens)
-            return (augment_posters(poster, key) if augment and self._pictures else poster), tokens, labels
+        def finish(*batch):
+            *films, labels, key = batch
+            return *self._as_read(films, key if augment else None), labels
 
         key = tf.TensorSpec((2,), tf.int64)
         dataset = tf.data.Dataset.from_generator(batches, output_signature=(*self._signature(), key))
@@ -83,7 +83,7 @@ class Source:
         TensorFlow keeps a generator that has fed a model for as long as the process lives, and with it this
         source. A process that trains one model after the other would keep the films of all of them.
         """
-        self._posters = self._tokens = self._labels = None
+        self._films = self._labels = None
 
     def frequencies(self, films: Sequence[int]) -> np.ndarray:
         """Shares (G,) of these films with each genre."""
@@ -105,8 +105,9 @@ class Source:
             lambda: map(self._gather, batches), output_signature=self._signature()
         )
 
-        def finish(poster, tokens, labels):
-            return *self._as_floats(poster, tokens), labels
+        def finish(*batch):
+            *films, labels = batch
+            return *self._as_read(films), labels
 
         return _counted(dataset.map(finish, num_parallel_calls=2), len(batches)), order
 
@@ -117,27 +118,31 @@ class Source:
 
     def _in_batches(self, films: np.ndarray) -> list[np.ndarray]:
         """Batches of films of like length: sorted by bucket, in the order given within a bucket."""
-        films = films[np.argsort(self._bucket_of[films], kind="stable")]
+        films = films[np.argsort(self._lengths[films], kind="stable")]
         return [films[i : i + self._batch_size] for i in range(0, len(films), self._batch_size)]
 
-    def _gather(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        bucket = self._buckets[self._bucket_of[rows].max()]
-        tokens = self._tokens[rows, :bucket] if self._words else self._tokens[rows]
-        return self._posters[rows], tokens, self._labels[rows]
+    def _gather(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        length = self._lengths[rows].max()
+        values = (f.values[rows, :length] if f.kind == "tokens" else f.values[rows] for f in self._films)
+        return *values, self._labels[rows]
 
-    def _as_floats(self, poster: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        poster = tf.cast(poster, tf.float32)
-        poster = poster / 255.0 if self._pictures else poster
-        return poster, (tokens if self._words else tf.cast(tokens, tf.float32))
+    def _as_read(self, films: Sequence[tf.Tensor], key: tf.Tensor | None = None) -> list[tf.Tensor]:
+        """Turns what `_gather` gives into what models read; with a key, pictures are augmented by it."""
+        read = []
+        for encoded, values in zip(self._films, films, strict=True):
+            if encoded.kind != "tokens":
+                values = tf.cast(values, tf.float32)
+            if encoded.kind == "pixels":
+                values = values / 255.0
+                values = values if key is None else augment_posters(values, key)
+            read.append(values)
+        return read
 
     def _signature(self):
-        """Of what `_gather` gives: a batch with its posters still in uint8."""
-        length = (None,) if self._words else self._tokens.shape[1:]
-        return (
-            tf.TensorSpec((None, *self._posters.shape[1:]), self._posters.dtype),
-            tf.TensorSpec((None, *length), self._tokens.dtype),
-            tf.TensorSpec((None, self._labels.shape[1]), tf.float32),
-        )
+        """Of what `_gather` gives: a batch with its pictures still in uint8."""
+        shapes = [(None,) if f.kind == "tokens" else f.values.shape[1:] for f in self._films]
+        films = [tf.TensorSpec((None, *shape), f.values.dtype) for f, shape in zip(self._films, shapes)]
+        return (*films, tf.TensorSpec((None, self._labels.shape[1]), tf.float32))
 
 
 def _counted(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:

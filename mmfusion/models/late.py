@@ -143,8 +143,8 @@ class LateFusion(GenreModel):
     def from_run_config(cls, config, num_genres):
         return cls(
             num_genres,
-            poster_model=Unimodal.of(POSTER, config, num_genres, name=POSTER),
-            overview_model=Unimodal.of(OVERVIEW, config, num_genres, name=OVERVIEW),
+            poster_model=Unimodal.of(POSTER, config, num_genres, name=str(POSTER)),
+            overview_model=Unimodal.of(OVERVIEW, config, num_genres, name=str(OVERVIEW)),
             combiner=Combiner(config.late.combiner),
             name="late",
         )

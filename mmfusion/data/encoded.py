@@ -1,0 +1,37 @@
+"""Films of one modality as a model reads them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmfusion.schema import PADDING
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N films of one modality, in memory or on disk.
+
+    A film without the modality is in band, as decided here and read by `models.missing`: a poster or features of
+    zeros, an overview of padding alone.
+    """
+
+    values: np.ndarray
+    kind: Literal["pixels", "tokens", "features"]  # uint8 (N, H, W, 3); int32 (N, T); floats (N, C) or (N, S, C)
+    padding: int = PADDING  # the token that is none
+
+    def at(self, rows: np.ndarray) -> "Encoded":
+        """Gives the films of these rows, in this order."""
+        return Encoded(self.values[rows], self.kind, self.padding)
+
+    def absent(self) -> "Encoded":
+        """Gives as many films without the modality."""
+        return Encoded(np.full_like(self.values, self._nothing), self.kind, self.padding)
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """Tells which of the films in these rows have the modality: bool (R,)."""
+        return (self.values[rows] != self._nothing).reshape(len(rows), -1).any(axis=1)
+
+    @property
+    def _nothing(self) -> int:
+        return self.padding if self.kind == "tokens" else 0
