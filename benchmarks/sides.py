@@ -136,7 +136,7 @@ class Product:
     def _late(self, variant: str):
         """Late fusion of this process' own models of one modality."""
         model = self._build(variant)
-        for part, name in zip((model.poster_model, model.overview_model), self._configured(variant).parts):
+        for part, name in zip(model.models.values(), self._configured(variant).parts, strict=True):
             part.set_weights(self._models[name].get_weights())
         return model
 

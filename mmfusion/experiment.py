@@ -312,7 +312,7 @@ def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Mode
     """The untrained model of this configuration for these films."""
     config = _with_vocabulary(config, prepared.vocabulary)
     model = build_model(config, len(prepared.films.genres), read.features)
-    for layer in (getattr(model, name) for name in model.handed):
+    for layer in model.handed_layers:
         if hasattr(layer, "adapt"):  # to the words of the training films
             layer.adapt(prepared.vocabulary)
     return model
@@ -339,7 +339,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
         model = build(config, prepared, read)
     source = read.source(films.labels, config.data.batch_size)
     if config.parts:
-        for name, part in zip(config.parts, (model.poster_model, model.overview_model)):
+        for name, part in zip(config.parts, model.models.values(), strict=True):
             _load_weights(part, run.part(name))
         fitting.fit_combiner(model, source, read.with_all(prepared.rows["validation"]), films.labels)
         save_model(model, run.model_file)

@@ -24,8 +24,7 @@ class Unfreezing(keras.callbacks.Callback):
         self._share = config.fine_tuning.learning_rate / config.training.learning_rate
         self._turns: list[tuple[int, keras.Variable]] = []  # a layer's place from the top, and its share
         self.shares: list[tuple[keras.Variable, keras.Variable]] = []  # a weight, and the share of its layer
-        for name in model.handed:
-            encoder = getattr(model, name)
+        for encoder in model.handed_layers:
             if isinstance(encoder, PresetEncoder) and encoder.backbone is not None:
                 layers = [layer for layer in encoder.backbone.backbone.layers if layer.trainable_weights]
                 for place, layer in enumerate(reversed(layers)):

@@ -147,18 +147,18 @@ def calibrate(model: keras.Model, source: Source, split: Split, labels: np.ndarr
 
 
 def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: np.ndarray) -> None:
-    """Fits late fusion's combiner on what its two trained parts say of validation films.
+    """Fits late fusion's combiner on what its trained parts say of validation films.
 
     Args:
         model: late fusion, its parts trained.
         source: of all films.
-        rows: of validation films that have both modalities; of others one part decides alone.
+        rows: of validation films that have every modality.
         labels: (N, G) multi-hot of all films.
     """
     if not len(rows):  # nothing is ever combined
         return
-    logits = [logits_of(part, source, rows) for part in (model.poster_model, model.overview_model)]
-    model.combiner.fit(*logits, labels[rows])
+    logits = [logits_of(part, source, rows) for part in model.models.values()]
+    model.combiner.fit(logits, labels[rows])
 
 
 def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:

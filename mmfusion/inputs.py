@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mmfusion.config import Config
+from mmfusion.config import VARIANTS, Config
 from mmfusion.data.encoded import Encoded
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
@@ -26,7 +26,7 @@ from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
-from mmfusion.models.operators import OPERATORS
+from mmfusion.models.operators import operator_of
 from mmfusion.schema import CHANNELS, MODALITIES, OVERVIEW, PADDING, POSTER
 
 _BATCH = 32  # films that a preset reads at a time
@@ -161,8 +161,8 @@ class Preset:
         self.named = named
         self.config = config
         self.frozen = not config.fine_tuning.fine_tune
-        joint = config.joint
-        self.as_sequence = config.variant == "joint" and OPERATORS[joint.operator](joint.units).reads_sequences
+        # Asked of the operator: one that reads sequences is handed what a preset makes of each place or word.
+        self.as_sequence = "joint" in VARIANTS[config.variant].sections and operator_of(config).reads_sequences
         if named not in _fingerprints:
             _fingerprints[named] = presets.fingerprint(self.backbone, reading)
         self.fingerprint = _fingerprints[named]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -151,9 +151,9 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         y_prob = first.y_prob
         *parts, fusion = configs.values()
         if parts:
-            poster, overview = (_logits(one.y_prob) for one in found.values())
+            logits = [_logits(one.y_prob) for one in found.values()]
             present = [self._present(part, *VARIANTS[part.variant].modalities) for part in parts]
-            y_prob = cross_fitted(fusion, poster, overview, first.y_true, *present)
+            y_prob = cross_fitted(fusion, logits, first.y_true, np.stack(present))
         score = metrics.overall(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
         if score is None or not np.isfinite(score):
             raise UserError(f"the validation films give no {self._objective}")
@@ -161,12 +161,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
 
 
 def cross_fitted(
-    config: Config,
-    poster: np.ndarray,
-    overview: np.ndarray,
-    labels: np.ndarray,
-    has_poster: np.ndarray,
-    has_overview: np.ndarray,
+    config: Config, logits: Sequence[np.ndarray], labels: np.ndarray, present: np.ndarray
 ) -> np.ndarray:
     """What late fusion's combiner says of films that it was not fitted on.
 
@@ -174,11 +169,9 @@ def cross_fitted(
 
     Args:
         config: of late fusion.
-        poster: (N, G) logits of the validation films.
-        overview: (N, G) logits of the same films.
+        logits: of each of M parts (N, G), of the validation films.
         labels: (N, G) multi-hot.
-        has_poster: (N,) which films have one; of a film without, the model of overviews decides alone.
-        has_overview: (N,) the same.
+        present: (M, N) which films have each part's modality; of a film that lacks some, the others decide.
 
     Returns:
         (N, G) probabilities, those of each fold from a combiner fitted on the other folds.
@@ -187,12 +180,13 @@ def cross_fitted(
     folds = KFold(min(FOLDS, len(labels)), shuffle=True, random_state=config.seed)
     for others, fold in folds.split(labels):
         combiner = Combiner(config.late.combiner)
-        combiner.build([poster.shape, overview.shape])
-        others = others[has_poster[others] & has_overview[others]]
-        combiner.fit(poster[others], overview[others], labels[others])
-        y_prob[fold] = keras.ops.sigmoid(combiner([poster[fold], overview[fold]]))
-    for alone, logits in ((has_poster & ~has_overview, poster), (has_overview & ~has_poster, overview)):
-        y_prob[alone] = keras.ops.sigmoid(logits[alone])
+        combiner.build([one.shape for one in logits])
+        others = others[present[:, others].all(axis=0)]
+        combiner.fit([one[others] for one in logits], labels[others])
+        y_prob[fold] = keras.ops.sigmoid(combiner([one[fold] for one in logits]))
+    some = present.any(axis=0) & ~present.all(axis=0)
+    rest = np.einsum("mn,mng->ng", present / np.maximum(present.sum(axis=0), 1), np.stack(logits))
+    y_prob[some] = keras.ops.sigmoid(rest[some].astype(np.float32))
     return y_prob
 
 

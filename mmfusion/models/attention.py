@@ -68,6 +68,7 @@ class CrossAttention(layers.Layer):
     """
 
     reads_sequences = True
+    for_two = True
 
     def __init__(self, units: int, **kwargs):
         if units % HEADS:

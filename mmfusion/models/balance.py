@@ -20,22 +20,28 @@ from keras import ops
 ALPHA = 0.3  # how much is modulated; the authors choose it for each data set, and their program has no default
 
 
-def coefficients(logits, labels, both):
+def coefficients(logits, labels, whole):
     """What the gradient of each encoder is multiplied by, equations 9 and 10 of the paper.
 
+    The paper has two modalities; of more, each is compared with the mean of the others.
+
     Args:
-        logits: of each modality's own head, two float (B, G).
+        logits: of each of M modalities' own head, float (B, G).
         labels: (B, G) multi-hot.
-        both: bool (B,), true for films that have both modalities; only these are compared.
+        whole: bool (B,), true for films that have every modality; only these are compared.
 
     Returns:
-        Two float scalars: 1 - tanh(ALPHA r) where a modality's score is r > 1 times the other's, else 1.
+        M float scalars: 1 - tanh(ALPHA r) where a modality's score is r > 1 times the others', else 1.
     """
-    counted = ops.cast(both, "float32")[:, None] * labels  # (B, G)
-    first, second = (ops.sum(counted * ops.sigmoid(ops.cast(one, "float32"))) for one in logits)
-    # Without a true genre in the batch there is no ratio: 0, and nothing is modulated.
-    ratios = (ops.divide_no_nan(first, second), ops.divide_no_nan(second, first))
-    return tuple(ops.where(ratio > 1, 1 - ops.tanh(ALPHA * ratio), 1.0) for ratio in ratios)
+    counted = ops.cast(whole, "float32")[:, None] * labels  # (B, G)
+    scores = [ops.sum(counted * ops.sigmoid(ops.cast(one, "float32"))) for one in logits]
+    found = []
+    for place, score in enumerate(scores):
+        others = [other for i, other in enumerate(scores) if i != place]
+        # Without a true genre in the batch there is no ratio: 0, and nothing is modulated.
+        ratio = ops.divide_no_nan(score, sum(others) / len(others))
+        found.append(ops.where(ratio > 1, 1 - ops.tanh(ALPHA * ratio), 1.0))
+    return tuple(found)
 
 
 def modulate(gradient, coefficient, seed: keras.random.SeedGenerator):

@@ -1,10 +1,9 @@
 """What all variants have in common: inputs, logits, and how they are saved."""
 
 import math
+from collections.abc import Mapping
 
 import keras
-
-from mmfusion.schema import OVERVIEW, POSTER
 
 _TEMPERATURE = "temperature"
 
@@ -12,12 +11,12 @@ _TEMPERATURE = "temperature"
 class GenreModel(keras.Model):
     """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "overview": (B, T) int32}, gives logits (B, G).
 
-    A subclass names the layers that it was handed in `handed`, and they are saved with it. What its `call` makes
-    last goes through `calibrated`.
+    A subclass names the layers, or dicts of layers by modality, that it was handed in `handed`, and they are saved
+    with it. What its `call` makes last goes through `calibrated`.
     """
 
     handed: tuple[str, ...] = ()
-    auxiliary: tuple[str, ...] = ()  # layers that help training and decide nothing
+    auxiliary: tuple[str, ...] = ()  # dicts of layers that help training and decide nothing
     label_smoothing = 0.0  # of training labels; set where the model is compiled, as is
     training_loss = None  # (labels, logits) -> (B,), where it is another than the compiled one
 
@@ -28,6 +27,12 @@ class GenreModel(keras.Model):
         self.temperature = self.add_weight(
             shape=(), initializer="ones", dtype="float32", trainable=False, autocast=False, name=_TEMPERATURE
         )
+
+    @property
+    def handed_layers(self) -> list[keras.Layer]:
+        """The layers that it was handed, one by one."""
+        handed = [getattr(self, name) for name in self.handed]
+        return [layer for one in handed for layer in (one.values() if isinstance(one, Mapping) else [one])]
 
     @classmethod
     def from_run_config(cls, config, num_genres: int) -> "GenreModel":
@@ -51,12 +56,7 @@ class GenreModel(keras.Model):
         if self.built:
             return
         self.built = True
-        self(
-            {
-                POSTER: keras.KerasTensor(input_shape[POSTER], "float32"),
-                OVERVIEW: keras.KerasTensor(input_shape[OVERVIEW], _token_type(input_shape[OVERVIEW])),
-            }
-        )
+        self({modality: keras.KerasTensor(shape, _type_of(shape)) for modality, shape in input_shape.items()})
 
     def calibrated(self, logits):
         """Divides logits (B, G) by the temperature (Guo et al. 2017, arXiv:1706.04599)."""
@@ -64,8 +64,8 @@ class GenreModel(keras.Model):
 
     def count_params(self) -> int:
         """All weights that decide; neither a temperature, which no layer has, nor a table of whole numbers."""
-        layers = [getattr(self, name) for name in self.auxiliary]
-        others = {id(w) for layer in layers if layer is not None for w in layer.weights}
+        layers = [layer for name in self.auxiliary for layer in getattr(self, name).values()]
+        others = {id(w) for layer in layers for w in layer.weights}
         found = [w for w in self.weights if w.name != _TEMPERATURE and not w.dtype.startswith("int")]
         found = [w for w in found if id(w) not in others]
         return sum(math.prod(weight.shape) for weight in found)
@@ -91,8 +91,8 @@ class GenreModel(keras.Model):
         return cls(**{**config, **layers})
 
 
-def _token_type(shape) -> str:
-    """Tokens have a length that is not known beforehand; features have a width that is."""
+def _type_of(shape) -> str:
+    """Tokens have a length that is not known beforehand; pictures and features have sizes that are."""
     return "int32" if tuple(shape[1:]) == (None,) else "float32"
 
 

@@ -138,7 +138,7 @@ class EarlyFusion(GenreModel):
         places = ops.arange(ops.shape(tokens)[1])  # (T,)
         words = words + self.word_position(places) + self.modality(ops.ones((1,), "int32"))  # (B, T, D)
         sequence = ops.concatenate([patches, words], axis=1)  # (B, N + T, D), here the modalities meet
-        has = presence(inputs)
+        has = presence({POSTER: poster, OVERVIEW: tokens})
         # A film with neither keeps its patches: attention to nothing is not defined.
         patches_read = ops.expand_dims(ops.logical_or(has[POSTER], ops.logical_not(has[OVERVIEW])), 1)  # (B, 1)
         patches_read = ops.logical_and(patches_read, ops.ones_like(patches[:, :, 0], "bool"))  # (B, N)

@@ -35,6 +35,6 @@ def overview_encoder(config: Config, *, as_sequence: bool = False) -> keras.Laye
 _MADE_BY = {POSTER: poster_encoder, OVERVIEW: overview_encoder}
 
 
-def encoder_of(modality: str, config: Config) -> keras.Layer:
+def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> keras.Layer:
     """The network on one modality that a configuration names."""
-    return _MADE_BY[modality](config)
+    return _MADE_BY[modality](config, as_sequence=as_sequence)

@@ -1,16 +1,17 @@
 """Joint (intermediate) fusion."""
 
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
-from mmfusion.errors import UserError
+from mmfusion.config import VARIANTS
 from mmfusion.models import balance as balancing
 from mmfusion.models.base import GenreModel
-from mmfusion.models.encoders import overview_encoder, poster_encoder
-from mmfusion.models.missing import MissingEmbedding, drop_one, padding_of, presence
-from mmfusion.models.operators import OPERATORS
+from mmfusion.models.encoders import encoder_of
+from mmfusion.models.missing import MissingEmbedding, drop_one, number_of, padding_of, presence
+from mmfusion.models.operators import operator_of
 from mmfusion.models.presets import pooled
-from mmfusion.schema import OVERVIEW, POSTER
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -18,31 +19,29 @@ class JointFusion(GenreModel):
     """The modalities meet between their encoders and one head, and the loss trains all three.
 
     Joint fusion of Huang et al. 2020 (npj Digital Medicine 3:136), also called intermediate fusion. Where a film
-    has no poster or no overview, a learned embedding is read instead of the encoder's features.
+    lacks a modality, a learned embedding is read instead of the encoder's features.
 
     Args:
         num_genres: G.
-        poster_encoder: posters (B, H, W, 3) -> features (B, D1).
-        overview_encoder: tokens (B, T) -> features (B, D2).
-        operator: [(B, D1), (B, D2)] -> (B, D), see `models.operators`.
+        encoders: by modality, as the batch contract has it -> features (B, D_m).
+        operator: [(B, D_1), (B, D_2), ...] -> (B, D), see `models.operators`.
         units: of the dense layer on what was put together; in a run the operator has as many.
         dropout: before and after that layer.
-        modality_dropout: probability that, in training, one modality of a film that has both is treated as
+        modality_dropout: probability that, in training, one modality of a film that has more is treated as
             absent, so that the embeddings in its place are learned (as ModDrop, Neverova et al. 2016).
-        unimodal_loss: weight of the loss of each encoder's own linear head, on the films that have its modality.
-            These heads decide nothing. With 0 they do not train the encoders.
+        unimodal_loss: weight of the loss of each encoder's own linear head, on the films that have its modality
+            (Wang et al. 2020, arXiv:1905.12681). These heads decide nothing. With 0 they do not train the encoders.
         balance: "none", or "ogm_ge", see `models.balance`.
     """
 
-    handed = ("poster_encoder", "overview_encoder", "operator")
-    auxiliary = ("poster_head", "overview_head")
+    handed = ("encoders", "operator")
+    auxiliary = ("heads",)
 
     def __init__(
         self,
         num_genres: int,
         *,
-        poster_encoder: keras.Layer,
-        overview_encoder: keras.Layer,
+        encoders: Mapping[str, keras.Layer],
         operator: keras.Layer,
         units: int,
         dropout: float,
@@ -52,17 +51,15 @@ class JointFusion(GenreModel):
         **kwargs,
     ):
         super().__init__(num_genres, **kwargs)
-        self.poster_encoder = poster_encoder
-        self.overview_encoder = overview_encoder
+        self.encoders = dict(encoders)
         self.operator = operator
         self.units = units
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.unimodal_loss = unimodal_loss
         self.balance = balance
-        self.padding = padding_of(overview_encoder)
-        self.missing_poster = MissingEmbedding(name="missing_poster")
-        self.missing_overview = MissingEmbedding(name="missing_overview")
+        self.padding = padding_of(encoders)
+        self.missing = {modality: MissingEmbedding(name=f"missing_{modality}") for modality in encoders}
         self.fused = keras.Sequential(
             [
                 keras.layers.Dropout(dropout),
@@ -76,27 +73,26 @@ class JointFusion(GenreModel):
             self.dropout_seed = keras.random.SeedGenerator()
         if balance != "none":
             self.noise_seed = keras.random.SeedGenerator()
-        self.poster_head = self.overview_head = None
+        self.heads = {}
         if unimodal_loss or balance != "none":
-            self.poster_head = keras.layers.Dense(num_genres, dtype="float32", name="poster_head")
-            self.overview_head = keras.layers.Dense(num_genres, dtype="float32", name="overview_head")
+            self.heads = {
+                modality: keras.layers.Dense(num_genres, dtype="float32", name=f"{modality}_head")
+                for modality in encoders
+            }
 
     @classmethod
     def check(cls, config):
-        joint = config.joint
-        if joint.operator not in OPERATORS:
-            raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
-        OPERATORS[joint.operator](joint.units)  # it may refuse them
+        operator_of(config)
 
     @classmethod
     def from_run_config(cls, config, num_genres):
-        cls.check(config)
-        joint = config.joint
-        operator = OPERATORS[joint.operator](joint.units)
+        joint, operator = config.joint, operator_of(config)
         return cls(
             num_genres,
-            poster_encoder=poster_encoder(config, as_sequence=operator.reads_sequences),
-            overview_encoder=overview_encoder(config, as_sequence=operator.reads_sequences),
+            encoders={
+                modality: encoder_of(modality, config, as_sequence=operator.reads_sequences)
+                for modality in VARIANTS[config.variant].modalities
+            },
             operator=operator,
             units=joint.units,
             dropout=joint.dropout,
@@ -114,7 +110,7 @@ class JointFusion(GenreModel):
             with_own: also give the logits of each encoder's own head.
 
         Returns:
-            (B, G) logits; `with_own` also a tuple of two more, the poster's and the overview's.
+            (B, G) logits; `with_own` also those of the encoders' own heads, by modality.
         """
         features, own = self._features(inputs, training)
         together = self.operator(features, training=training)  # (B, D), here the modalities meet
@@ -128,49 +124,49 @@ class JointFusion(GenreModel):
             inputs: as the model is called on; its operator is `models.operators.Gated`.
         """
         features, _ = self._features(inputs, training=False)
-        return keras.ops.mean(self.operator.gates(features), axis=1)
+        return keras.ops.mean(self.operator.gates(features)[0], axis=1)
 
     def _features(self, inputs, training):
-        """[poster (B, D1), overview (B, D2)] as the operator reads them, and what the encoders' own heads say."""
-        there = presence(inputs, padding=self.padding)
-        poster = self.poster_encoder(inputs[POSTER], training=training)  # (B, D1)
-        overview = self.overview_encoder(inputs[OVERVIEW], training=training)  # (B, D2)
-        own = self._own_logits(poster, overview)
+        """Features (B, D_m) as the operator reads them, and what the encoders' own heads say, by modality."""
+        present = self._present(inputs)
+        features = {name: encoder(inputs[name], training=training) for name, encoder in self.encoders.items()}
+        own = self._own_logits(features)
         if training and self.modality_dropout:
-            there = drop_one(there, self.modality_dropout, self.dropout_seed)
-        return [self.missing_poster(poster, there[POSTER]), self.missing_overview(overview, there[OVERVIEW])], own
+            present = drop_one(present, self.modality_dropout, self.dropout_seed)
+        return [self.missing[name](features[name], present[name]) for name in features], own
 
-    def _own_logits(self, *features):
-        """What each encoder's own head says, (B, G) each; () without these heads."""
-        if self.poster_head is None:
-            return ()
-        vectors = [pooled(*one) if isinstance(one, tuple) else one for one in features]
-        if not self.unimodal_loss:  # the heads are only asked which modality tells more
-            vectors = [keras.ops.stop_gradient(one) for one in vectors]
-        heads = (self.poster_head, self.overview_head)
-        return tuple(self.calibrated(head(one)) for head, one in zip(heads, vectors))
+    def _present(self, inputs) -> dict:
+        return presence({name: inputs[name] for name in self.encoders}, padding=self.padding)
+
+    def _own_logits(self, features) -> dict:
+        """What each encoder's own head says, (B, G) each; {} without these heads."""
+        own = {}
+        for name, head in self.heads.items():
+            vector = pooled(*features[name]) if isinstance(features[name], tuple) else features[name]
+            if not self.unimodal_loss:  # the heads are only asked which modality tells more
+                vector = keras.ops.stop_gradient(vector)
+            own[name] = self.calibrated(head(vector))
+        return own
 
     def train_step(self, data):
         """Keras' own step, with the losses of the encoders' own heads and the balance of gradients.
 
         The loss that is reported is that of the predictions alone.
         """
-        if self.poster_head is None:
+        if not self.heads:
             return super().train_step(data)
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        there = presence(inputs, padding=self.padding)
+        present = self._present(inputs)
         with tf.GradientTape() as tape:
             logits, own = self(inputs, training=True, with_own=True)
             loss = self.compute_loss(inputs, labels, logits)
-            losses = [
-                self.compute_loss(inputs, labels, said, keras.ops.cast(there[modality], "float32"))
-                for said, modality in zip(own, (POSTER, OVERVIEW), strict=True)
-            ]
+            weights = {name: keras.ops.cast(present[name], "float32") for name in own}
+            losses = [self.compute_loss(inputs, labels, own[name], weights[name]) for name in own]
             total = loss + (self.unimodal_loss or 1.0) * sum(losses)
         gradients = tape.gradient(total, self.trainable_weights)
         if self.balance == "ogm_ge":
-            both = keras.ops.logical_and(there[POSTER], there[OVERVIEW])
-            gradients = self._balanced(gradients, balancing.coefficients(own, labels, both))
+            whole = number_of(present) == len(present)
+            gradients = self._balanced(gradients, balancing.coefficients(list(own.values()), labels, whole))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
         tracker = next(metric for metric in self.metrics if metric.name == "loss")
         tracker.update_state(loss, sample_weight=keras.ops.shape(labels)[0])
@@ -180,7 +176,7 @@ class JointFusion(GenreModel):
         """The gradients of all weights, those of the encoders modulated."""
         coefficient_of = {
             id(weight): coefficient
-            for encoder, coefficient in zip((self.poster_encoder, self.overview_encoder), coefficients)
+            for encoder, coefficient in zip(self.encoders.values(), coefficients, strict=True)
             for weight in encoder.trainable_weights
         }
         return [

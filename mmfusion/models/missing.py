@@ -1,76 +1,90 @@
-"""Films without a poster or without an overview: which they are, and what stands in for what is not there."""
+"""Films without one of their modalities: which they are, and what stands in for what is absent."""
+
+from collections.abc import Mapping
 
 import keras
 from keras import layers, ops
 
-from mmfusion.schema import OVERVIEW, PADDING, POSTER
+from mmfusion.schema import PADDING
 
 
-def presence(inputs, *, padding: int = PADDING) -> dict:
-    """Which modalities each film has.
+def presence(inputs: Mapping, *, padding: Mapping[str, int] | None = None) -> dict:
+    """Tells which modalities each film has.
 
     Args:
-        inputs: {"poster", "overview"} as a model takes them, or the features that a frozen preset made of them.
-        padding: the token that is none, see `padding_of`.
+        inputs: by modality as a model takes them, or the features that a frozen preset made of them.
+        padding: by modality the token that is none, see `padding_of`; of others it is `PADDING`.
 
     Returns:
         By modality bool (B,): false where a poster or features are all zeros, or an overview is all padding.
     """
-    poster, tokens = inputs[POSTER], inputs[OVERVIEW]
-    nothing = padding if keras.backend.is_int_dtype(tokens.dtype) else 0
+    present = {}
+    for modality, values in inputs.items():
+        is_tokens = keras.backend.is_int_dtype(values.dtype)
+        nothing = (padding or {}).get(modality, PADDING) if is_tokens else 0
+        present[modality] = ops.any(ops.not_equal(values, nothing), axis=tuple(range(1, len(values.shape))))
+    return present
+
+
+def padding_of(encoders: Mapping[str, keras.Layer]) -> dict[str, int]:
+    """The token that is none for each encoder; a fine-tuned preset has its own tokenizer's."""
     return {
-        POSTER: ops.any(ops.not_equal(poster, 0), axis=tuple(range(1, len(poster.shape)))),
-        OVERVIEW: ops.any(ops.not_equal(tokens, nothing), axis=tuple(range(1, len(tokens.shape)))),
+        name: getattr(getattr(encoder, "backbone", None), "padding", PADDING) for name, encoder in encoders.items()
     }
 
 
-def padding_of(overview_encoder: keras.Layer) -> int:
-    """The token that is none for this encoder; a fine-tuned preset has its own tokenizer's."""
-    return getattr(getattr(overview_encoder, "backbone", None), "padding", PADDING)
+def number_of(present: Mapping):
+    """How many of its modalities each film has: float32 (B,)."""
+    return sum(ops.cast(one, "float32") for one in present.values())
 
 
-def drop_one(there: dict, rate: float, seed: keras.random.SeedGenerator) -> dict:
-    """Treats one modality of some films as absent, either as often; never both, nor the only one of a film.
+def drop_one(present: Mapping, rate: float, seed: keras.random.SeedGenerator) -> dict:
+    """Treats one modality of some films as absent, each as often; never the only one of a film.
 
     Args:
-        there: as `presence` gives it.
+        present: as `presence` gives it, of M modalities.
         rate: probability of it, from 0 to below 1.
         seed: of the films that are chosen.
 
     Returns:
         The same form.
     """
-    draw = keras.random.uniform(ops.shape(there[POSTER]), seed=seed)  # (B,)
-    both = ops.logical_and(there[POSTER], there[OVERVIEW])
-    dropped = {POSTER: draw < rate / 2, OVERVIEW: draw >= 1 - rate / 2}
-    return {
-        modality: ops.logical_and(there[modality], ops.logical_not(ops.logical_and(both, dropped[modality])))
-        for modality in there
-    }
+    count = len(present)
+    draw = keras.random.uniform(ops.shape(next(iter(present.values()))), seed=seed)  # (B,)
+    others = number_of(present) > 1
+    after = {}
+    for place, (modality, has) in enumerate(present.items()):
+        if place < count - 1:
+            dropped = ops.logical_and(draw >= rate * place / count, draw < rate * (place + 1) / count)
+        else:
+            dropped = draw >= 1 - rate / count
+        after[modality] = ops.logical_and(has, ops.logical_not(ops.logical_and(others, dropped)))
+    return after
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class MissingEmbedding(layers.Layer):
     """A learned vector in place of what an encoder makes of a modality that a film does not have.
 
-    Called on features (B, D) and bool (B,), true where the modality is there; gives (B, D). Of a sequence
+    Called on features (B, D) and bool (B,), true where the modality is present; gives (B, D). Of a sequence
     (B, S, D) with its mask (B, S) the vector becomes the first element, and the only one that is no padding.
     """
 
-    def build(self, features_shape, there_shape):
+    def build(self, features_shape, present_shape):
         is_sequence = isinstance(features_shape[0], tuple | list)
         width = (features_shape[0] if is_sequence else features_shape)[-1]
         self.embedding = self.add_weight(shape=(width,), initializer="zeros", name="embedding")
         super().build(features_shape)
 
-    def call(self, features, there):
+    def call(self, features, present):
         if not isinstance(features, tuple | list):
-            there = ops.expand_dims(there, 1)  # (B, 1)
-            return ops.where(there, features, ops.cast(self.embedding, features.dtype))  # (B, D)
+            present = ops.expand_dims(present, 1)  # (B, 1)
+            return ops.where(present, features, ops.cast(self.embedding, features.dtype))  # (B, D)
         sequence, mask = features  # (B, S, D), (B, S)
         only_first = ops.arange(ops.shape(mask)[1]) == 0  # (S,)
-        sequence = ops.where(ops.expand_dims(there, (1, 2)), sequence, ops.cast(self.embedding, sequence.dtype))
-        return sequence, ops.where(ops.expand_dims(there, 1), mask, only_first)
+        embedding = ops.cast(self.embedding, sequence.dtype)
+        sequence = ops.where(ops.expand_dims(present, (1, 2)), sequence, embedding)
+        return sequence, ops.where(ops.expand_dims(present, 1), mask, only_first)
 
-    def compute_output_shape(self, features_shape, there_shape):
+    def compute_output_shape(self, features_shape, present_shape):
         return features_shape

@@ -1,12 +1,15 @@
-"""How joint fusion puts two modalities together: one layer an operator, each in the form of its paper.
+"""How joint fusion puts modalities together: one layer an operator, each in the form of its paper.
 
-An operator is called on [poster features (B, D1), overview features (B, D2)] and gives (B, D). One whose
-`reads_sequences` is true is called on sequences and their masks instead, see `models.attention`.
+An operator is called on a list of M modalities' features (B, D_m), posters first, and gives (B, D). One whose
+`reads_sequences` is true is called on sequences and their masks instead, see `models.attention`. One whose
+`for_two` is true is made for two modalities, as its paper is.
 """
 
 import keras
 from keras import layers, ops
 
+from mmfusion.config import VARIANTS, Config
+from mmfusion.errors import UserError
 from mmfusion.models.attention import CrossAttention
 
 RANK = 4  # R of low-rank fusion; Liu et al. found low ranks enough, and high ones less stable
@@ -15,28 +18,30 @@ BILINEAR_DROPOUT = 0.1
 SMALLEST = 1e-6  # that a root is taken of in it, next to sums of products of the size of 1
 
 
-@keras.saving.register_keras_serializable(package="mmfusion")
-class Concat(layers.Layer):
-    """The features side by side: (B, D1 + D2)."""
+class Operator(layers.Layer):
+    """A list of features -> one vector a film."""
 
     reads_sequences = False
+    for_two = False
+
+
+@keras.saving.register_keras_serializable(package="mmfusion")
+class Concat(Operator):
+    """The features side by side: (B, D_1 + D_2 + ...)."""
 
     def call(self, features):
-        return ops.concatenate(features, axis=-1)  # (B, D1 + D2)
+        return ops.concatenate(features, axis=-1)  # (B, D_1 + D_2 + ...)
 
     def compute_output_shape(self, input_shape):
-        poster, overview = input_shape
-        return (poster[0], poster[-1] + overview[-1])
+        return (input_shape[0][0], sum(shape[-1] for shape in input_shape))
 
 
-class _VectorOperator(layers.Layer):
-    """[(B, D1), (B, D2)] -> (B, units).
+class VectorOperator(Operator):
+    """A list of (B, D_m) -> (B, units).
 
     Args:
         units: D, of what it gives.
     """
-
-    reads_sequences = False
 
     def __init__(self, units: int, **kwargs):
         super().__init__(**kwargs)
@@ -54,69 +59,80 @@ class _VectorOperator(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class Sum(_VectorOperator):
-    """The sum of a linear map of each modality: W_p p + W_o o + b.
+class Sum(VectorOperator):
+    """The sum of a linear map of each modality: W_1 x_1 + W_2 x_2 + ... + b.
 
     Args:
         units: D, of what it gives.
+        count: M, of the modalities.
     """
 
-    def __init__(self, units: int, **kwargs):
+    def __init__(self, units: int, count: int = 2, **kwargs):
         super().__init__(units, **kwargs)
-        self.poster = self._dense(units)
-        self.overview = self._dense(units, use_bias=False)  # one bias is enough for a sum
+        self.count = count
+        self.maps = [
+            self._dense(units, use_bias=not place) for place in range(count)
+        ]  # one bias is enough for a sum
 
     def build(self, input_shape):
-        poster, overview = input_shape
-        self.poster.build(poster)
-        self.overview.build(overview)
+        for layer, shape in zip(self.maps, input_shape, strict=True):
+            layer.build(shape)
         super().build(input_shape)
 
     def call(self, features):
-        poster, overview = features  # (B, D1), (B, D2)
-        return self.poster(poster) + self.overview(overview)  # (B, D)
+        return sum(layer(one) for layer, one in zip(self.maps, features, strict=True))  # (B, D)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "count": self.count}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class Gated(_VectorOperator):
-    """A gate weighs each unit of one modality against that of the other.
+class Gated(VectorOperator):
+    """A gate weighs each unit of one modality against those of the others.
 
-    The gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992), for two modalities.
+    The gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992). Of two modalities one has the gate z, the
+    other 1 - z; of more each has a gate of its own.
 
     Args:
-        units: D, of the gate and of what it gives.
+        units: D, of the gates and of what it gives.
+        count: M, of the modalities.
     """
 
-    def __init__(self, units: int, **kwargs):
+    def __init__(self, units: int, count: int = 2, **kwargs):
         super().__init__(units, **kwargs)
-        self.poster = self._dense(units, "tanh", use_bias=False)
-        self.overview = self._dense(units, "tanh", use_bias=False)
-        self.gate = self._dense(units, "sigmoid", use_bias=False)
+        self.count = count
+        self.maps = [self._dense(units, "tanh", use_bias=False) for _ in range(count)]
+        gates = 1 if count == 2 else count
+        self.gate_maps = [self._dense(units, "sigmoid", use_bias=False) for _ in range(gates)]
 
     def build(self, input_shape):
-        poster, overview = input_shape
-        self.poster.build(poster)
-        self.overview.build(overview)
-        self.gate.build((poster[0], poster[-1] + overview[-1]))
+        for layer, shape in zip(self.maps, input_shape, strict=True):
+            layer.build(shape)
+        for layer in self.gate_maps:
+            layer.build((input_shape[0][0], sum(shape[-1] for shape in input_shape)))
         super().build(input_shape)
 
     def gates(self, features):
-        """How much the poster is trusted: z (B, D), 1 where a unit is the poster's alone, 0 where the overview's.
+        """How much each modality is trusted: M times (B, D), from 0 to 1; of two they add up to 1.
 
         Args:
-            features: [poster (B, D1), overview (B, D2)], as the operator is called on.
+            features: as the operator is called on.
         """
-        return self.gate(ops.concatenate(features, axis=-1))  # (B, D)
+        joined = ops.concatenate(features, axis=-1)  # (B, D_1 + D_2 + ...)
+        gates = [layer(joined) for layer in self.gate_maps]  # (B, D) each
+        return gates if len(gates) > 1 else [gates[0], 1 - gates[0]]
 
     def call(self, features):
-        poster, overview = features  # (B, D1), (B, D2)
-        gate = self.gates(features)  # (B, D)
-        return gate * self.poster(poster) + (1 - gate) * self.overview(overview)  # (B, D)
+        gates = self.gates(features)
+        return sum(z * layer(one) for z, layer, one in zip(gates, self.maps, features, strict=True))  # (B, D)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "count": self.count}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class LowRank(_VectorOperator):
-    """Every product of a poster's and an overview's feature, weighed by a tensor of rank 4.
+class LowRank(VectorOperator):
+    """Every product of a feature of each modality, weighed by a tensor of rank 4.
 
     Low-rank multimodal fusion of Liu et al. 2018 (arXiv:1806.00064). Each vector gets a 1 at its end, so that
     the features themselves are among the products. The weights of the ranks and the bias are those of the
@@ -127,9 +143,7 @@ class LowRank(_VectorOperator):
     """
 
     def build(self, input_shape):
-        poster, overview = input_shape
-        self.poster_factors = self._factors(poster[-1], "poster_factors")
-        self.overview_factors = self._factors(overview[-1], "overview_factors")
+        self.factors = [self._factors(shape[-1], f"factors_{place}") for place, shape in enumerate(input_shape)]
         self.rank_weights = self.add_weight(shape=(RANK, 1), initializer="glorot_normal", name="rank_weights")
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
         super().build(input_shape)
@@ -140,17 +154,15 @@ class LowRank(_VectorOperator):
         return self.add_weight(shape=(RANK, features + 1, self.units), initializer=xavier, name=name)
 
     def call(self, features):
-        poster, overview = features  # (B, D1), (B, D2)
-        one = ops.ones_like(poster[:, :1])  # (B, 1)
-        poster = ops.concatenate([poster, one], axis=-1)  # (B, D1 + 1)
-        overview = ops.concatenate([overview, one], axis=-1)  # (B, D2 + 1)
-        poster = ops.einsum("bi,rid->brd", poster, self.poster_factors)  # (B, R, D)
-        overview = ops.einsum("bi,rid->brd", overview, self.overview_factors)  # (B, R, D)
-        return ops.sum(self.rank_weights * poster * overview, axis=1) + self.bias  # (B, D)
+        product = self.rank_weights  # (R, 1)
+        for one, factors in zip(features, self.factors, strict=True):
+            with_one = ops.concatenate([one, ops.ones_like(one[:, :1])], axis=-1)  # (B, D_m + 1)
+            product = product * ops.einsum("bi,rid->brd", with_one, factors)  # (B, R, D)
+        return ops.sum(product, axis=1) + self.bias  # (B, D)
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class Bilinear(_VectorOperator):
+class Bilinear(VectorOperator):
     """Each unit is the sum of 5 products of a poster's and an overview's linear map, made a vector of length 1.
 
     Multi-modal factorised bilinear pooling of Yu et al. 2017 (arXiv:1708.01471), with the biases of the
@@ -159,6 +171,8 @@ class Bilinear(_VectorOperator):
     Args:
         units: D, of what it gives.
     """
+
+    for_two = True
 
     def __init__(self, units: int, **kwargs):
         super().__init__(units, **kwargs)
@@ -184,7 +198,7 @@ class Bilinear(_VectorOperator):
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class FiLM(_VectorOperator):
+class FiLM(VectorOperator):
     """The overview scales and shifts what a linear map makes of the poster: relu((1 + delta(o)) W p + beta(o)).
 
     Feature-wise linear modulation of Perez et al. 2018 (arXiv:1709.07871), with their gamma = 1 + delta. It is
@@ -193,6 +207,8 @@ class FiLM(_VectorOperator):
     Args:
         units: D, of what it gives.
     """
+
+    for_two = True
 
     def __init__(self, units: int, **kwargs):
         super().__init__(units, **kwargs)
@@ -213,13 +229,29 @@ class FiLM(_VectorOperator):
         return ops.relu(gamma * self.poster(poster) + self.beta(overview))  # (B, D)
 
 
-# Every operator: its name in a config file (`joint.operator`) -> a function of units (D) that makes the layer.
+# Every operator: its name in a config file (`joint.operator`) -> a function of units (D) and of the number of
+# modalities (M) that makes the layer.
 OPERATORS = {
-    "concat": lambda units: Concat(),
+    "concat": lambda units, count: Concat(),
     "sum": Sum,
     "gated": Gated,
-    "low_rank": LowRank,
-    "bilinear": Bilinear,
-    "film": FiLM,
-    "cross_attention": CrossAttention,
+    "low_rank": lambda units, count: LowRank(units),
+    "bilinear": lambda units, count: Bilinear(units),
+    "film": lambda units, count: FiLM(units),
+    "cross_attention": lambda units, count: CrossAttention(units),
 }
+
+
+def operator_of(config: Config) -> layers.Layer:
+    """Makes the operator that a configuration names, for its variant's modalities.
+
+    Raises:
+        UserError: there is none of this name, or it is not made for so many modalities or units.
+    """
+    joint, count = config.joint, len(VARIANTS[config.variant].modalities)
+    if joint.operator not in OPERATORS:
+        raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
+    operator = OPERATORS[joint.operator](joint.units, count)
+    if operator.for_two and count != 2:
+        raise UserError(f"joint.operator {joint.operator} is made for two modalities, not {count}")
+    return operator
