@@ -34,7 +34,7 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
     predicted = _predicted(results)
     weights = resampling.draw_films(_films(predicted), DRAWS, SEED)
     draws = _draw(predicted, weights)
-    fusions = _pairs(results, lambda one: one.modalities == 2, better_unimodal)
+    fusions = _pairs(results, lambda one: one.modalities > 1, better_unimodal)
     networks = _pairs(results, lambda one: not one.is_baseline, _best_baseline)
     tasks = []
     for pair in (*fusions, *networks):
@@ -258,7 +258,7 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
 
 def _brought(of_seed: dict[int, Result], predicted: dict[int, resampling.Predicted]) -> Brought | None:
     """None for a model of one modality."""
-    asked = {seed: (r.test, r.exchanged) for seed, r in of_seed.items() if r.exchanged}
+    asked = {seed: (r.test, r.permuted) for seed, r in of_seed.items() if r.permuted}
     if not asked:
         return None
 
@@ -267,8 +267,8 @@ def _brought(of_seed: dict[int, Result], predicted: dict[int, resampling.Predict
             contribution(test.y_true[:, columns], test.y_prob[:, columns], answers.of_genres(columns))
             for test, answers in asked.values()
         ]
-        values = np.array([list(vars(one).values()) for one in found])
-        return Contribution(*resampling.mean_over_seeds(list(values)).tolist())
+        values = resampling.mean_over_seeds([np.array(list(one.flat().values())) for one in found])
+        return found[0].with_values(values.tolist())
 
     films = np.mean([test.y_true.sum(axis=0) for test, _ in asked.values()], axis=0)  # (G,)
     genres = {

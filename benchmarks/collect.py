@@ -15,7 +15,7 @@ from mmfusion.assessment import label_of
 from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
 from mmfusion.idle import acting
-from mmfusion.reports.contributions import Exchanged
+from mmfusion.reports.contributions import PermutedPredictions
 from mmfusion.reports.metrics import tune_thresholds
 from mmfusion.runs import Predictions, Run
 
@@ -34,7 +34,7 @@ class Result:
     thresholds: np.ndarray  # (G,) tuned on validation films; NaN where undefined
     train_seconds: float | None
     ms_per_film: float | None
-    exchanged: Exchanged | None  # what it says of exchanged modalities, where it reads both
+    permuted: PermutedPredictions | None  # what it says of exchanged modalities, where it reads several
     without: dict[str, np.ndarray] | None  # by the modality that is missing, what it says then; None: not asked
 
     @property
@@ -111,7 +111,7 @@ def _read(path: Path) -> Result:
     if path.parts[-2:] != (f"seed-{config.seed}", config.folder_name):
         raise UserError(f"{path} holds a run of {config.folder_name} with seed {config.seed}")
     validation, test = run.predictions("validation"), run.predictions("test")
-    milliseconds, exchanged = (facts.get("ms_per_film"), None) if config.variant in BASELINES else read_probe(run)
+    milliseconds, permuted = (facts.get("ms_per_film"), None) if config.variant in BASELINES else read_probe(run)
     return Result(
         run=run,
         name=label_of(run),
@@ -123,7 +123,7 @@ def _read(path: Path) -> Result:
         thresholds=tune_thresholds(validation.y_true, validation.y_prob),
         train_seconds=_seconds(run),
         ms_per_film=milliseconds,
-        exchanged=exchanged,
+        permuted=permuted,
         without=None if config.variant in BASELINES else read_missing(run),
     )
 

@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Brought:
-    """What each modality brings to a model that reads both, means over seeds."""
+    """What each modality brings to a model that reads several, means over seeds."""
 
     name: str
     micro: Contribution
@@ -141,3 +141,8 @@ class Analysis:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({seed for model in self.models.values() for seed in model.seeds}))
+
+    @property
+    def contributing(self) -> list[str]:
+        """The modalities that some model reads beside others."""
+        return list(dict.fromkeys(name for one in self.brought for name in one.micro.shapley))

@@ -32,7 +32,7 @@ def galleries(results: Results) -> Iterator[Gallery]:
     """For each fusion of networks the films whose cross-entropy it lowers most, and those it raises most."""
     for name, of_seed in results.items():
         first = of_seed[min(of_seed)]
-        over = better_unimodal(results, name) if first.modalities == 2 and not first.is_baseline else None
+        over = better_unimodal(results, name) if first.modalities > 1 and not first.is_baseline else None
         if over is None:
             continue
         fusion = of_seed[min(set(of_seed) & set(results[over]))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.findings import Analysis, Score
 from benchmarks.sheets import AT_HALF, CALIBRATION, COST, OVERALL, TUNED, is_undefined
-from benchmarks.writeup import COST_NOTE, MODALITY_NOTE, notes, sentences
+from benchmarks.writeup import COST_NOTE, MODALITY_NOTE, contribution_heads, notes, sentences
 from mmfusion.reports.tables import UNDEFINED
 
 Cell = tuple[str, object]  # what is shown, and what it is sorted by
@@ -156,12 +156,12 @@ def _genres(analysis: Analysis) -> str:
 
 
 def _modalities(analysis: Analysis) -> str:
-    rows = []
+    rows, modalities = [], analysis.contributing
     for one in analysis.brought:
         for genre, c in {"all (micro)": one.micro, **one.genres}.items():
-            lost = [_number(value, ".0%") for value in (c.poster_perceptual, c.overview_perceptual)]
-            rest = (c.poster_shapley, c.overview_shapley, c.whole, c.additive, c.whole - c.additive)
+            lost = [_number(c.perceptual.get(name), ".0%") for name in modalities]
+            rest = [*(c.shapley.get(name) for name in modalities), c.whole, c.additive, c.whole - c.additive]
             rows.append([_name(one.name), _name(genre), *lost, *(_number(value, "z.3f") for value in rest)])
-    heads = ["posters exchanged", "overviews exchanged", "Shapley poster", "Shapley overview"]
+    heads = contribution_heads(modalities)
     heads += [f"AP, {analysis.brought[0].paired} films a seed", "additive", "interaction"]
     return _table(["model", "genre", *heads], rows)

@@ -13,7 +13,7 @@ from benchmarks.missing import SHARES
 from benchmarks.sheets import as_csv
 from mmfusion.files import write_atomically
 from mmfusion.reports.figures import COLOURS, drawn
-from mmfusion.schema import POSTER
+from mmfusion.schema import PLURAL
 
 _ALL = "all (micro)"
 _RECALLS = np.linspace(0.01, 1, 100)  # where curves are drawn
@@ -177,7 +177,7 @@ def _missing(analysis: Analysis, path: Path) -> bool:
     if not analysis.missing:
         return False
     with _drawn(path, (9, 4.2)) as figure:
-        axes = figure.subplots(1, 2, sharey=True)
+        axes = figure.subplots(1, len(analysis.missing), sharey=True, squeeze=False)[0]
         networks = [name for name, model in analysis.models.items() if not model.is_baseline]
         percent, rows = 100 * np.array(SHARES), []
         for axis, one in zip(axes, analysis.missing, strict=True):
@@ -192,7 +192,7 @@ def _missing(analysis: Analysis, path: Path) -> bool:
                 means = [score.mean for score in scores]
                 margins = one.margins.get(name, [None] * len(SHARES))
                 style = (
-                    {"linewidth": 1.8} if analysis.models[name].modalities == 2 else {"linewidth": 1.2, "ls": ":"}
+                    {"linewidth": 1.8} if analysis.models[name].modalities > 1 else {"linewidth": 1.2, "ls": ":"}
                 )
                 axis.plot(percent, means, color=colour, label=name, **style)
                 for x, y, margin in zip(percent, means, margins):
@@ -202,7 +202,7 @@ def _missing(analysis: Analysis, path: Path) -> bool:
                     (one.modality, name, share, mean, *(vars(margin).values() if margin else [None] * 4))
                     for share, mean, margin in zip(SHARES, means, margins)
                 ]
-            axis.set_title("posters missing" if one.modality == POSTER else "overviews missing", fontsize=10)
+            axis.set_title(f"{PLURAL[one.modality]} missing", fontsize=10)
             axis.set(xlabel="share of the films, %", xticks=percent)
             axis.grid(color="0.92")
             axis.spines[["top", "right"]].set_visible(False)

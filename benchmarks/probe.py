@@ -1,15 +1,16 @@
 """What a finished model is asked beyond its test films, kept in its run folder as `probe.npz`.
 
 - How long it takes for a film.
-- If it reads both modalities, what it says of test films whose posters, overviews or both were exchanged
-  among them: for the perceptual score (Gat et al. 2021) and the modalities' Shapley values.
-- And what it says of every poster of some films beside every overview of these films: for EMAP (Hessel and
-  Lee 2020), the best approximation of a model by a function of the poster plus a function of the overview.
+- If it reads several modalities, what it says of test films of which some were exchanged among them: for the
+  perceptual score (Gat et al. 2021) and the modalities' Shapley values.
+- And what it says of each modality of some films beside the others of these films: for EMAP (Hessel and
+  Lee 2020), the best approximation of a model by a sum of functions of one modality each.
 
 `mmfusion.reports.contributions` makes scores of these.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,39 +34,48 @@ def read_probe(run: Run):
     """What the model of a finished run answered.
 
     Returns:
-        Milliseconds a film, and what it said of exchanged modalities as `contributions.Exchanged`, None for a
-        model of one modality.
+        Milliseconds a film, and what it said of exchanged modalities as `contributions.PermutedPredictions`, None
+        for a model of one modality.
 
     Raises:
         UserError: it was not asked, or the file is damaged.
     """
-    from mmfusion.reports.contributions import Exchanged
+    from mmfusion.reports.contributions import PermutedPredictions, coalitions
 
     if not is_probed(run):
         raise UserError(f"{run.folder} is not finished: it has no probe.npz")
     answers = parse_arrays(read_regular(_file(run), _LIMIT), _file(run))
     try:
         milliseconds = float(answers.pop("ms_per_film"))
-        exchanged = Exchanged(**answers) if answers else None
-        _check_form(milliseconds, exchanged, run.facts["films"].get("test"), len(run.genres))
+        permuted = {}
+        for names in coalitions(run.facts["reads"]) if answers else ():
+            permuted[names] = answers.pop(_key(names))
+        found = PermutedPredictions(permuted, **answers) if answers else None
+        _check_form(milliseconds, found, run.facts["films"].get("test"), len(run.genres))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{_file(run)} cannot be read: {error}") from error
-    return milliseconds, exchanged
+    return milliseconds, found
 
 
-def _check_form(milliseconds: float, exchanged, films: int | None, genres: int) -> None:
+def _key(names: Sequence[str]) -> str:
+    """The name in `probe.npz` of what was said with these modalities exchanged."""
+    return f"permuted_{'+'.join(names)}"
+
+
+def _check_form(milliseconds: float, found, films: int | None, genres: int) -> None:
     if not 0 <= milliseconds < np.inf:
         raise ValueError(f"a film took {milliseconds} ms")
-    if exchanged is None:
+    if found is None:
         return
-    paired = exchanged.paired
+    paired = found.paired
     if paired.ndim != 1 or paired.dtype.kind not in "iu" or not ((paired >= 0) & (paired < films)).all():
         raise ValueError("it pairs films that the run does not have")
-    orders = (len(exchanged.both_exchanged), films, genres)
+    orders = (len(next(iter(found.permuted.values()))), films, genres)
+    arrays = {_key(names): (values, orders) for names, values in found.permuted.items()}
     pairs = (len(paired), genres)
-    for name, found in vars(exchanged).items():
-        shape = pairs if name in ("whole", "additive") else orders
-        if name != "paired" and not (found.shape == shape and found.dtype.kind == "f" and np.isfinite(found).all()):
+    arrays |= {"whole": (found.whole, pairs), "additive": (found.additive, pairs)}
+    for name, (values, shape) in arrays.items():
+        if not (values.shape == shape and values.dtype.kind == "f" and np.isfinite(values).all()):
             raise ValueError(f"{name} must hold {shape} finite numbers")
 
 
@@ -77,49 +87,68 @@ def probe(run: Run, cache: Path) -> None:
         cache: where prepared films are kept.
     """
     from mmfusion import experiment, fitting
-    from mmfusion.reports.contributions import Exchanged, additive_approximation
-    from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
+    from mmfusion.reports.contributions import additive_approximation, coalitions
 
-    config = run.config
+    config, reads = run.config, run.facts["reads"]
     prepared = experiment.prepare_again(run, cache)
-    films, test = prepared.films, prepared.rows["test"]
-    read, labels = prepared.inputs(config), films.labels[test]
+    test = prepared.rows["test"]
+    read, same = prepared.inputs(config), np.arange(len(test))
     experiment.check_presets(run, read)
     model = experiment.load_model(run)
 
-    def logits(of_poster, of_overview):  # the poster of one film beside the overview of another
-        exchanged = read.exchanged({POSTER: test[of_poster], OVERVIEW: test[of_overview]})
-        source = exchanged.source(labels[of_overview], config.data.batch_size)
-        return fitting.logits_of(model, source, np.arange(len(of_poster)))
+    def logits(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Of films put together of others' modalities, by the place of each among the test films."""
+        count = len(next(iter(rows.values())))
+        beside = dict.fromkeys(read.films, np.zeros(count, int))  # what the model does not read
+        exchanged = read.exchanged({name: test[places] for name, places in {**beside, **rows}.items()})
+        source = exchanged.source(np.zeros((count, len(run.genres)), np.float32), config.data.batch_size)
+        return fitting.logits_of(model, source, np.arange(count))
 
-    same = np.arange(len(test))
-    logits(same, same)  # traces the model for every length of overview
+    own = dict.fromkeys(read.films, same)
+    logits(own)  # traces the model for every length of overview
     start = time.perf_counter()
-    logits(same, same)
+    logits(own)
     answers = {"ms_per_film": np.array((time.perf_counter() - start) / len(test) * 1000)}
-    if run.facts["reads"] == list(MODALITIES):
+    if len(reads) > 1:
         rng = np.random.default_rng(config.seed)
-        orders = [(rng.permutation(same), rng.permutation(same)) for _ in range(EXCHANGES)]
+        orders = [{name: rng.permutation(same) for name in reads} for _ in range(EXCHANGES)]
+        for names in coalitions(reads):
+            said = [logits({**own, **{name: order[name] for name in names}}) for order in orders]
+            answers[_key(names)] = np.stack([_sigmoid(one) for one in said])
         paired = np.sort(rng.permutation(same)[:PAIRED])
-        # Some overviews at a time: all pairs would be gigabytes of posters at a larger size.
-        square = np.concatenate(  # (M, M, G): overview, poster
-            [
-                logits(np.tile(paired, len(some)), np.repeat(some, len(paired))).reshape(len(some), len(paired), -1)
-                for some in np.array_split(paired, -(-len(paired) // 8))
-            ]
+        whole, additive = additive_approximation(
+            _main_effects(logits, reads, paired, rng),
+            logits({**own, **dict.fromkeys(reads, paired)}),
+            of_probabilities=_adds_probabilities(config),
         )
-        whole, additive = additive_approximation(square, of_probabilities=_adds_probabilities(config))
-        answers |= vars(
-            Exchanged(
-                poster_exchanged=np.stack([_sigmoid(logits(order, same)) for order, _ in orders]),
-                overview_exchanged=np.stack([_sigmoid(logits(same, order)) for _, order in orders]),
-                both_exchanged=np.stack([_sigmoid(logits(*both)) for both in orders]),
-                paired=paired,
-                whole=whole,
-                additive=additive,
-            )
-        )
+        answers |= {"paired": paired, "whole": whole, "additive": additive}
     write_arrays(_file(run), answers)
+
+
+def _main_effects(logits, reads: Sequence[str], paired: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """For each modality logits (F, J, G) of F films' own beside the others of as many films.
+
+    Of two modalities these are all pairs, asked once. Of more, the others are drawn from the films independently.
+    """
+    first, *rest = reads
+    if len(reads) == 2:
+        square = _square(logits, first, {rest[0]: paired}, paired)  # (F, J, G)
+        return [square, square.swapaxes(0, 1)]
+    effects = []
+    for name in reads:
+        others = {other: rng.permutation(paired) for other in reads if other != name}
+        effects.append(_square(logits, name, others, paired))
+    return effects
+
+
+def _square(logits, name: str, others: Mapping[str, np.ndarray], paired: np.ndarray) -> np.ndarray:
+    # Some films at a time: all pairs would be gigabytes of posters at a larger size.
+    rows = []
+    for some in np.array_split(np.arange(len(paired)), -(-len(paired) // 8)):
+        beside = {other: np.repeat(of[some], len(paired)) for other, of in others.items()}
+        said = logits({name: np.tile(paired, len(some)), **beside})
+        rows.append(said.reshape(len(some), len(paired), -1))
+    return np.concatenate(rows).swapaxes(0, 1)  # (F, J, G)
 
 
 def _file(run: Run) -> Path:

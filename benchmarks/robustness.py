@@ -11,7 +11,7 @@ from benchmarks.collect import Result, Results
 from benchmarks.findings import Margin, Missing, Score
 from benchmarks.missing import SHARES, is_missing
 from mmfusion.reports import metrics, resampling
-from mmfusion.schema import MODALITIES, POSTER
+from mmfusion.schema import MODALITIES
 
 # By seed, what a system says of the test films (N, G) where a share of them misses the modality.
 _System = dict[int, Callable[[float], np.ndarray]]
@@ -29,14 +29,15 @@ def without_modalities(
         weights: bootstrap draws (D, F) of all films.
 
     Returns:
-        One for posters and one for overviews; none where no network was asked.
+        One for each modality that some network reads; none where no network was asked.
     """
     asked = {name: {s: r for s, r in of.items() if r.without is not None} for name, of in results.items()}
     asked = {name: of_seed for name, of_seed in asked.items() if of_seed}
     films = {
         seed: one for of_seed in predicted.values() for seed, one in of_seed.items()
     }  # all models have the same
-    return [_missing(asked, modality, films, weights) for modality in MODALITIES] if asked else []
+    read = {modality for of_seed in asked.values() for modality in _first(of_seed).facts["reads"]}
+    return [_missing(asked, modality, films, weights) for modality in MODALITIES if modality in read]
 
 
 def _missing(
@@ -46,9 +47,7 @@ def _missing(
     switches = _switches(asked, modality)
     systems = networks | switches
     single = [name for name, of_seed in asked.items() if len(_first(of_seed).facts["reads"]) == 1]
-    # Without their posters, those that read posters are no rivals.
-    floor = [name for name in single if not (modality == POSTER and POSTER in _first(asked[name]).facts["reads"])]
-    rivals = [*floor, *switches]
+    rivals = [*single, *switches]
 
     def said(key: _Key) -> np.ndarray:
         name, seed, share = key
@@ -81,7 +80,7 @@ def _missing(
         low, high = resampling.interval(resampling.mean_over_seeds(found), difference(over))
         return Margin(over, difference(over), low, high)
 
-    fusions = [name for name, of_seed in asked.items() if _first(of_seed).modalities == 2]
+    fusions = [name for name, of_seed in asked.items() if _first(of_seed).modalities > 1]
     margins = {name: [margin(name, share) for share in SHARES] for name in fusions}
     best = [max((scores[name][place].mean for name in rivals), default=None) for place in range(len(SHARES))]
     return Missing(modality, scores, best, {name: found for name, found in margins.items() if None not in found})

@@ -1,7 +1,6 @@
 """The report's numbers as CSV files."""
 
 import csv
-import dataclasses
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +8,6 @@ from pathlib import Path
 
 from benchmarks.findings import MICRO, Analysis, Model
 from mmfusion.files import write_atomically
-from mmfusion.reports.contributions import Contribution
 
 # Heading of a column -> name of its score, in `results.csv` and `summary.csv`.
 OVERALL = {
@@ -38,7 +36,7 @@ def write_csv(analysis: Analysis, folder: Path) -> None:
         ),
         (
             "modalities",
-            ["variant", "genre", *(field.name for field in dataclasses.fields(Contribution))],
+            ["variant", "genre", *_contributions(analysis)],
             _modalities(analysis),
         ),
     ):
@@ -88,8 +86,15 @@ def _gains(analysis: Analysis):
                 yield comparison.name, comparison.over, len(comparison.seeds), genre, films, *numbers
 
 
+def _contributions(analysis: Analysis) -> list[str]:
+    """Names of all that any model's modalities bring; the last two are of the films of EMAP only."""
+    names = list(dict.fromkeys(name for brought in analysis.brought for name in brought.micro.flat()))
+    return sorted(names, key=("whole", "additive").__contains__)
+
+
 def _modalities(analysis: Analysis):
-    # The last two are of the films of EMAP only.
+    names = _contributions(analysis)
     for brought in analysis.brought:
         for genre in ("", *(genre for genre in analysis.genres if genre in brought.genres)):
-            yield brought.name, genre, *vars(brought.genres[genre] if genre else brought.micro).values()
+            found = (brought.genres[genre] if genre else brought.micro).flat()
+            yield brought.name, genre, *(found.get(name) for name in names)

@@ -8,7 +8,7 @@ from benchmarks.sheets import AT_HALF, CALIBRATION, COST, OVERALL, TUNED, is_und
 from mmfusion.reports.contributions import Contribution
 from mmfusion.reports.resampling import FEWEST
 from mmfusion.reports.tables import UNDEFINED, markdown
-from mmfusion.schema import POSTER
+from mmfusion.schema import PLURAL
 
 
 def results_markdown(analysis: Analysis, pictures: dict[str, str], *, commands: list[str], machine: str) -> str:
@@ -218,15 +218,15 @@ def _genre_section(analysis: Analysis) -> list[str]:
 
 def _modality_section(analysis: Analysis) -> list[str]:
     if not analysis.brought:
-        return ["No model here reads both modalities."]
-    rows = []
+        return ["No model here reads more than one modality."]
+    rows, modalities = [], analysis.contributing
     for one in analysis.brought:
         c, (low, high) = one.micro, one.interaction
-        lost = [_number(c.poster_perceptual, ".0%"), _number(c.overview_perceptual, ".0%")]
-        shares = [_number(c.poster_shapley), _number(c.overview_shapley)]
+        lost = [_number(c.perceptual.get(name), ".0%") for name in modalities]
+        shares = [_number(c.shapley.get(name)) for name in modalities]
         interaction = _with_interval(c.whole - c.additive, low, high)
         rows.append([one.name, *lost, *shares, _number(c.whole), _number(c.additive), interaction])
-    heads = ["model", "posters exchanged", "overviews exchanged", "Shapley poster", "Shapley overview"]
+    heads = ["model", *contribution_heads(modalities)]
     heads += [f"micro-AP, {analysis.brought[0].paired} films", "additive", "interaction"]
     by_genre = [
         [genre, f"{analysis.support[genre]:.0f}", *(_shapley(one.genres.get(genre)) for one in analysis.brought)]
@@ -236,21 +236,26 @@ def _modality_section(analysis: Analysis) -> list[str]:
         MODALITY_NOTE,
         markdown(heads, rows),
         "Shapley values by genre, in average precision:",
-        markdown(["poster : overview", "films", *(one.name for one in analysis.brought)], by_genre),
+        markdown([" : ".join(modalities), "films", *(one.name for one in analysis.brought)], by_genre),
     ]
+
+
+def contribution_heads(modalities: Sequence[str]) -> list[str]:
+    """Headings of perceptual scores and Shapley values."""
+    return [f"{PLURAL[name]} exchanged" for name in modalities] + [f"Shapley {name}" for name in modalities]
 
 
 MODALITY_NOTE = (
     "*Exchanged*: how much of the micro-AP is lost when one modality is exchanged among the test films "
     "(perceptual score, Gat et al. 2021). *Shapley*: each modality's exact share, in micro-AP, of what the model"
-    " gains over itself with both exchanged. *Additive*: the model's best approximation by a function of the "
-    "poster plus one of the overview (EMAP, Hessel and Lee 2020), computed for some films of each seed; the "
-    "difference to the model is what interactions of the two bring."
+    " gains over itself with all exchanged. *Additive*: the model's best approximation by a sum of functions of "
+    "one modality each (EMAP, Hessel and Lee 2020), computed for some films of each seed; the difference to the "
+    "model is what interactions bring."
 )
 
 
 MISSING_NOTE = (
-    "Micro-AP where a share of the test films has no poster, or no overview; no network was trained again. Which "
+    "Micro-AP where a share of the test films lacks one modality; no network was trained again. Which "
     "films miss something is decided by a hash of their ids: the same films for all models and seeds, and those of "
     "a share are among those of every larger one. *a, else b*: a switch between two models of one modality, a "
     "where a film has what it reads and b where it has not. *Floor*: the best that does without fusion, a switch "
@@ -263,7 +268,7 @@ def _missing_section(found: Sequence[Missing]) -> list[str]:
         return []
     lines = ["## Missing modalities", MISSING_NOTE]
     for one in found:
-        what = "posters" if one.modality == POSTER else "overviews"
+        what = PLURAL[one.modality]
         shares = [f"{share:.0%}" for share in SHARES]
         rows = [[name, *(_number(score.mean) for score in scores)] for name, scores in one.scores.items()]
         lines.append(markdown([f"{what} missing", *shares], [*rows, ["floor", *map(_number, one.floor)]]))
@@ -277,8 +282,4 @@ def _missing_section(found: Sequence[Missing]) -> list[str]:
 
 
 def _shapley(one: Contribution | None) -> str:
-    return (
-        UNDEFINED
-        if one is None
-        else f"{_number(one.poster_shapley, 'z.2f')} : {_number(one.overview_shapley, 'z.2f')}"
-    )
+    return UNDEFINED if one is None else " : ".join(_number(value, "z.2f") for value in one.shapley.values())

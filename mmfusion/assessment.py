@@ -13,7 +13,7 @@ from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, metrics, panels, tables
 from mmfusion.runs import Predictions, Run
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.schema import PLURAL
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scored:
     run: Run
     predictions: Predictions
     report: dict  # as in report.json
-    poster_gates: np.ndarray | None = None  # (N,) of gated fusion, how much it trusts each film's poster
+    gates: np.ndarray | None = None  # (N, M) of gated fusion, how much it trusts each film's modalities
 
 
 def score(run: Run, split: str, predictions: Predictions | None = None) -> Scored:
@@ -65,10 +65,11 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         ),
         "genres": metrics.by_genre(run.genres, found.y_true, found.y_prob, thresholds),
     }
-    gates = None if predictions else run.poster_gates(split)
+    gates = None if predictions else run.gates(split)
     if gates is not None:
         for row, there in zip(report["genres"], found.y_true.T > 0):
-            row["poster_gate"] = float(gates[there].mean()) if there.any() else None
+            means = gates[there].mean(axis=0).tolist() if there.any() else [None] * gates.shape[1]
+            row["gates"] = dict(zip(facts["reads"], means, strict=True))
     return Scored(run, found, report, gates)
 
 
@@ -94,9 +95,9 @@ def encoders_of(run: Run) -> dict[str, str]:
 
 def encoder_sentence(run: Run) -> str:
     """What reads which modality, and where they meet; "" where a row's name has told it all."""
-    words, presets = {POSTER: "posters", OVERVIEW: "overviews"}, run.facts.get("presets", {})
+    presets = run.facts.get("presets", {})
     trained = f" ({FINE_TUNED})" if run.config.fine_tuning.fine_tune else " (frozen)"
-    by = [f"{words[m]} by {encoder}{trained * (m in presets)}" for m, encoder in encoders_of(run).items()]
+    by = [f"{PLURAL[m]} by {encoder}{trained * (m in presets)}" for m, encoder in encoders_of(run).items()]
     said = [f"Encoders: {', '.join(by)}."] if by else []
     if (variant := VARIANTS.get(run.config.variant)) and variant.meet:
         said.append(f"The modalities meet {variant.meet}.")
@@ -287,8 +288,11 @@ def _title(scored: Sequence[Scored], film: str, row: int, splits: Mapping[str, s
         title = f"{film} ({said})"
     else:
         title = f"{film} ({split} film)" if (split := different.pop()) else film
-    gates = {s.report["name"]: s.poster_gates[row] for s in scored if s.poster_gates is not None}
-    return title + "".join(f", {name}'s gate {gate:.2f}" for name, gate in gates.items())
+    for one in scored:
+        if one.gates is not None:
+            gates = zip(one.run.facts["reads"], one.gates[row], strict=True)
+            title += f", {one.report['name']}'s gates: {', '.join(f'{name} {gate:.2f}' for name, gate in gates)}"
+    return title
 
 
 def picture_of(film: str, read_poster: Callable[[], bytes]) -> np.ndarray:
@@ -334,11 +338,12 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
             cost += f"; logits divided by {r['temperature']:.3f}, which is fitted on validation films"
         lines += [f"## {r['name']}", "", cost + ".", "", encoder_sentence(one.run), ""]
         lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
-        if one.poster_gates is not None:
+        if one.gates is not None:
+            means = zip(one.run.facts["reads"], one.gates.mean(axis=0), strict=True)
             lines += [
-                "Gate: how much the poster is trusted, from 0 (the overview alone) to 1 (the poster alone); the "
-                "mean of all units (Arevalo et al. 2017) over the films of a genre, "
-                f"{one.poster_gates.mean():.3f} over all films.",
+                "Gates: how much each modality is trusted, from 0 to 1; the mean of all units (Arevalo et al. 2017)"
+                " over the films of a genre. "
+                f"Over all films: {', '.join(f'{name} {gate:.3f}' for name, gate in means)}.",
                 "",
             ]
     lines.append("## Figures")

@@ -349,7 +349,7 @@ def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: 
     probabilities = {name: _sigmoid(fitting.logits_of(model, source, prepared.rows[name])) for name in splits}
     gates = {}
     if hasattr(getattr(model, "operator", None), "gates"):
-        gates = {name: fitting.poster_gates_of(model, source, prepared.rows[name]) for name in splits}
+        gates = {name: fitting.gates_of(model, source, prepared.rows[name]) for name in splits}
     write_predictions(run, prepared, probabilities, _temperature(model, config), gates)
     run.state_file.unlink(missing_ok=True)
 
@@ -374,7 +374,7 @@ def write_predictions(
     prepared: Prepared,
     probabilities: Mapping[str, np.ndarray],
     temperature: float | None = None,
-    poster_gates: Mapping[str, np.ndarray] | None = None,
+    gates: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes what a model said, and keeps the films that are shown in its report.
 
@@ -383,14 +383,14 @@ def write_predictions(
         prepared: its films.
         probabilities: (N, G) of the validation and the test films.
         temperature: what the logits were divided by, where one was fitted.
-        poster_gates: (N,) how much each film's poster is trusted, where a gate decides that.
+        gates: (N, M) how much each film's modalities are trusted, where gates decide that.
     """
     films = prepared.films
     predictions = {
         split: Predictions(tuple(prepared.split[split]), films.labels[prepared.rows[split]], y_prob)
         for split, y_prob in probabilities.items()
     }
-    run.write_predictions(predictions, temperature, poster_gates)
+    run.write_predictions(predictions, temperature, gates)
     test = predictions["test"]
     well, badly = choose_films(test.ids, test.y_true, test.y_prob)
     shown = [*well, *badly]

@@ -167,10 +167,10 @@ def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarra
     return _as_asked(model.predict(batches.map(source.as_model_inputs), verbose=0), order, rows)
 
 
-def poster_gates_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
-    """`JointFusion.poster_gates` (N,) of these films, in the order of `rows`."""
+def gates_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
+    """`JointFusion.gates` (N, M) of these films, in the order of `rows`."""
     batches, order = source.ordered(rows)
-    gates = tf.function(lambda batch: model.poster_gates(batch[0]))
+    gates = tf.function(lambda batch: model.gates(batch[0]))
     return _as_asked(np.concatenate([gates(batch) for batch in batches.map(source.as_model_inputs)]), order, rows)
 
 

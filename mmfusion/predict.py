@@ -39,13 +39,13 @@ def main() -> None:
 
     given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip())}
     reads = run.facts["reads"]
-    words = {POSTER: "poster", OVERVIEW: "overview"}
-    used, missing = ([words[one] for one in reads if given[one] == has] for has in (True, False))
+    used, missing = ([one for one in reads if given[one] == has] for has in (True, False))
     if not used:
         read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)
         raise UserError(f"{run.folder} is a {variant} run and reads the {read}: add {flags}")
     if missing:
-        print(f"No --{missing[0]}: {run.folder} decides from the {used[0]} alone", file=sys.stderr)
+        flags = " and no ".join(f"--{one}" for one in missing)
+        print(f"No {flags}: {run.folder} decides from the {' and the '.join(used)} alone", file=sys.stderr)
     try:
         probabilities = experiment.predict(run, [poster], [overview])[0]
     except BadPoster as error:

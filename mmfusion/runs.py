@@ -361,15 +361,15 @@ class Run:
         self,
         predictions: dict[str, Predictions],
         temperature: float | None = None,
-        poster_gates: Mapping[str, np.ndarray] | None = None,
+        gates: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Writes one file for all splits.
 
         It holds `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`, and where there are any `temperature` and
-        `poster_gate_SPLIT`.
+        `gates_SPLIT`.
         """
         arrays = {} if temperature is None else {"temperature": np.float64(temperature)}
-        arrays |= {f"poster_gate_{split}": np.asarray(g, np.float32) for split, g in (poster_gates or {}).items()}
+        arrays |= {f"gates_{split}": np.asarray(of, np.float32) for split, of in (gates or {}).items()}
         for split, found in predictions.items():
             arrays[f"ids_{split}"] = np.array(found.ids)
             arrays[f"y_true_{split}"] = np.asarray(found.y_true, np.uint8)
@@ -414,19 +414,22 @@ class Run:
             raise UserError(f"{self.predictions_file}: the temperature must be a number greater than 0, and finite")
         return float(found)
 
-    def poster_gates(self, split: str) -> np.ndarray | None:
-        """How much the poster of each film of a split is trusted, (N,) from 0 to 1; None where no gate says so.
+    def gates(self, split: str) -> np.ndarray | None:
+        """How much each modality of each film of a split is trusted, (N, M) from 0 to 1; None without gates.
 
         Raises:
             UserError: the file is damaged, or holds something else under this name.
         """
-        found = self._predictions_arrays().get(f"poster_gate_{split}")
+        found = self._predictions_arrays().get(f"gates_{split}")
         if found is None:
             return None
-        good = found.dtype == np.float32 and found.shape == (len(self.split.get(split, ())),)
+        good = found.dtype == np.float32 and found.shape == (
+            len(self.split.get(split, ())),
+            len(self.facts.get("reads", ())),
+        )
         if not good or not ((found >= 0) & (found <= 1)).all():
             raise UserError(
-                f"{self.predictions_file}: poster_gate_{split} must be a number from 0 to 1 for each film"
+                f"{self.predictions_file}: gates_{split} must hold numbers from 0 to 1, for each film and modality"
             )
         return found
 

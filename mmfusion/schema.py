@@ -31,6 +31,7 @@ class Modality(str):
 POSTER = Modality("poster", "posters")
 OVERVIEW = Modality("overview", "overviews")
 MODALITIES = (POSTER, OVERVIEW)
+PLURAL = {modality: modality.plural for modality in MODALITIES}  # also for names that were read from a file
 
 CHANNELS = 3
 PADDING = 0

@@ -117,14 +117,14 @@ class JointFusion(GenreModel):
         logits = self.calibrated(self.head(self.fused(together, training=training)))  # (B, G)
         return (logits, own) if with_own else logits
 
-    def poster_gates(self, inputs):
-        """How much a gated unit trusts each film's poster: (B,), the mean of its gates, 1 the poster alone.
+    def gates(self, inputs):
+        """How much a gated unit trusts each modality of each film: (B, M), the means of its gates, from 0 to 1.
 
         Args:
-            inputs: as the model is called on; its operator is `models.operators.Gated`.
+            inputs: as the model is called on; its operator has `gates`, as `models.operators.Gated`.
         """
         features, _ = self._features(inputs, training=False)
-        return keras.ops.mean(self.operator.gates(features)[0], axis=1)
+        return keras.ops.stack([keras.ops.mean(one, axis=1) for one in self.operator.gates(features)], axis=1)
 
     def _features(self, inputs, training):
         """Features (B, D_m) as the operator reads them, and what the encoders' own heads say, by modality."""

@@ -1,5 +1,8 @@
-"""What each modality contributes to a model that reads both, from what it says when they are exchanged."""
+"""What each modality contributes to a model that reads several, from what it says when they are permuted."""
 
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,76 +11,102 @@ from mmfusion.reports.metrics import average_precision
 
 
 @dataclass(frozen=True)
-class Exchanged:
+class PermutedPredictions:
     """Probabilities of a run's N test films, in their order, with modalities of other films."""
 
-    poster_exchanged: np.ndarray  # (K, N, G): K orders of the posters
-    overview_exchanged: np.ndarray  # (K, N, G)
-    both_exchanged: np.ndarray  # (K, N, G), each modality in an order of its own
-    paired: np.ndarray  # (M,) which of the N films EMAP was computed for
-    whole: np.ndarray  # (M, G) what the model says of them
-    additive: np.ndarray  # (M, G) what its additive approximation says of them
+    permuted: Mapping[tuple[str, ...], np.ndarray]  # by the modalities that are of others (K, N, G): K orders
+    paired: np.ndarray  # (F,) which of the N films EMAP was computed for
+    whole: np.ndarray  # (F, G) what the model says of them
+    additive: np.ndarray  # (F, G) what its additive approximation says of them
 
-    def of_genres(self, columns: slice) -> "Exchanged":
+    def of_genres(self, columns: slice) -> "PermutedPredictions":
         """The same with some genres only."""
-        return Exchanged(**{name: v if name == "paired" else v[..., columns] for name, v in vars(self).items()})
+        permuted = {names: values[..., columns] for names, values in self.permuted.items()}
+        return PermutedPredictions(permuted, self.paired, self.whole[:, columns], self.additive[:, columns])
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What poster and overview bring, in average precision; NaN where nothing can be scored."""
+    """What each modality brings, in average precision; NaN where nothing can be scored."""
 
-    poster_perceptual: float  # lost when posters are exchanged, as a share of the model's average precision
-    overview_perceptual: float
-    poster_shapley: float  # the two add up to the model's average precision less that of exchanged films
-    overview_shapley: float
+    perceptual: Mapping[str, float]  # lost when the modality is permuted, as a share of the average precision
+    shapley: Mapping[str, float]  # they add up to the average precision less that of permuted films
     whole: float  # of the model on the films of EMAP
     additive: float  # of its additive approximation there: the same where it uses no interaction
 
+    def flat(self) -> dict[str, float]:
+        """All of it by name, as in `modalities.csv`."""
+        perceptual = {f"{name}_perceptual": value for name, value in self.perceptual.items()}
+        shapley = {f"{name}_shapley": value for name, value in self.shapley.items()}
+        return {**perceptual, **shapley, "whole": self.whole, "additive": self.additive}
 
-def additive_approximation(square: np.ndarray, *, of_probabilities: bool) -> tuple[np.ndarray, np.ndarray]:
-    """EMAP (Hessel and Lee 2020): the best approximation of a model by f(poster) + g(overview).
+    def with_values(self, values: Sequence[float]) -> "Contribution":
+        """The same with other numbers, in the order of `flat`."""
+        count, names = len(self.shapley), list(self.shapley)
+        perceptual, shapley = (dict(zip(names, values[at : at + count], strict=True)) for at in (0, count))
+        return Contribution(perceptual, shapley, *values[2 * count :])
+
+
+def coalitions(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """Lists the sets of modalities that may be permuted: every one but the empty."""
+    return [some for size in range(1, len(modalities) + 1) for some in itertools.combinations(modalities, size)]
+
+
+def additive_approximation(
+    effects: Sequence[np.ndarray], films: np.ndarray, *, of_probabilities: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """EMAP (Hessel and Lee 2020): a model's best approximation by a sum of functions of one modality each.
 
     Args:
-        square: (M, M, G) logits of every overview (first axis) beside every poster (second).
+        effects: for each of M modalities logits (F, J, G) of F films' own beside the others of J films.
+        films: (F, G) logits of the F films themselves.
         of_probabilities: approximate the probabilities instead of the logits.
 
     Returns:
-        Of the M films themselves, the model's probabilities (M, G) and the approximation's; those of an
-        approximation of probabilities may lie a little outside [0, 1].
+        Of the F films, the model's probabilities (F, G) and the approximation's; those of an approximation of
+        probabilities may lie a little outside [0, 1].
     """
-    logits = np.asarray(square, np.float64)
-    values = _sigmoid(logits) if of_probabilities else logits
-    additive = values.mean(axis=0) + values.mean(axis=1) - values.mean(axis=(0, 1))
-    films = np.arange(len(values))
-    return _sigmoid(logits[films, films]), additive if of_probabilities else _sigmoid(additive)
+    values = [np.asarray(effect, np.float64) for effect in effects]
+    values = [_sigmoid(one) for one in values] if of_probabilities else values
+    mean = np.mean([one.mean(axis=(0, 1)) for one in values], axis=0)  # (G,)
+    additive = sum(one.mean(axis=1) for one in values) - (len(values) - 1) * mean
+    return _sigmoid(films), additive if of_probabilities else _sigmoid(additive)
 
 
-def contribution(y_true: np.ndarray, y_prob: np.ndarray, exchanged: Exchanged) -> Contribution:
-    """Perceptual scores (Gat et al. 2021), the exact Shapley values of two players, and EMAP.
+def contribution(y_true: np.ndarray, y_prob: np.ndarray, found: PermutedPredictions) -> Contribution:
+    """Perceptual scores (Gat et al. 2021), exact Shapley values (Shapley 1953), and EMAP.
 
-    A modality that takes no part is one whose films are exchanged, averaged over the orders. Pass one
+    A modality that takes no part is one that is permuted among the films, averaged over the orders. Pass one
     genre's column for what they bring to that genre.
 
     Args:
         y_true: (N, G) multi-hot.
         y_prob: (N, G) what the model says of the films as they are.
-        exchanged: what it says otherwise.
+        found: what it says otherwise.
     """
-    both = average_precision(y_true, y_prob)
-    overview, poster, neither = (
-        float(np.mean([average_precision(y_true, one) for one in kept]))
-        for kept in (exchanged.poster_exchanged, exchanged.overview_exchanged, exchanged.both_exchanged)
-    )
-    truth = np.asarray(y_true)[exchanged.paired]
+    modalities = max(found.permuted, key=len)
+    # Average precision by the modalities that are the films' own.
+    worth = {frozenset(modalities): average_precision(y_true, y_prob)}
+    for names, orders in found.permuted.items():
+        mean = float(np.mean([average_precision(y_true, one) for one in orders]))
+        worth[frozenset(modalities) - frozenset(names)] = mean
+    everything = frozenset(modalities)
+    truth = np.asarray(y_true)[found.paired]
     return Contribution(
-        poster_perceptual=(both - overview) / both,
-        overview_perceptual=(both - poster) / both,
-        poster_shapley=((poster - neither) + (both - overview)) / 2,
-        overview_shapley=((overview - neither) + (both - poster)) / 2,
-        whole=average_precision(truth, exchanged.whole),
-        additive=average_precision(truth, exchanged.additive),
+        perceptual={one: (worth[everything] - worth[everything - {one}]) / worth[everything] for one in modalities},
+        shapley={one: _shapley(one, worth) for one in modalities},
+        whole=average_precision(truth, found.whole),
+        additive=average_precision(truth, found.additive),
     )
+
+
+def _shapley(one: str, worth: Mapping[frozenset, float]) -> float:
+    count = max(map(len, worth))
+    value = 0.0
+    for others in sorted((names for names in worth if one not in names), key=len):
+        share = math.factorial(len(others)) * math.factorial(count - len(others) - 1) / math.factorial(count)
+        value += share * (worth[others | {one}] - worth[others])
+    return value
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -41,8 +41,8 @@ def genre_table(report: dict) -> str:
     heads = ["AP", "P at 0.5", "R at 0.5", "F1 at 0.5", "threshold", "P", "R", "F1"]
     keys = [("ap",), *(("at_0.5", key) for key in _SCORES.values())]
     keys += [("threshold",), *((key,) for key in _SCORES.values())]
-    if "poster_gate" in report["genres"][0]:
-        heads, keys = [*heads, "gate"], [*keys, ("poster_gate",)]
+    for modality in report["genres"][0].get("gates", ()):
+        heads, keys = [*heads, f"gate {modality}"], [*keys, ("gates", modality)]
     rows = [[row["genre"], str(row["support"]), *_numbers(row, keys)] for row in by_frequency(report["genres"])]
     return markdown(["genre", "films", *heads], rows)
 
