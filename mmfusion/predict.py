@@ -43,7 +43,7 @@ def main() -> None:
     used, missing = ([words[one] for one in reads if given[one] == has] for has in (True, False))
     if not used:
         read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)
-        raise UserError(f"{run.folder} is a {variant} run and reads the {read}: add {flags}")
+        raise UserError(f"{run.folder} is a run of {run.config.label} and reads the {read}: add {flags}")
     if missing:
         print(f"No --{missing[0]}: {run.folder} decides from the {used[0]} alone", file=sys.stderr)
     try:
