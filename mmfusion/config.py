@@ -392,9 +392,13 @@ def resolve(
         values = _merge(values, _for_variant(_read_toml(file), variant, where=str(file)))
     if variant in VARIANTS:  # whatever the recipe and the file name
         values = _merge(values, {section: {"name": name} for section, name in VARIANTS[variant].encoders})
-    # Checked before the overrides too, so that a fault is laid to the file or to the command line.
-    config = from_dict({**values, **names}, where=str(file) if file else f"recipe {recipe}")
-    return override(config, overrides or {}, where="the command line")
+    where = str(file) if file else f"recipe {recipe}"
+    config = _build(Config, {**values, **names}, "", where)
+    try:
+        return override(config, overrides or {}, where="the command line")
+    except UserError:
+        _check_together(config, where)  # what was wrong before is not laid to the command line
+        raise
 
 
 def override(config: Config, values: dict, *, where: str) -> Config:
@@ -418,6 +422,16 @@ def from_dict(values: dict, *, where: str) -> Config:
         UserError: a key that is unknown or missing, a value of the wrong type or out of range.
     """
     config = _build(Config, values, "", where)
+    _check_together(config, where)
+    return config
+
+
+def _check_together(config: Config, where: str) -> None:
+    """Refuses values that are good each by itself but not beside the others.
+
+    Raises:
+        UserError: it names them.
+    """
     # The first convolution halves a poster, rounded up, and every further entry halves it, rounded down.
     size, layers = config.data.poster_size, len(config.poster_encoder.cnn.filters)
     if (size + 1) // 2 < 2 ** (layers - 1):
@@ -440,7 +454,6 @@ def from_dict(values: dict, *, where: str) -> Config:
             f"{where}: {config.variant} joins the features of frozen presets; name a preset for each modality, "
             "without fine-tuning"
         )
-    return config
 
 
 def _read_toml(file: Path) -> dict:

@@ -42,7 +42,7 @@ def main() -> None:
     used, missing = ([one for one in reads if given[one] == has] for has in (True, False))
     if not used:
         read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)
-        raise UserError(f"{run.folder} is a {variant} run and reads the {read}: add {flags}")
+        raise UserError(f"{run.folder} is a run of {run.config.label} and reads the {read}: add {flags}")
     if missing:
         flags = " and no ".join(f"--{one}" for one in missing)
         print(f"No {flags}: {run.folder} decides from the {' and the '.join(used)} alone", file=sys.stderr)

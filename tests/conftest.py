@@ -25,6 +25,7 @@ from mmfusion.errors import run_command  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
 
 PARTS = VARIANTS["late"].parts
+FROM_FILMS = tuple(name for name, variant in VARIANTS.items() if not variant.joins_features)  # without presets
 
 # Every dimension as small as it can be while every layer still has work.
 TINY = {
@@ -55,6 +56,16 @@ def tiny_config(variant: str, **overrides) -> Config:
     """A configuration that trains in seconds; overrides by dotted key with `__` for the dot."""
     named = {key.replace("__", "."): value for key, value in overrides.items()}
     return resolve(variant, overrides={**TINY, **named})
+
+
+def folder_of(variant: str) -> str:
+    """Where a sweep has its runs, with the default's encoders."""
+    return resolve(variant).folder_name
+
+
+def row_of(variant: str) -> str:
+    """What a sweep's report calls it, with the default's encoders."""
+    return resolve(variant).label
 
 
 def part_configs(**overrides) -> dict[str, Config]:

@@ -4,15 +4,16 @@ import json
 
 import pytest
 
-from mmfusion.config import from_dict, recipe_names, resolve
+from mmfusion.config import VARIANTS, from_dict, recipe_names, resolve
 from mmfusion.errors import UserError
-from mmfusion.models import VARIANTS
+
+PRESETS = {"poster_encoder.name": "preset:/models/pictures", "overview_encoder.name": "preset:hf://us/texts"}
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_recipe_is_complete_and_survives_json(recipe, variant):
-    config = resolve(variant, recipe=recipe)
+    config = resolve(variant, recipe=recipe, overrides=PRESETS if VARIANTS[variant].joins_features else {})
     assert from_dict(json.loads(json.dumps(config.to_dict())), where="here") == config
 
 
@@ -69,5 +70,57 @@ def test_a_missing_key_and_an_unknown_recipe_are_named():
     del values["training"]["epochs"]
     with pytest.raises(UserError, match=r"the key training\.epochs is missing"):
         from_dict(values, where="config.json")
-    with pytest.raises(UserError, match="unknown recipe 'best'; there are: default, pretrained, report"):
+    with pytest.raises(UserError, match="unknown recipe 'best'; there are: default, first, pretrained, report"):
         resolve("poster", recipe="best")
+
+
+@pytest.mark.parametrize(
+    ("variant", "values", "label", "folder"),
+    [
+        ("poster", {}, "poster (resnet)", "poster-resnet"),
+        ("joint", {}, "joint (resnet + bag)", "joint-resnet+bag"),
+        ("early", {}, "early", "early"),
+        ("cnn", {}, "cnn", "cnn"),
+        ("overview", PRESETS, "overview (texts)", "overview-texts"),
+        (
+            "late",
+            {**PRESETS, "fine_tuning.fine_tune": True},
+            "late (pictures + texts, fine-tuned)",
+            "late-pictures+texts-fine-tuned",
+        ),
+        ("tfidf", {}, "tfidf", "tfidf"),  # a baseline of the benchmark's
+    ],
+)
+def test_a_model_is_called_by_its_variant_and_the_encoders_that_it_reads_with(variant, values, label, folder):
+    config = resolve(variant, overrides=values)
+    assert (config.label, config.folder_name) == (label, folder)
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize(("variant", "section"), [("cnn", "poster_encoder"), ("bilstm", "overview_encoder")])
+def test_the_reports_baselines_have_its_encoders_whatever_the_recipe_names(recipe, variant, section):
+    assert getattr(resolve(variant, recipe=recipe), section).name == variant
+
+
+@pytest.mark.parametrize(
+    ("variant", "recipe", "values", "said"),
+    [
+        (
+            "cnn",
+            "default",
+            {"poster_encoder.name": "resnet"},
+            "cnn has the encoder cnn, not resnet; --variant poster",
+        ),
+        ("bilstm", "first", {"overview_encoder.name": "bag"}, "the encoder bilstm, not bag; --variant overview"),
+        ("early_features", "default", {}, "joins the features of frozen presets; name a preset for each modality"),
+        ("early_features", "pretrained", {"fine_tuning.fine_tune": True}, "for each modality, without fine-tuning"),
+    ],
+)
+def test_encoders_that_a_variant_cannot_have_are_refused_in_one_line_that_says_what_to_name(
+    variant, recipe, values, said
+):
+    with pytest.raises(UserError) as error:
+        resolve(variant, recipe=recipe, overrides=values)
+    assert str(error.value).startswith("the command line: " if values else "recipe default: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ from conftest import tiny_config, write_folder
 from pictures import RED_LEFT, encoded
 from PIL import Image
 
+from mmfusion.data.encoded import Encoded
 from mmfusion.data.films import load_films
 from mmfusion.data.multimodal_imdb import Builder
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
@@ -18,6 +19,7 @@ from mmfusion.data.splits import duplicate_groups, split_films, split_hash
 from mmfusion.data.synthetic.films import GENRES, draw_poster, write_film
 from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
+from mmfusion.schema import OVERVIEW, POSTER
 
 HEADER = b"Id,Genre,Comedy,War,Overview\n"
 
@@ -169,8 +171,11 @@ class TestSource:
     labels = np.eye(50, dtype=np.float32)  # the label tells which film a row is
     films = np.arange(0, 50, 2)
 
+    def read(self, posters):
+        return {POSTER: Encoded(posters, "pixels"), OVERVIEW: Encoded(self.tokens, "tokens")}
+
     def source(self):
-        return Source(self.posters, self.tokens, self.labels, 8)
+        return Source(self.read(self.posters), self.labels, 8)
 
     def training(self, epochs, seed=0, augment=False):
         data = self.source().training(self.films, seed=seed, epochs=epochs, augment=augment)
@@ -221,7 +226,7 @@ class TestSource:
     def test_posters_on_disk_give_the_same_batches(self, tmp_path):
         self.posters.tofile(tmp_path / "posters")
         on_disk = np.memmap(tmp_path / "posters", np.uint8, "r", shape=self.posters.shape)
-        source = Source(on_disk, self.tokens, self.labels, 8)
+        source = Source(self.read(on_disk), self.labels, 8)
         batches = source.training(self.films, seed=0, epochs=range(1), augment=True).as_numpy_iterator()
         for ours, theirs in zip(batches, self.training(range(1), augment=True), strict=True):
             for a, b in zip(ours, theirs, strict=True):

@@ -114,9 +114,9 @@ def test_a_words_vector_has_the_mean_of_its_n_grams_in_it():
 def test_a_trained_model_knows_its_words_n_grams_and_they_count_as_no_parameters(tmp_path, cache):
     run = run_variant("overview", tmp_path / "run", cache, overview_encoder__name="bag")
     model = experiment.load_model(run)
-    table = np.asarray(model.overview_encoder.ngrams_of)
-    model.overview_encoder.adapt(run.vocabulary)
-    np.testing.assert_array_equal(model.overview_encoder.ngrams_of, table)
+    table = np.asarray(model.encoder.ngrams_of)
+    model.encoder.adapt(run.vocabulary)
+    np.testing.assert_array_equal(model.encoder.ngrams_of, table)
     assert table[2:].any(axis=1).mean() > 0.9
     trained = sum(w.shape.num_elements() for w in model.trainable_weights)
     assert run.report["parameters"] == model.count_params() == trained

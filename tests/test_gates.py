@@ -23,7 +23,8 @@ def test_it_is_the_mean_of_a_films_gates(run, cache):
     model.operator = lambda features, training: units.append(operator.gates(features)) or operator(features)
     for split in ("validation", "test"):
         rows = prepared.films.rows(run.split[split])
-        model({POSTER: read.posters[rows] / np.float32(255), OVERVIEW: read.tokens[rows]})
+        poster, overview = (read.films[one].at(rows).values for one in (POSTER, OVERVIEW))
+        model({POSTER: poster / np.float32(255), OVERVIEW: overview})
         expected = np.mean(units.pop(), axis=1)
         assert expected.std() > 1e-4
         np.testing.assert_allclose(run.poster_gates(split), expected, atol=1e-5)

@@ -8,25 +8,24 @@ import sys
 import numpy as np
 import pytest
 import tomli_w
-from conftest import PARTS, command, run_variant, tiny_config, write_folder
+from conftest import FROM_FILMS, PARTS, command, run_variant, tiny_config, write_folder
 
 from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
 from mmfusion.config import LOSSES
 from mmfusion.errors import UserError
-from mmfusion.models import VARIANTS
 from mmfusion.runs import Predictions, Run
 from mmfusion.schema import SPLITS
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """One finished run of every variant, on the same synthetic films; tests do not change them."""
+    """One finished run of every variant that needs no preset, on the same synthetic films; tests do not change them."""
     folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
-    return {variant: run_variant(variant, folder / variant, cache) for variant in VARIANTS}
+    return {variant: run_variant(variant, folder / variant, cache) for variant in FROM_FILMS}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", FROM_FILMS)
 class TestEveryRun:
     def test_has_every_file_that_the_readme_names(self, runs, variant):
         names = {path.name for path in runs[variant].folder.iterdir()}
@@ -53,7 +52,7 @@ class TestEveryRun:
         assert {f.name for f in copy.figures_folder.iterdir()} >= {"genres.png", "well.png", "badly.png"}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", FROM_FILMS)
 def test_its_probabilities_are_calibrated_and_no_other_temperature_had_less_cross_entropy(runs, variant):
     run = runs[variant]
     assert run.report["temperature"] == run.temperature
@@ -63,7 +62,8 @@ def test_its_probabilities_are_calibrated_and_no_other_temperature_had_less_cros
     found = run.predictions("validation")
     p = found.y_prob.astype(np.float64)
     hotter = 0.9 if run.temperature < 9.99 else 1  # 10 is the greatest; a model that knows nothing has it
-    others = np.array([1, hotter, 1.1, run.temperature])  # the last: those before
+    colder = 1.1 if run.temperature > 0.1001 else 1  # and 0.1 the least, of one that says next to nothing
+    others = np.array([1, hotter, colder, run.temperature])  # the last: those before
     losses = [np.mean(np.logaddexp(0, z) - found.y_true * z) for z in np.log(p / (1 - p)) * others[:, None, None]]
     assert losses[0] <= min(losses) + 1e-6
     assert float(experiment.load_model(run).temperature) == run.temperature
@@ -218,9 +218,13 @@ class TestLateFusion:
         both = [runs["poster"], runs["overview"]]
         with pytest.raises(UserError, match="has another split than"):
             experiment.train(tiny_config("late", seed=3), tmp_path / "late", cache, part_runs=both)
-        wrong = [runs["poster"], runs["joint"]]
-        with pytest.raises(UserError, match="needs a cnn run and a bilstm run, not cnn and joint"):
-            experiment.train(tiny_config("late"), tmp_path / "late", cache, part_runs=wrong)
+        for wrong in (["poster", "joint"], ["poster", "cnn"], ["bilstm", "overview"]):
+            with pytest.raises(
+                UserError, match=f"run of poster and one of overview alone, not {' and '.join(wrong)}"
+            ):
+                experiment.train(
+                    tiny_config("late"), tmp_path / "late", cache, part_runs=[runs[name] for name in wrong]
+                )
         assert not (tmp_path / "late").exists()
 
     def test_its_combiner_never_sees_a_test_film(self, runs, tmp_path, cache, monkeypatch):
@@ -251,10 +255,11 @@ class TestEvaluate:
         args = [sys.executable, "-c", code, *folders, "--out", str(tmp_path / "out")]
         done = subprocess.run(args, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        for said in ("genre frequencies", "AP by genre", *VARIANTS):
+        names = [run.config.label for run in runs.values()]
+        for said in ("genre frequencies", "AP by genre", *names):
             assert said in done.stdout
         reports = json.loads((tmp_path / "out" / "report.json").read_text())["runs"]
-        assert [report["name"] for report in reports] == list(VARIANTS)
+        assert [report["name"] for report in reports] == names
         for name in ("report.md", "figures/genres.png", "figures/curves.png", "figures/badly.png"):
             assert (tmp_path / "out" / name).stat().st_size > 0
 
@@ -354,8 +359,8 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("variant", "args", "said"),
         [
-            ("poster", ["--overview", "x"], "is a cnn run and reads the poster: add --poster"),
-            ("overview", [], "is a bilstm run and reads the overview: add --overview"),
+            ("poster", ["--overview", "x"], "is a run of poster (resnet) and reads the poster: add --poster"),
+            ("overview", [], "is a run of overview (bag) and reads the overview: add --overview"),
             ("late", ["--overview", " "], "reads the poster and the overview: add --poster or --overview"),
             ("poster", ["--poster", "nowhere.jpg"], "--poster nowhere.jpg: No such file"),
             ("poster", ["--poster", __file__], "not a readable picture"),
