@@ -1,4 +1,4 @@
-"""How much gated fusion trusts a poster: by film in the run, by genre in its report."""
+"""How much gated fusion trusts each modality: by film in the run, by genre in its report."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from conftest import run_variant
 
 from mmfusion import assessment, experiment
 from mmfusion.errors import UserError
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 
 @pytest.fixture(scope="module")
@@ -25,45 +25,47 @@ def test_it_is_the_mean_of_a_films_gates(run, cache):
         rows = prepared.films.rows(run.split[split])
         poster, overview = (read.films[one].at(rows).values for one in (POSTER, OVERVIEW))
         model({POSTER: poster / np.float32(255), OVERVIEW: overview})
-        expected = np.mean(units.pop(), axis=1)
-        assert expected.std() > 1e-4
-        np.testing.assert_allclose(run.poster_gates(split), expected, atol=1e-5)
+        expected = np.mean(units.pop(), axis=2).T  # (N, M)
+        assert expected[:, 0].std() > 1e-4
+        np.testing.assert_allclose(run.gates(split), expected, atol=1e-5)
 
 
 def test_the_report_has_the_mean_over_each_genres_films(run):
-    test, gates = run.predictions("test"), run.poster_gates("test")
+    test, gates = run.predictions("test"), run.gates("test")
     rows = {row["genre"]: row for row in run.report["genres"]}
     table = (run.folder / "report.md").read_text()
     for genre, there in zip(run.genres, test.y_true.T > 0):
-        expected = gates[there].mean() if there.any() else None
-        assert rows[genre]["poster_gate"] == pytest.approx(expected)
+        expected = gates[there].mean(axis=0).tolist() if there.any() else [None, None]
+        assert list(rows[genre]["gates"]) == list(MODALITIES)
+        assert list(rows[genre]["gates"].values()) == pytest.approx(expected)
         line = next(line for line in table.splitlines() if line.startswith(f"| {genre} "))
-        assert line.endswith(f" {expected:.3f} |" if there.any() else " – |")
-    assert f"{gates.mean():.3f} over all films" in table
+        assert line.endswith(" – |" if None in expected else f" {expected[1]:.3f} |")
+    poster, overview = gates.mean(axis=0)
+    assert f"Over all films: poster {poster:.3f}, overview {overview:.3f}." in table
 
 
 def test_no_other_run_has_gates(run, tmp_path, cache):
     other = run_variant("joint", tmp_path / "concat", cache)
-    assert other.poster_gates("test") is None
-    assert "poster_gate" not in other.report["genres"][0]
+    assert other.gates("test") is None
+    assert "gates" not in other.report["genres"][0]
     scored = [assessment.score(one, "test") for one in (run, other)]
     assessment.write_comparison(scored, tmp_path / "both")  # side by side, one with and one without
-    assert (tmp_path / "both" / "report.md").read_text().count(" gate |") == 1
+    assert (tmp_path / "both" / "report.md").read_text().count("gate poster") == 1
 
 
-@pytest.mark.parametrize("value", [np.float32([0.5]), None, "of another type", "too great"])
+@pytest.mark.parametrize("value", [np.float32([[0.5, 0.5]]), None, "of another type", "too great"])
 def test_gates_that_cannot_be_are_refused(run, tmp_path, value):
     arrays = dict(np.load(run.predictions_file))
-    good = arrays["poster_gate_test"]
-    made = {"None": np.full(len(good), np.nan, np.float32), "of another type": good.astype(np.float64)}
+    good = arrays["gates_test"]
+    made = {"None": np.full_like(good, np.nan), "of another type": good.astype(np.float64)}
     made["too great"] = good + np.float32(1)
     bad = value if isinstance(value, np.ndarray) else made[str(value)]
     before = run.predictions_file.read_bytes()
     try:
-        np.savez(run.predictions_file, **{**arrays, "poster_gate_test": bad})
+        np.savez(run.predictions_file, **{**arrays, "gates_test": bad})
         run.seal()
-        with pytest.raises(UserError, match="poster_gate_test must be a number from 0 to 1 for each film"):
-            run.poster_gates("test")
+        with pytest.raises(UserError, match="gates_test must hold numbers from 0 to 1"):
+            run.gates("test")
     finally:
         run.predictions_file.write_bytes(before)
         run.seal()

@@ -1,4 +1,4 @@
-"""Models of films without a poster or an overview, and joint fusion's balance of the two."""
+"""Models of films without a poster or an overview, and joint fusion's balance of the modalities."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def test_presence_is_told_from_zeros_and_from_the_encoders_own_padding():
     assert there[POSTER].numpy().tolist() == [True, False, True, True, True]
     assert there[OVERVIEW].numpy().tolist() == [True, True, False, True, True]
     own = {**inputs, OVERVIEW: np.where(inputs[OVERVIEW] == 0, 7, inputs[OVERVIEW])}  # 0 is a word there
-    there = presence({name: tf.constant(value) for name, value in own.items()}, padding=7)
+    there = presence({name: tf.constant(value) for name, value in own.items()}, padding={OVERVIEW: 7})
     assert there[OVERVIEW].numpy().tolist() == [True, True, False, True, True]
     features = {POSTER: tf.constant([[0.0, 0.0], [0.0, -1.0]]), OVERVIEW: tf.constant([[[0.0]], [[1e-6]]])}
     for found in presence(features).values():
@@ -55,7 +55,8 @@ class TestJoint:
     def test_embeddings_do_not_matter_to_films_that_have_both(self):
         model, inputs = make("joint", joint__modality_dropout=0.0), without(batch(), POSTER, 1)
         before = logits(model, inputs)
-        model.missing_poster.embedding.assign(keras.ops.ones_like(model.missing_poster.embedding))
+        embedding = model.missing[POSTER].embedding
+        embedding.assign(keras.ops.ones_like(embedding))
         after = logits(model, inputs)
         np.testing.assert_array_equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
         assert not np.allclose(after[1], before[1])
@@ -80,6 +81,12 @@ class TestJoint:
         np.testing.assert_array_equal(overview[~both], there[OVERVIEW][~both])
         assert np.mean(~poster[both]) == pytest.approx(0.2, abs=0.03)
         assert np.mean(~overview[both]) == pytest.approx(0.2, abs=0.03)
+
+    def test_modality_dropout_takes_each_of_three_as_often(self):
+        present = {name: tf.constant(np.ones(6000, bool)) for name in "abc"}
+        after = np.array(list(drop_one(present, 0.3, keras.random.SeedGenerator(0)).values()))
+        assert after.sum(axis=0).min() == 2
+        assert (~after).mean(axis=1) == pytest.approx([0.1] * 3, abs=0.02)
 
     @pytest.mark.parametrize("operator", ["concat", "cross_attention"])
     def test_modality_dropout_and_noise_depend_on_seed_and_epoch_alone(self, operator):
@@ -134,6 +141,12 @@ class TestBalance:
         np.testing.assert_allclose(found, [1 - np.tanh(ALPHA * scores[0] / scores[1]), 1], rtol=1e-5)
         found = coefficients([overview.astype(np.float32), poster.astype(np.float32)], labels, both)
         np.testing.assert_allclose(found, [1, 1 - np.tanh(ALPHA * scores[0] / scores[1])], rtol=1e-5)
+        third = rng.normal(0, 1, (6, GENRES)).astype(np.float32)
+        scores.append(sum(1 / (1 + np.exp(-third[at])) for at in true_ones))
+        others = [(sum(scores) - score) / 2 for score in scores]  # of more than two: the mean of the others
+        expected = [1 - np.tanh(ALPHA * s / o) if s > o else 1 for s, o in zip(scores, others)]
+        found = coefficients([np.float32(poster), np.float32(overview), third], labels, both)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
         for nothing in ((np.zeros_like(labels), both), (labels, np.zeros_like(both))):
             np.testing.assert_array_equal(coefficients([poster, overview], *nothing), [1, 1])
 
@@ -173,10 +186,9 @@ class TestBalance:
 @pytest.mark.parametrize("kind", COMBINERS)
 def test_late_fusion_leaves_a_film_with_one_modality_to_its_model_and_others_as_they_were(kind):
     model, inputs = make("late", late__combiner=kind), batch()
-    model.combiner.poster_weight.assign([0.2, 0.5, 0.9])
-    model.combiner.overview_weight.assign([0.8, 0.5, 0.1])
+    model.combiner.model_weights.assign([[0.2, 0.5, 0.9], [0.8, 0.5, 0.1]])
     some = without(without(without(without(inputs, POSTER, 1), OVERVIEW, 2), POSTER, 3), OVERVIEW, 3)
-    found, poster, overview = (logits(one, some) for one in (model, model.poster_model, model.overview_model))
+    found, poster, overview = (logits(one, some) for one in (model, *model.models.values()))
     combined = np.asarray(model.combiner([poster, overview]))
     np.testing.assert_array_equal(found[1], overview[1])
     np.testing.assert_array_equal(found[2], poster[2])

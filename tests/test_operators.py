@@ -34,7 +34,7 @@ def free(x):
 
 def make(name, inputs, **kwargs):
     """An operator with random weights, biases and scales of normalisations too."""
-    operator = OPERATORS[name](UNITS)
+    operator = OPERATORS[name](UNITS, len(inputs))
     operator = type(operator).from_config({**operator.get_config(), **kwargs})
     operator.build(tf.nest.map_structure(free, inputs))
     rng = np.random.default_rng(2)
@@ -75,20 +75,20 @@ def concat(operator, poster, overview):
 
 
 def sum_of_maps(operator, poster, overview):
-    return linear(operator.poster, poster) + linear(operator.overview, overview)
+    return linear(operator.maps[0], poster) + linear(operator.maps[1], overview)
 
 
 def gated(operator, poster, overview):
     """h = z tanh(W_p p) + (1 - z) tanh(W_o o), z = sigmoid(W_z [p; o]): equations 1 to 4 of the paper."""
     w_poster, w_overview, w_gate = (np.array(w) for w in operator.get_weights())
     gate = sigmoid(np.hstack([poster, overview]) @ w_gate)
-    np.testing.assert_allclose(operator.gates([poster, overview]), gate, atol=1e-5)
+    np.testing.assert_allclose(operator.gates([poster, overview]), [gate, 1 - gate], atol=1e-5)
     return gate * np.tanh(poster @ w_poster) + (1 - gate) * np.tanh(overview @ w_overview)
 
 
 def low_rank(operator, poster, overview):
     """h_d = <W_d, [p; 1] (x) [o; 1]> + b_d with the whole tensor W_d = sum_r a_r w_p^r,d (x) w_o^r,d."""
-    w_poster, w_overview = np.array(operator.poster_factors), np.array(operator.overview_factors)
+    w_poster, w_overview = map(np.array, operator.factors)
     ranks, bias = np.array(operator.rank_weights)[:, 0], np.array(operator.bias)
     assert w_poster.shape == (4, POSTER_WIDTH + 1, UNITS)
     found = np.zeros((len(poster), UNITS))
@@ -201,6 +201,42 @@ class TestEveryOperator:
         np.testing.assert_allclose(found.astype(np.float32), expected, atol=0.02 * np.abs(expected).max())
 
 
+class TestThreeModalities:
+    """In the general form of the paper, where it has one."""
+
+    def made(self, name):
+        rng = np.random.default_rng(4)
+        inputs = [rng.normal(size=(FILMS, width)).astype(np.float32) for width in (POSTER_WIDTH, OVERVIEW_WIDTH, 2)]
+        return make(name, inputs), inputs
+
+    def test_each_has_a_gate_of_its_own(self):
+        """h = sum_i z_i tanh(W_i x_i), z_i = sigmoid(W_z_i [x_1; x_2; x_3]): the GMU for more than two."""
+        operator, inputs = self.made("gated")
+        weights, joined = [np.array(w) for w in operator.get_weights()], np.hstack(inputs)
+        gates = [sigmoid(joined @ w) for w in weights[3:]]
+        np.testing.assert_allclose(operator.gates(inputs), gates, atol=1e-5)
+        expected = sum(z * np.tanh(x @ w) for z, x, w in zip(gates, inputs, weights[:3], strict=True))
+        np.testing.assert_allclose(operator(inputs), expected, atol=1e-5)
+
+    def test_all_products_of_three_are_weighed_by_a_tensor_of_low_rank(self):
+        operator, inputs = self.made("low_rank")
+        ones = [np.hstack([x, np.ones((FILMS, 1))]) for x in inputs]
+        factors, ranks = map(np.array, operator.factors), np.array(operator.rank_weights)[:, 0]
+        tensor = np.einsum("r,rid,rjd,rkd->ijkd", ranks, *factors)
+        expected = np.einsum("ijkd,bi,bj,bk->bd", tensor, *ones) + np.array(operator.bias)
+        np.testing.assert_allclose(operator(inputs), expected, atol=1e-4)
+
+    @pytest.mark.parametrize("name", ["concat", "sum"])
+    def test_a_sum_and_a_row_take_any_number(self, name):
+        operator, inputs = self.made(name)
+        maps = inputs if name == "concat" else [linear(w, x) for w, x in zip(operator.maps, inputs, strict=True)]
+        np.testing.assert_allclose(operator(inputs), np.hstack(maps) if name == "concat" else sum(maps), atol=1e-5)
+
+    def test_others_say_that_they_are_for_two(self):
+        for_two = {name for name in OPERATORS if OPERATORS[name](UNITS, 3).for_two}
+        assert for_two == {"bilinear", "film", "cross_attention"}
+
+
 @pytest.mark.parametrize("scale", [0, 1e-12])
 @pytest.mark.parametrize("name", VECTOR)
 def test_a_modality_that_says_nothing_or_nearly_gives_small_gradients(name, scale):
@@ -217,9 +253,9 @@ def test_a_modality_that_says_nothing_or_nearly_gives_small_gradients(name, scal
 
 
 def test_low_rank_factors_begin_as_xaviers_matrices_and_differ():
-    operator = OPERATORS["low_rank"](60)
+    operator = OPERATORS["low_rank"](60, 2)
     operator.build([(None, 40), (None, 40)])
-    factors = [np.array(operator.poster_factors), np.array(operator.overview_factors)]
+    factors = [np.array(one) for one in operator.factors]
     for one in factors:
         assert one.std() == pytest.approx(np.sqrt(2 / (41 + 60)), rel=0.05)
     assert not np.allclose(*factors)
@@ -275,4 +311,4 @@ class TestCrossAttention:
 
     def test_units_that_heads_do_not_divide_are_refused(self):
         with pytest.raises(UserError, match="4 heads, which do not divide 6 units"):
-            OPERATORS["cross_attention"](6)
+            OPERATORS["cross_attention"](6, 2)

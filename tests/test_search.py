@@ -193,12 +193,11 @@ def test_a_combiner_is_scored_on_films_that_did_not_fit_it():
 
     combiner = Combiner("stacked")
     combiner.build([poster.shape, overview.shape])
-    combiner.fit(poster, overview, labels)
+    combiner.fit([poster, overview], labels)
     flattered = loss(np.asarray(keras.ops.sigmoid(combiner([poster, overview]))))
-    there = np.ones(len(labels), bool)
-    honest = loss(
-        cross_fitted(tiny_config("late", late__combiner="stacked"), poster, overview, labels, there, there)
-    )
+    present = np.ones((2, len(labels)), bool)
+    config = tiny_config("late", late__combiner="stacked")
+    honest = loss(cross_fitted(config, [poster, overview], labels, present))
     guessed = loss(np.tile(labels.mean(axis=0), (len(labels), 1)))
     assert flattered < guessed < honest
 

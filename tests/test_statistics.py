@@ -10,7 +10,12 @@ from scipy.stats import kstest, norm
 from sklearn import metrics as sk
 
 from mmfusion.reports import calibration, metrics
-from mmfusion.reports.contributions import Exchanged, additive_approximation, contribution
+from mmfusion.reports.contributions import (
+    PermutedPredictions,
+    additive_approximation,
+    coalitions,
+    contribution,
+)
 from mmfusion.reports.resampling import (
     FEWEST,
     Predicted,
@@ -265,44 +270,45 @@ class TestCalibration:
 
 
 class TestContributions:
-    """Models of a poster's number a and an overview's number b."""
+    """Models of a number of each modality."""
 
     films, paired = 200, 60
 
-    def asked(self, model) -> tuple:
+    def asked(self, model, names="ab") -> tuple:
         rng = np.random.default_rng(0)
-        a, b = rng.normal(size=(2, self.films))
-        y_true = (model(a, b) + rng.normal(0, 0.2, self.films) > 0)[:, None]
+        numbers = rng.normal(size=(len(names), self.films))
+        y_true = (model(*numbers) + rng.normal(0, 0.2, self.films) > 0)[:, None]
 
-        def says(of_poster, of_overview):
-            return 1 / (1 + np.exp(-model(a[of_poster], b[of_overview])))[:, None]
+        def logits(**rows):
+            return model(*(x[rows.get(name, same)] for name, x in zip(names, numbers)))[..., None]
+
+        def says(**rows):
+            return 1 / (1 + np.exp(-logits(**rows)))
 
         same, few = np.arange(self.films), np.arange(self.paired)
-        orders = [(rng.permutation(same), rng.permutation(same)) for _ in range(3)]
-        square = np.stack([model(a[few], np.full(self.paired, b[film]))[:, None] for film in few])
-        whole, additive = additive_approximation(square, of_probabilities=False)
-        answers = Exchanged(
-            poster_exchanged=np.stack([says(order, same) for order, _ in orders]),
-            overview_exchanged=np.stack([says(same, order) for _, order in orders]),
-            both_exchanged=np.stack([says(*both) for both in orders]),
-            paired=few,
-            whole=whole,
-            additive=additive,
-        )
-        return answers, contribution(y_true, says(same, same), answers), y_true, says(same, same)
+        orders = [{name: rng.permutation(same) for name in names} for _ in range(3)]
+        permuted = {
+            some: np.stack([says(**{n: order[n] for n in some}) for order in orders]) for some in coalitions(names)
+        }
+        own, beside = few[:, None], few[None, :]
+        effects = [logits(**{n: own if n == name else beside for n in names}) for name in names]
+        films = logits(**dict.fromkeys(names, few))
+        whole, additive = additive_approximation(effects, films, of_probabilities=False)
+        answers = PermutedPredictions(permuted, few, whole, additive)
+        return answers, contribution(y_true, says(), answers), y_true, says()
 
     def test_a_modality_that_is_not_read_brings_nothing(self):
         _, found, _, _ = self.asked(lambda a, b: 3 * b)
-        assert found.poster_perceptual == pytest.approx(0)
-        assert found.overview_perceptual > 0.2
-        assert abs(found.poster_shapley) < 0.1 < found.overview_shapley
+        assert found.perceptual["a"] == pytest.approx(0)
+        assert found.perceptual["b"] > 0.2
+        assert abs(found.shapley["a"]) < 0.1 < found.shapley["b"]
 
     def test_shapley_values_add_up_to_what_the_model_gains(self):
         answers, found, y_true, y_prob = self.asked(lambda a, b: 2 * a + 3 * b)
-        exchanged = np.mean([metrics.average_precision(y_true, one) for one in answers.both_exchanged])
+        exchanged = np.mean([metrics.average_precision(y_true, one) for one in answers.permuted["a", "b"]])
         gain = metrics.average_precision(y_true, y_prob) - exchanged
-        assert found.poster_shapley + found.overview_shapley == pytest.approx(gain)
-        assert 0 < found.poster_shapley < found.overview_shapley
+        assert sum(found.shapley.values()) == pytest.approx(gain)
+        assert 0 < found.shapley["a"] < found.shapley["b"]
 
     def test_a_sum_is_its_own_additive_approximation_and_a_product_is_not(self):
         answers, found, _, _ = self.asked(lambda a, b: 2 * a - b)
@@ -313,10 +319,26 @@ class TestContributions:
 
     def test_an_average_of_probabilities_is_additive_in_probabilities(self):
         p, q = np.random.default_rng(0).random((2, 20))
-        mean = (p[None, :] + q[:, None]) / 2
-        whole, additive = additive_approximation(np.log(mean / (1 - mean))[:, :, None], of_probabilities=True)
+        mean = (p[:, None] + q[None, :]) / 2
+        square = np.log(mean / (1 - mean))[:, :, None]
+        films = np.diagonal(square[:, :, 0])[:, None]
+        effects = [square, square.swapaxes(0, 1)]
+        whole, additive = additive_approximation(effects, films, of_probabilities=True)
         np.testing.assert_allclose(additive, whole, atol=1e-12)
 
     def test_nothing_is_said_of_a_genre_without_films(self):
         answers, _, y_true, y_prob = self.asked(lambda a, b: a + b)
-        assert np.isnan(list(vars(contribution(np.zeros_like(y_true), y_prob, answers)).values())).all()
+        assert np.isnan(list(contribution(np.zeros_like(y_true), y_prob, answers).flat().values())).all()
+
+    def test_shapley_values_of_three_add_up_and_leave_out_what_is_not_read(self):
+        answers, found, y_true, y_prob = self.asked(lambda a, b, c: 2 * a + 3 * c, "abc")
+        exchanged = np.mean([metrics.average_precision(y_true, one) for one in answers.permuted["a", "b", "c"]])
+        gain = metrics.average_precision(y_true, y_prob) - exchanged
+        assert sum(found.shapley.values()) == pytest.approx(gain)
+        assert abs(found.shapley["b"]) < 0.02 < found.shapley["a"] < found.shapley["c"]
+        np.testing.assert_allclose(answers.additive, answers.whole, atol=1e-12)
+
+    def test_a_product_of_three_is_shared_among_them(self):
+        _, found, _, _ = self.asked(lambda a, b, c: 3 * a * b * c, "abc")
+        assert found.whole > found.additive + 0.2
+        assert min(found.shapley.values()) > 0.05
