@@ -50,6 +50,7 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         dataset=first.run.config.data.dataset,
         films=sizes,
         splits=len({result.facts["split"] for result in by_seed.values()}),
+        split_seeds=tuple(sorted({result.run.config.split_seed for result in by_seed.values()})),
         genres=tuple(first.genres[g] for g in order),
         support={first.genres[g]: float(support[:, g].mean()) for g in order},
         sometimes=[first.genres[g] for g in order if support[:, g].any() and not support[:, g].all()],

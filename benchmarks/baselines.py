@@ -3,7 +3,6 @@
 scikit-learn and TensorFlow are imported when there is something to fit, so that `--help` can list the names.
 """
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +32,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
     """
     from mmfusion import experiment
 
-    prepared = experiment.prepare(config.data, config.seed, cache)
+    prepared = experiment.prepare(config.data, config.split_seed, cache)
     start = time.perf_counter()
     predict, parameters = BASELINES[config.variant](prepared, parts, config)
     fitted = time.perf_counter()
@@ -134,7 +133,7 @@ SECTIONS_READ = {
 def _read_by_presets(prepared, config):
     """The films as a network of the same modalities reads them."""
     variants = {(POSTER,): "poster", (OVERVIEW,): "overview", MODALITIES: "early_features"}
-    return prepared.inputs(dataclasses.replace(config, variant=variants[READS[config.variant]]))
+    return prepared.inputs(config.with_values(variant=variants[READS[config.variant]]))
 
 
 def _logistic(prepared, features, name: str):

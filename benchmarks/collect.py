@@ -1,6 +1,5 @@
 """The runs of one benchmark, read from their folders; what cannot be compared with the rest is refused by name."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,7 +136,7 @@ def _seconds(run: Run) -> float | None:
 
 def _settings(config: Config) -> str:
     """Settings that a model reads, without the seed."""
-    return repr(acting(dataclasses.replace(config, seed=0), SECTIONS_READ))
+    return repr(acting(config.with_values(seed=0, split_seed=0), SECTIONS_READ))
 
 
 # What runs have in common, how it is read off one, and which runs must agree.

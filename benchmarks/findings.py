@@ -123,6 +123,7 @@ class Analysis:
     dataset: str
     films: dict[str, list[int]]  # by split, of each seed
     splits: int  # how many different ones the seeds have
+    split_seeds: tuple[int, ...]  # of which they were made
     genres: tuple[str, ...]  # most frequent first
     support: dict[str, float]  # test films of each genre, the mean over seeds
     sometimes: list[str]  # genres that some seeds have test films of, and others have not

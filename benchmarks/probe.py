@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion.arrays import parse_arrays, write_arrays
+from mmfusion.config import AVERAGES
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
 from mmfusion.runs import Run
@@ -157,7 +158,7 @@ def _file(run: Run) -> Path:
 
 def _adds_probabilities(config) -> bool:
     """Whether the sum is one of probabilities, as late fusion's averages are; elsewhere it is one of logits."""
-    return bool(config.parts) and config.late.combiner in ("mean", "weighted")
+    return bool(config.parts) and config.late.combiner in AVERAGES
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -70,13 +70,15 @@ def notes(analysis: Analysis) -> list[str]:
         f"{min(counts):,}{f' to {max(counts):,}' * (max(counts) > min(counts))} {split}"
         for split, counts in analysis.films.items()
     )
-    seeds = ", ".join(map(str, analysis.seeds))
-    said = [f"Seed{'s' * (len(analysis.seeds) > 1)} {seeds}: {films} films. Scores are of the test films."]
+    seeds, split_seeds = (", ".join(map(str, of)) for of in (analysis.seeds, analysis.split_seeds))
+    said = [f"Seed{'s' * (len(analysis.seeds) > 1)} {seeds}, split seed{'s' * (len(analysis.split_seeds) > 1)} {split_seeds}: {films} films. Scores are of the test films."]
     if analysis.splits > 1:
         said.append(
             "Each seed has a split of its own of the same films. A film that tests in one seed may train in "
             "another, or be one of the validation films that a recipe was chosen on."
         )
+    elif len(analysis.seeds) > 1:
+        said.append("All seeds have one split: their spread is that of training, and not of the films.")
     said += [
         f"*a ± b*: mean and standard deviation over seeds. *[a, b]*: 95% interval of {DRAWS:,} bootstrap draws of"
         " the films (Efron 1979), without the draws' own bias; it tells what other films, as many as these, "

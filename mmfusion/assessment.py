@@ -53,6 +53,7 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         "split": split,
         "split_hash": facts["split"],
         "seed": config.seed,
+        "split_seed": config.split_seed,
         "films": len(found.ids),
         "parameters": facts["parameters"],
         "epochs": len(epochs),
@@ -317,7 +318,8 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
     lines = [
         f"# {names}: {report['films']} {report['split']} films of {report['dataset']}",
         "",
-        f"Seed {report['seed']}, split {report['split_hash']}. One seed: differences of a point or two between "
+        f"Seed {report['seed']}, split seed {report['split_seed']} ({report['split_hash']}). "
+        "One seed: differences of a point or two between "
         "models can be chance. Probabilities are scored as they are (BCE, AP, LRAP, ROC-AUC); F1 at one "
         "threshold a genre, chosen for its F1 on validation films. *Genre frequencies* gives every film the "
         "shares of the training films.",

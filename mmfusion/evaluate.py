@@ -1,7 +1,6 @@
 """`python -m mmfusion.evaluate`: reports on one finished run, or on several side by side."""
 
 import argparse
-import dataclasses
 import sys
 from functools import partial
 from pathlib import Path
@@ -96,7 +95,7 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
         if args.data_dir:
             dataset = args.dataset or ("multimodal_imdb" if data.dataset == "synthetic" else data.dataset)
             folder = str(args.data_dir.resolve())
-            data = dataclasses.replace(data, data_dir=folder, dataset=dataset, skip_bad=args.skip_bad)
+            data = data.model_copy(update={"data_dir": folder, "dataset": dataset, "skip_bad": args.skip_bad})
         key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, data.poster_size)
         if key not in loaded:
             loaded[key] = load_films(data, cache)

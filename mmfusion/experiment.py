@@ -74,7 +74,7 @@ def train(
         if len({one.fine_tuning.fine_tune for one in parts.values()}) > 1:
             raise UserError("late fusion's two models must be trained with --fine-tune both, or neither")
         config = config.made_of(parts)
-    prepared = prepare(config.data, config.seed, cache)
+    prepared = prepare(config.data, config.split_seed, cache)
     _check_parts(part_runs, prepared, config)
     with Run.create(folder) as new:
         model = _decide(new, config, prepared)
@@ -112,7 +112,7 @@ def prepare_again(run: Run, cache: Path) -> Prepared:
         UserError: its source holds other films now: those that trained it might be taken for test films.
     """
     config, facts = run.config, run.facts
-    prepared = prepare(config.data, config.seed, cache)
+    prepared = prepare(config.data, config.split_seed, cache)
     if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
         raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
     return prepared
@@ -233,14 +233,14 @@ def _load_weights(model: keras.Model, run: Run) -> None:
     load_weights(model, run.model_file)
 
 
-def prepare(data: DataConfig, seed: int, cache: Path) -> Prepared:
+def prepare(data: DataConfig, split_seed: int, cache: Path) -> Prepared:
     """The films of a configuration, their split by its seed, and the vocabulary of the training films.
 
     Raises:
         UserError: the films cannot be read, or are too few.
     """
     films = load_films(data, cache)
-    split = films.official_split or split_films(films.ids, films.labels, films.groups, data.split, seed)
+    split = films.official_split or split_films(films.ids, films.labels, films.groups, data.split, split_seed)
     empty = [name for name, ids in split.items() if not ids]
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
@@ -320,8 +320,7 @@ def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Mode
 
 def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
     """A small data set has fewer words than the configuration allows; the embedding has one row each."""
-    data = dataclasses.replace(config.data, vocabulary_size=len(vocabulary))
-    return dataclasses.replace(config, data=data)
+    return config.with_values(data=config.data.model_copy(update={"vocabulary_size": len(vocabulary)}))
 
 
 def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: bool, model=None) -> None:

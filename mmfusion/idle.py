@@ -22,6 +22,8 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     section, _, rest = key.partition(".")
     if section == "data":
         return _is_idle_of_films(rest, config)
+    if section == "split_seed":
+        return config.data.dataset == "mmimdb"  # which has its own
     baseline = config.variant in baselines
     sections = baselines[config.variant] if baseline else VARIANTS[config.variant].sections
     read = [one for one in _ENCODERS if one in sections]

@@ -35,6 +35,8 @@ from mmfusion.schema import LONGEST_GENRE, SPLITS
 
 _PART_NAMES = tuple(dict.fromkeys(part for variant in configs.VARIANTS.values() for part in variant.parts))
 
+FORMAT = 2  # of a run folder: every later version of the same format reads it
+
 # What a finished run's manifest vouches for: all that its report and its predictions are made from.
 SEALED = (
     "config.json",
@@ -156,7 +158,7 @@ class Run:
     def write_config(self, config: Config, facts: dict) -> None:
         """Writes `config.json`: the configuration, and under "facts" what else was decided."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_json(self.config_file, {**config.to_dict(), "facts": facts})
+        self._write_json(self.config_file, {"format": FORMAT, **config.to_dict(), "facts": facts})
 
     @classmethod
     def open(cls, folder: str | Path, *, finished: bool = True) -> "Run":
@@ -201,6 +203,8 @@ class Run:
     def config(self) -> Config:
         values = self._read_object(self.config_file)
         values.pop("facts", None)
+        if values.pop("format", 1) != FORMAT:
+            raise UserError(f"{self.folder} has another format than {FORMAT}, of another version: train it again")
         return configs.from_dict(values, where=str(self.config_file))
 
     @property

@@ -1,7 +1,6 @@
 """`python -m mmfusion.train`: trains one variant into a run folder and reports on it."""
 
 import argparse
-import dataclasses
 import sys
 import tomllib
 from pathlib import Path
@@ -30,7 +29,7 @@ def parser() -> ArgumentParser:
     p = ArgumentParser(prog="python -m mmfusion.train", description=__doc__.split(": ", 1)[1])
     p.add_argument("--variant", choices=list(VARIANTS), help="what to train (needed unless --resume)")
     add_config_flags(p)
-    p.add_argument("--seed", type=int, metavar="N", help="of split, weights, order, augmentation, dropout")
+    p.add_argument("--seed", type=int, metavar="N", help="of weights, order, augmentation, dropout")
     p.add_argument(
         "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of two finished runs, one of each modality"
     )
@@ -67,6 +66,9 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(OVERVIEW_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
     )
+    p.add_argument(
+        "--split-seed", type=int, metavar="N", help="of train, validation and test films (default: the seed)"
+    )
     p.add_argument("--fine-tune", action="store_true", help="train the presets' own weights too")
     p.add_argument("--fusion", metavar="NAME", help="joint fusion's operator (see models/operators.py)")
     p.add_argument("--epochs", type=int, metavar="N", help="the most epochs to train")
@@ -89,7 +91,7 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
     # Absolute, so that --resume finds films and presets from any folder.
     absolute = {}
     if config.data.data_dir:
-        absolute["data"] = dataclasses.replace(config.data, data_dir=str(Path(config.data.data_dir).resolve()))
+        absolute["data"] = config.data.model_copy(update={"data_dir": str(Path(config.data.data_dir).resolve())})
     for section in ("poster_encoder", "overview_encoder"):
         encoder = getattr(config, section)
         named = encoder.name.removeprefix(PRESET)
@@ -99,8 +101,8 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
         if not folder.is_dir() and (named.startswith((".", "/")) or ("/" in named and "://" not in named)):
             raise UserError(f"{encoder.name}: there is no such folder")
         if folder.is_dir():
-            absolute[section] = dataclasses.replace(encoder, name=f"{PRESET}{folder.resolve()}")
-    return dataclasses.replace(config, **absolute)
+            absolute[section] = encoder.model_copy(update={"name": f"{PRESET}{folder.resolve()}"})
+    return config.with_values(**absolute)
 
 
 def settled(args: argparse.Namespace) -> dict[str, object]:
@@ -132,6 +134,7 @@ _FLAGS = {
     "data.dataset": "--dataset",
     "data.data_dir": "--data-dir",
     "data.skip_bad": "--skip-bad",
+    "split_seed": "--split-seed",
     "poster_encoder.name": "--poster-encoder",
     "overview_encoder.name": "--overview-encoder",
     "fine_tuning.fine_tune": "--fine-tune",
@@ -147,6 +150,7 @@ def _named(args: argparse.Namespace) -> dict[str, object]:
         "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
         "data.data_dir": str(args.data_dir) if args.data_dir else None,
         "data.skip_bad": args.skip_bad or None,
+        "split_seed": args.split_seed,
         "poster_encoder.name": args.poster_encoder,
         "overview_encoder.name": args.overview_encoder,
         "fine_tuning.fine_tune": args.fine_tune or None,

@@ -31,14 +31,14 @@ def test_a_file_lies_over_the_recipe_a_variants_table_over_the_file_and_a_flag_o
         ("[training]\nepoch = 3", "unknown key training.epoch; did you mean training.epochs?"),
         ("[training]\nepochs = 'many'", "training.epochs must be a whole number, not 'many'"),
         ("[training]\nepochs = true", "training.epochs must be a whole number, not True"),
-        ("[training]\nepochs = 0", "training.epochs must be at least 1, not 0"),
+        ("[training]\nepochs = 0", "training.epochs must be from 1 to 1,000,000, not 0"),
         ("[data]\naugment = 1", "data.augment must be true or false, not 1"),
         ("[data]\nsplit = [0.5, 0.5]", "data.split must be three positive shares"),
         (
             "[poster_encoder.cnn]\nfilters = [8, 'x']",
             "poster_encoder.cnn.filters must be a whole number, not 'x'",
         ),
-        ("[poster_encoder.cnn]\nfilters = [8, 0]", "poster_encoder.cnn.filters must be at least 1"),
+        ("[poster_encoder.cnn]\nfilters = [8, 0]", "poster_encoder.cnn.filters must be from 1 to 1,000,000, not 0"),
         ("[poster_encoder.cnn]\ndropout = 1.0", "poster_encoder.cnn.dropout must be from 0 to below 1"),
         ("[late]\ncombiner = 'best'", "late.combiner must be one of mean, weighted, product, stacked"),
         ("[training]\nlearning_rate = inf", "training.learning_rate must be greater than 0, and finite"),
@@ -61,15 +61,28 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, toml, said):
 def test_a_wrong_flag_is_not_laid_to_the_file(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("seed = 5")
-    with pytest.raises(UserError, match=r"the command line: training\.epochs must be at least 1"):
+    with pytest.raises(UserError, match=r"the command line: training\.epochs must be from 1 to 1,000,000"):
         resolve("poster", file=file, overrides={"training.epochs": 0})
 
 
-def test_a_missing_key_and_an_unknown_recipe_are_named():
-    values = resolve("poster").to_dict()
+def test_a_setting_that_an_earlier_version_did_not_know_has_its_default_and_a_run_has_a_variant():
+    values = resolve("poster", overrides={"joint.units": 8}).to_dict()
     del values["training"]["epochs"]
-    with pytest.raises(UserError, match=r"the key training\.epochs is missing"):
+    assert from_dict(values, where="config.json") == resolve("poster", overrides={"joint.units": 8})
+    del values["variant"]
+    with pytest.raises(UserError, match=r"the key variant is missing"):
         from_dict(values, where="config.json")
+
+
+def test_the_split_has_the_seed_of_the_training_unless_it_has_its_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("split_seed = 7")
+    both = {"seed": 3, "split_seed": 4}
+    found = [resolve("joint", overrides={"seed": 3}), resolve("joint", file=file), resolve("joint", overrides=both)]
+    assert [(one.seed, one.split_seed) for one in found] == [(3, 3), (0, 7), (3, 4)]
+
+
+def test_a_bad_recipe_name_is_refused():
     with pytest.raises(UserError, match="unknown recipe 'best'; there are: default, first, pretrained, report"):
         resolve("poster", recipe="best")
 

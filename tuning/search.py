@@ -60,7 +60,8 @@ class Search:
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        start = {name: config.to_dict() for name, config in self.start.items()}
+        return json.loads(json.dumps({**vars(self), "start": start}))
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def main() -> None:
         model_class(variant).check(start[variant])
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
-    films = prepared(config.data, config.seed, cache)
+    films = prepared(config.data, config.split_seed, cache)
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, films.films.fingerprint)
     if role == workers.WORKER:
         workers.wait_for(args.out / FILE)
@@ -107,7 +108,7 @@ def main() -> None:
 
     def prepare_all() -> None:  # by the chief, once, and not by all workers at the same time
         for size in _poster_sizes(space):
-            prepared(dataclasses.replace(config.data, poster_size=size), config.seed, cache)
+            prepared(config.data.model_copy(update={"poster_size": size}), config.split_seed, cache)
 
     counted = args.max_trials is not None or args.budget_minutes is None
     busy = f"another process is searching in {args.out}; wait for it, or name another --out"

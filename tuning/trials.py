@@ -1,6 +1,5 @@
 """One trial: a hyperparameter's values become configurations, those become models, and these a score."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -113,8 +112,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         configs = dict(self._start) if int(trial.trial_id) == START else spaces.configure(self._start, values)
         if EPOCHS in values:  # Hyperband's: fewer than a trial trained to the end
             for variant, config in configs.items():
-                training = dataclasses.replace(config.training, epochs=values[EPOCHS])
-                configs[variant] = dataclasses.replace(config, training=training)
+                configs[variant] = _for_epochs(config, values[EPOCHS])
         return configs
 
     def _trained(self, config: Config, epochs_before: int) -> Run:
@@ -126,11 +124,10 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             keras.utils.clear_session()
             earlier = None
             if epochs_before:
-                training = dataclasses.replace(config.training, epochs=epochs_before)
-                earlier = Run(models / _name(dataclasses.replace(config, training=training)))
+                earlier = Run(models / _name(_for_epochs(config, epochs_before)))
             run = Run(models / name)
             try:
-                films = prepared(config.data, config.seed, self._cache)
+                films = prepared(config.data, config.split_seed, self._cache)
                 experiment.explore(config, run.folder, films, earlier=earlier)
             except Exception as error:
                 if not _is_the_machines(error):
@@ -142,7 +139,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
 
     def _present(self, config: Config, modality: str) -> np.ndarray:
         """Which validation films have what this configuration's model reads."""
-        films = prepared(config.data, config.seed, self._cache)
+        films = prepared(config.data, config.split_seed, self._cache)
         return films.inputs(config).films[modality].present(films.rows["validation"])
 
     def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
@@ -199,6 +196,10 @@ def _forget(run: Run) -> None:
     """Removes what only a training that goes on would need."""
     for file in (run.state_file, run.model_file):
         file.unlink(missing_ok=True)
+
+
+def _for_epochs(config: Config, epochs: int) -> Config:
+    return config.with_values(training=config.training.model_copy(update={"epochs": epochs}))
 
 
 def _name(config: Config) -> str:

@@ -125,7 +125,7 @@ class EarlyFusion(GenreModel):
             num_genres,
             vocabulary_size=config.data.vocabulary_size,
             max_tokens=config.data.max_tokens,
-            **vars(early),
+            **dict(early),
             name="early",
         )
 

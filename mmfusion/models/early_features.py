@@ -35,7 +35,7 @@ class EarlyFeatures(GenreModel):
     @classmethod
     def from_run_config(cls, config, num_genres):
         groups = config.overview_encoder.preset.layers
-        return cls(num_genres, groups=groups, **vars(config.early_features), name="early_features")
+        return cls(num_genres, groups=groups, **dict(config.early_features), name="early_features")
 
     def call(self, inputs, training=False):
         poster = self.poster_norm(inputs[POSTER])  # (B, D1)

@@ -18,7 +18,7 @@ def poster_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
     chosen = config.poster_encoder
     if is_preset(chosen.name):
         return poster_preset_encoder(config, as_sequence=as_sequence)
-    settings = vars(getattr(chosen, chosen.name))
+    settings = dict(getattr(chosen, chosen.name))
     return POSTER_ENCODERS[chosen.name](**settings, as_sequence=as_sequence, name="poster_encoder")
 
 
@@ -27,7 +27,7 @@ def overview_encoder(config: Config, *, as_sequence: bool = False) -> keras.Laye
     chosen = config.overview_encoder
     if is_preset(chosen.name):
         return overview_preset_encoder(config, as_sequence=as_sequence)
-    settings = vars(getattr(chosen, chosen.name))
+    settings = dict(getattr(chosen, chosen.name))
     size = config.data.vocabulary_size
     return OVERVIEW_ENCODERS[chosen.name](size, **settings, as_sequence=as_sequence, name="overview_encoder")
 

@@ -1,0 +1,39 @@
+"""Everything that a run decides: defaults, recipes, files and the command line, as frozen values."""
+
+from mmfusion.config.resolve import from_dict, override, recipe_names, resolve
+from mmfusion.config.run import FINE_TUNED, Config
+from mmfusion.config.sections import DataConfig
+from mmfusion.config.variants import (
+    AVERAGES,
+    BALANCES,
+    COMBINERS,
+    LOSSES,
+    OVERVIEW_ENCODERS,
+    POSTER_ENCODERS,
+    PRECISIONS,
+    PRESET,
+    VARIANTS,
+    Variant,
+    is_preset,
+)
+
+__all__ = [
+    "AVERAGES",
+    "BALANCES",
+    "COMBINERS",
+    "FINE_TUNED",
+    "LOSSES",
+    "OVERVIEW_ENCODERS",
+    "POSTER_ENCODERS",
+    "PRECISIONS",
+    "PRESET",
+    "VARIANTS",
+    "Config",
+    "DataConfig",
+    "Variant",
+    "from_dict",
+    "is_preset",
+    "override",
+    "recipe_names",
+    "resolve",
+]

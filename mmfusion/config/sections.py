@@ -1,0 +1,195 @@
+"""The parts of a configuration: a default, a bound and a sentence beside each value."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmfusion.config.fields import (
+    Count,
+    Depth,
+    Entries,
+    Hashes,
+    Layers,
+    PictureSize,
+    Pixels,
+    Positive,
+    Rate,
+    Section,
+    Seed,
+    Share,
+    Size,
+    Sizes,
+    Split,
+    Text,
+    checked,
+)
+from mmfusion.config.variants import (
+    BALANCES,
+    COMBINERS,
+    LOSSES,
+    OVERVIEW_ENCODERS,
+    POSTER_ENCODERS,
+    PRECISIONS,
+    PRESET,
+    is_preset,
+)
+
+
+def _encoder(names: tuple[str, ...]):
+    """The type of an encoder's name: one of these, or a preset's."""
+    meaning = f"{', '.join(names)}, or {PRESET} and the name or folder of a keras-hub preset"
+    return Annotated[Text, checked(lambda v: v in names or (is_preset(v) and len(v) > len(PRESET)), meaning)]
+
+
+class DataConfig(Section):
+    """Which films, and how they become batches."""
+
+    dataset: Text = "synthetic"
+    data_dir: Text = ""  # "" for a data set that is downloaded or made on the spot
+    films: Annotated[int, Field(ge=20, le=10_000_000)] = 2000  # how many films `synthetic` makes
+    films_seed: Seed = 0  # which films `synthetic` makes
+    skip_bad: bool = False  # drop and list films that cannot be read, instead of stopping
+    poster_size: Pixels = 64  # H = W
+    vocabulary_size: Entries = 20_000  # words, padding and out-of-vocabulary included
+    max_tokens: Size = 100
+    split: Split = (0.7, 0.1, 0.2)  # shares of train, validation and test films; an official split wins
+    batch_size: Size = 64
+    augment: bool = True  # flip, shift and turn training posters
+
+
+class CNNConfig(Section):
+    """A plain convolutional network on posters; see `models.poster_encoders.CNNEncoder`."""
+
+    filters: Layers = (16, 32, 64, 128)
+    batch_norm: bool = False
+    dropout: Share = 0.2
+    pooling: Literal["flatten", "average"] = "flatten"
+    dense_units: Sizes = (1024, 1024)
+    dense_dropout: Share = 0.5
+
+
+class ResNetConfig(Section):
+    """A residual network on posters; see `models.poster_encoders.ResNetEncoder`."""
+
+    filters: Layers = (32, 64, 128)
+    dropout: Share = 0.1
+    dense_units: Sizes = (256,)
+    dense_dropout: Share = 0.5
+
+
+class BiLSTMConfig(Section):
+    """A bidirectional LSTM on overviews; see `models.overview_encoders.BiLSTMEncoder`."""
+
+    embedding_dim: Size = 128
+    embedding_dropout: Share = 0.3
+    lstm_units: Layers = (64,)
+    dropout: Share = 0.3
+    recurrent_dropout: Share = 0.0
+    pooling: Literal["last", "max"] = "max"
+    dense_units: Sizes = (128,)
+    dense_dropout: Share = 0.5
+
+
+class BagConfig(Section):
+    """A bag of words, pairs of words and words' n-grams; see `models.overview_encoders.BagEncoder`."""
+
+    embedding_dim: Size = 256
+    pairs: Hashes = 0  # embeddings that pairs of words share by their hash; 0: none
+    ngrams: Hashes = 20_000  # the same for n-grams of a word's letters
+    embedding_dropout: Share = 0.3
+    dense_units: Sizes = ()
+    dense_dropout: Share = 0.5
+
+
+class PosterPresetConfig(Section):
+    """What stands on a pretrained backbone for posters; see `models.presets.PresetEncoder`."""
+
+    image_size: PictureSize = (224, 224)  # height and width that posters are resized to, in pixels
+    dropout: Share = 0.2
+    dense_units: Sizes = (512,)
+    dense_dropout: Share = 0.5
+
+
+class OverviewPresetConfig(Section):
+    """What stands on a pretrained backbone for overviews; see `models.presets.PresetEncoder`."""
+
+    layers: Depth = 4  # so many of its last layers are read
+    dropout: Share = 0.2
+    dense_units: Sizes = (512,)
+    dense_dropout: Share = 0.5
+
+
+class PosterEncoderConfig(Section):
+    """The network on posters: which, and what each would be."""
+
+    name: _encoder(POSTER_ENCODERS) = "resnet"
+    cnn: CNNConfig = CNNConfig()
+    resnet: ResNetConfig = ResNetConfig()
+    preset: PosterPresetConfig = PosterPresetConfig()
+
+
+class OverviewEncoderConfig(Section):
+    """The network on overviews: which, and what each would be."""
+
+    name: _encoder(OVERVIEW_ENCODERS) = "bag"
+    bilstm: BiLSTMConfig = BiLSTMConfig()
+    bag: BagConfig = BagConfig()
+    preset: OverviewPresetConfig = OverviewPresetConfig()
+
+
+class EarlyConfig(Section):
+    """The shared Transformer of early fusion; see `models.early.EarlyFusion`."""
+
+    patch_size: Size = 8
+    width: Size = 128
+    heads: Size = 4
+    blocks: Depth = 2
+    dropout: Share = 0.2
+
+
+class EarlyFeaturesConfig(Section):
+    """The classifier of joined features; see `models.early_features.EarlyFeatures`."""
+
+    units: Size = 512
+    dropout: Share = 0.2
+
+
+class JointConfig(Section):
+    """Where the encoders meet in joint fusion; see `models.joint.JointFusion`."""
+
+    operator: Text = "concat"
+    units: Size = 256
+    dropout: Share = 0.5
+    modality_dropout: Share = 0.2  # in training, the share of films that are read without one of their modalities
+    unimodal_loss: Rate = 1.0  # weight of the losses of each encoder's own head
+    balance: Literal[BALANCES] = "none"
+
+
+class LateConfig(Section):
+    """How the models' decisions are combined; see `models.late.LateFusion`."""
+
+    combiner: Literal[COMBINERS] = "product"
+
+
+class FineTuningConfig(Section):
+    """Whether and how a preset's own weights are trained; without it they stay as they came."""
+
+    fine_tune: bool = False
+    learning_rate: Positive = 2e-5  # of the preset's layers; those on top of it have `training.learning_rate`
+    layers: Count = 0  # from the top, those that are trained; 0: all
+    layers_per_epoch: Count = 0  # gradual unfreezing (Howard & Ruder 2018): so many more each epoch; 0: at once
+
+
+class TrainingConfig(Section):
+    """Adam; the best epoch by validation loss is kept."""
+
+    precision: Literal[PRECISIONS] = "float32"  # of layers' arithmetic; mixed_bfloat16 is faster on some processors
+    epochs: Size = 40
+    loss: Literal[LOSSES] = "bce"  # of training; the validation loss is always binary cross-entropy
+    learning_rate: Positive = 1e-3
+    hold_epochs: Count = 10  # epochs at the first learning rate
+    decay: Rate = 0.1  # after them, the rate is multiplied by exp(-decay) every epoch
+    weight_decay: Rate = 0.0  # decoupled from the gradients (Loshchilov & Hutter 2019), of kernels and embeddings
+    label_smoothing: Share = 0.0  # training labels are moved by this share towards 1/2 (Szegedy et al. 2016)
+    patience: Count = 6  # stop after so many epochs without a better validation loss; 0: never
+    calibrate: bool = True  # fit a temperature on the validation films (Guo et al. 2017), for the best epoch

@@ -1,0 +1,59 @@
+"""The variants, and the names that a configuration may hold: plain values, so that `--help` can list them."""
+
+from dataclasses import dataclass
+
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
+
+POSTER_ENCODERS = ("cnn", "resnet")  # and presets; see `models.encoders`
+OVERVIEW_ENCODERS = ("bilstm", "bag")
+PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
+PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
+BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
+LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
+COMBINERS = ("mean", "weighted", "product", "stacked")  # see `models.late.Combiner`
+AVERAGES = ("mean", "weighted")  # of them, those that add probabilities
+
+_ENCODERS = tuple(modality.section for modality in MODALITIES)
+
+
+def is_preset(name: str) -> bool:
+    """Tells if an encoder's name is that of a keras-hub preset."""
+    return name.startswith(PRESET)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant: where its model is, and what of a configuration it reads."""
+
+    model: str  # file in `mmfusion/models/` and class
+    modalities: tuple[str, ...] = MODALITIES
+    sections: tuple[str, ...] = _ENCODERS  # beside [data] and [training]
+    encoders: tuple[tuple[str, str], ...] = ()  # section -> the one encoder that it may have
+    parts: tuple[str, ...] = ()  # variants that are trained before it, and that it puts together
+    joins_features: bool = False  # of frozen presets, one for each modality
+    meet: str = ""  # where the modalities do, in words
+
+
+# Every variant by its name on the command line. A line here and a file with such a class make a new one.
+VARIANTS = {
+    "poster": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",)),
+    "overview": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",)),
+    "cnn": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",), (("poster_encoder", "cnn"),)),
+    "bilstm": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",), (("overview_encoder", "bilstm"),)),
+    "early": Variant(
+        "early.EarlyFusion", sections=("early",), meet="before any encoder: patches and words are one sequence"
+    ),
+    "early_features": Variant(
+        "early_features.EarlyFeatures",
+        sections=(*_ENCODERS, "early_features"),
+        joins_features=True,
+        meet="before anything that is trained: frozen features are joined",
+    ),
+    "joint": Variant("joint.JointFusion", sections=(*_ENCODERS, "joint"), meet="between the encoders and the head"),
+    "late": Variant(
+        "late.LateFusion",
+        sections=(*_ENCODERS, "late"),
+        parts=("poster", "overview"),
+        meet="after each has decided",
+    ),
+}
