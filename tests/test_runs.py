@@ -20,7 +20,7 @@ from mmfusion.schema import SPLITS
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """One finished run of every variant that needs no preset, on the same synthetic films; tests do not change them."""
+    """One finished run of every variant without presets, on the same synthetic films; tests do not change them."""
     folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
     return {variant: run_variant(variant, folder / variant, cache) for variant in FROM_FILMS}
 
