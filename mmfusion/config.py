@@ -383,6 +383,20 @@ def resolve(
     Raises:
         UserError: an unknown recipe or key, a value of the wrong type or out of range, a bad file.
     """
+    config = of_recipe(variant, recipe, file)
+    try:
+        return override(config, overrides or {}, where="the command line")
+    except UserError:
+        _check_together(config, str(file or f"recipe {recipe}"))  # which is not the command line's fault
+        raise
+
+
+def of_recipe(variant: str, recipe: str, file: Path | None = None) -> Config:
+    """What a recipe and a file say of a variant; they may lack what it has to be told, such as its presets.
+
+    Raises:
+        UserError: see `resolve`.
+    """
     if recipe not in recipe_names():
         raise UserError(f"unknown recipe {recipe!r}; there are: {', '.join(recipe_names())}")
     names = {"variant": variant, "recipe": recipe}
@@ -392,13 +406,7 @@ def resolve(
         values = _merge(values, _for_variant(_read_toml(file), variant, where=str(file)))
     if variant in VARIANTS:  # whatever the recipe and the file name
         values = _merge(values, {section: {"name": name} for section, name in VARIANTS[variant].encoders})
-    where = str(file) if file else f"recipe {recipe}"
-    config = _build(Config, {**values, **names}, "", where)
-    try:
-        return override(config, overrides or {}, where="the command line")
-    except UserError:
-        _check_together(config, where)  # what was wrong before is not laid to the command line
-        raise
+    return _build(Config, {**values, **names}, "", str(file or f"recipe {recipe}"))
 
 
 def override(config: Config, values: dict, *, where: str) -> Config:
