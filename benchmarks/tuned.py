@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import readme
-from mmfusion.config import VARIANTS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.startup import begin_command
@@ -40,11 +39,13 @@ def main() -> None:
 
     default, tuned = (collect(folder)[0] for folder in (args.default, args.tuned))
     rows = []
-    for name in (name for name in VARIANTS if name in tuned):
-        missing = [str(seed) for seed in tuned[name] if seed not in default.get(name, {})]
+    for name, of_seed in tuned.items():
+        if any(result.is_baseline for result in of_seed.values()):
+            continue
+        missing = [str(seed) for seed in of_seed if seed not in default.get(name, {})]
         if missing:
             raise UserError(f"{args.default} has no run of {name} with seed {', '.join(missing)}")
-        rows += _rows(name, [(default[name][seed], result) for seed, result in tuned[name].items()])
+        rows += _rows(name, [(default[name][seed], result) for seed, result in of_seed.items()])
     if not rows:
         raise UserError(f"{args.tuned} holds no variant's run")
     make_folder(args.out)

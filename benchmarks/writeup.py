@@ -71,7 +71,9 @@ def notes(analysis: Analysis) -> list[str]:
         for split, counts in analysis.films.items()
     )
     seeds, split_seeds = (", ".join(map(str, of)) for of in (analysis.seeds, analysis.split_seeds))
-    said = [f"Seed{'s' * (len(analysis.seeds) > 1)} {seeds}, split seed{'s' * (len(analysis.split_seeds) > 1)} {split_seeds}: {films} films. Scores are of the test films."]
+    said = [
+        f"Seed{'s' * (len(analysis.seeds) > 1)} {seeds}, split seed{'s' * (len(analysis.split_seeds) > 1)} {split_seeds}: {films} films. Scores are of the test films."
+    ]
     if analysis.splits > 1:
         said.append(
             "Each seed has a split of its own of the same films. A film that tests in one seed may train in "

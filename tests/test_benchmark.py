@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, command, write_folder
+from conftest import TINY, command, folder_of, row_of, write_folder
 
 from benchmarks import run as benchmark
 from benchmarks import table
@@ -25,7 +25,6 @@ from mmfusion import predict
 from mmfusion.config import resolve
 from mmfusion.errors import UserError
 from mmfusion.idle import acts_nowhere
-from mmfusion.models import VARIANTS
 from mmfusion.reports.metrics import overall
 from mmfusion.runs import Run
 
@@ -34,7 +33,10 @@ REPOSITORY = Path(__file__).parent.parent
 BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
 
 
-def settings(values=TINY, *, variants=tuple(VARIANTS), **named) -> list[str]:
+NETWORKS = ("poster", "overview", "early", "joint", "late")  # what is trained unless others are asked for
+
+
+def settings(values=TINY, *, variants=NETWORKS, **named) -> list[str]:
     """Flags that make every run on a folder of films as small as it can be: those settings that act in one."""
     of_films = {"data.dataset": "multimodal_imdb", **named}
     configs = [resolve(variant, overrides={**values, **of_films}) for variant in variants]
@@ -61,7 +63,7 @@ def sweep(tmp_path_factory, films):
     return out
 
 
-NAMES = [name for name in (*BASELINES, *VARIANTS) if name not in OF_PRESETS]  # what there is without presets
+NAMES = [row_of(name) for name in (*BASELINES, *NETWORKS) if name not in OF_PRESETS]  # there is no preset
 
 
 @pytest.fixture
@@ -79,6 +81,24 @@ def contents(folder: Path) -> dict:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+PRESETS = ["--poster-encoder", "preset:pictures", "--overview-encoder", "preset:texts"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "networks"),
+    [
+        ([], NETWORKS),
+        (PRESETS, ("poster", "overview", "early_features", "joint", "late")),
+        (PRESETS[:2], ("poster", "overview", "joint", "late")),  # early's words would be compared with a preset
+        ([*PRESETS, "--fine-tune"], ("poster", "overview", "joint", "late")),
+        (["--variants", "joint", "cnn"], ("cnn", "joint")),
+    ],
+)
+def test_trains_what_the_same_encoders_read_unless_others_are_asked_for(flags, networks):
+    names = benchmark._names(benchmark.parser().parse_args([*flags, "--out", "results"]))
+    assert tuple(name for name in names if name not in BASELINES) == networks
+
+
 class TestSweep:
     def test_trains_everything_on_the_same_films_of_a_seed(self, sweep):
         results, _ = collect(sweep)
@@ -86,7 +106,7 @@ class TestSweep:
         for seed in range(SEEDS):
             assert len({of_seed[seed].facts["split"] for of_seed in results.values()}) == 1
             assert len({of_seed[seed].test.ids for of_seed in results.values()}) == 1
-        assert results["poster"][0].test.ids != results["poster"][1].test.ids
+        assert len({result.test.ids for result in results[row_of("poster")].values()}) == SEEDS
 
     def test_does_no_work_the_second_time(self, sweep, films, monkeypatch, capsys):
         before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
@@ -98,21 +118,22 @@ class TestSweep:
     def test_does_again_only_what_is_missing(self, copy, sweep, films, monkeypatch, capsys):
         """Killed between a run's decisions and its report, and between its report and what it is asked."""
         for name, file in (("tfidf", "report.json"), ("overview", "report.json"), ("joint", "probe.npz")):
-            (copy / "seed-1" / name / file).unlink()
+            (copy / "seed-1" / folder_of(name) / file).unlink()
         args = ["--data-dir", films, "--seeds", SEEDS, "--out", copy, *settings()]
         assert command(benchmark.main, monkeypatch, *args) == 0
         said = capsys.readouterr().out
-        assert re.findall(r"seed \d, (\w+): run", said) == ["tfidf", "overview", "joint"]
-        for name in ("tfidf", "overview", "joint"):
-            again, before = (Run(folder / "seed-1" / name) for folder in (copy, sweep))
+        names = ["tfidf", "overview", "joint"]
+        assert re.findall(r"seed \d, (.+): run", said) == [row_of(name) for name in names]
+        for name in names:
+            again, before = (Run(folder / "seed-1" / folder_of(name)) for folder in (copy, sweep))
             assert again.predictions_file.read_bytes() == before.predictions_file.read_bytes()
             assert again.report == before.report
 
     def test_late_fusion_takes_the_seeds_own_unimodal_runs(self, sweep):
         for seed in range(SEEDS):
             for part in ("poster", "overview"):
-                alone = Run(sweep / f"seed-{seed}" / part)
-                inside = Run(sweep / f"seed-{seed}" / "late").part(part)
+                alone = Run(sweep / f"seed-{seed}" / folder_of(part))
+                inside = Run(sweep / f"seed-{seed}" / folder_of("late")).part(part)
                 assert inside.model_file.read_bytes() == alone.model_file.read_bytes()
 
     @pytest.mark.parametrize(
@@ -132,7 +153,7 @@ class TestSweep:
     def test_takes_what_it_is_made_of_from_an_earlier_call(self, copy, films, monkeypatch, capsys):
         args = ["--data-dir", films, "--out", copy]
         for name in ("late", "tfidf_colours"):
-            shutil.rmtree(copy / "seed-0" / name)
+            shutil.rmtree(copy / "seed-0" / folder_of(name))
             only = [*settings(variants=[name]), "--variants", name]
             assert command(benchmark.main, monkeypatch, *args, *only) == 0
         assert "Part of late fusion" not in capsys.readouterr().out
@@ -198,7 +219,7 @@ class TestReport:
         results, _ = collect(sweep)
         pairs = [(row["variant"], row["over"]) for row in rows(sweep / "gains.csv") if not row["genre"]]
         fusions = [name for name, of_seed in results.items() if of_seed[0].modalities == 2]
-        assert [name for name, _ in pairs] == [*fusions, *VARIANTS]
+        assert [name for name, _ in pairs] == [*fusions, *(row_of(name) for name in NETWORKS)]
         for name, over in pairs[: len(fusions)]:
             assert results[over][0].modalities == 1
             assert results[over][0].is_baseline == results[name][0].is_baseline
@@ -280,7 +301,7 @@ FAULTS = {
 def test_a_run_that_cannot_be_compared_is_refused_by_name_and_left_out_when_asked(copy, fault):
     spoil, said = FAULTS[fault]
     # The first run of all: it is the odd one and not what the others are measured by.
-    bad = copy / "seed-0" / "overview"
+    bad = copy / "seed-0" / folder_of("overview")
     spoil(bad)
     if Run(bad).finished:
         Run(bad).seal()
@@ -291,27 +312,27 @@ def test_a_run_that_cannot_be_compared_is_refused_by_name_and_left_out_when_aske
     results, left_out = collect(copy, keep_going=True)
     assert said in left_out[0]
     if fault == "with other settings":  # of two seeds either can be the odd one
-        assert len(results["overview"]) == 1
+        assert len(results[row_of("overview")]) == 1
     else:
-        assert list(results["overview"]) == [1]
-    assert sorted(results["poster"]) == [0, 1]
+        assert list(results[row_of("overview")]) == [1]
+    assert sorted(results[row_of("poster")]) == [0, 1]
 
 
 def test_the_rest_is_reported_when_runs_are_left_out(copy, monkeypatch, capsys):
-    _unfinished(copy / "seed-0" / "overview")
-    shutil.rmtree(copy / "seed-1" / "joint")
+    _unfinished(copy / "seed-0" / folder_of("overview"))
+    shutil.rmtree(copy / "seed-1" / folder_of("joint"))
     assert command(table.main, monkeypatch, copy) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert command(table.main, monkeypatch, copy, "--keep-going") == 0
     text = (copy / "RESULTS.md").read_text()
-    assert "Left out: the run seed-0/overview is not finished." in text
+    assert "Left out: the run seed-0/overview-bag is not finished." in text
     assert str(copy) not in text + (copy / "report.html").read_text()
     assert list((copy / "figures").glob("early-*.png"))  # of the first seed that both models have
     assert "Not every model has every seed" in text
     seeds = {(row["variant"], row["seed"]) for row in rows(copy / "results.csv")}
-    assert ("joint", "0") in seeds
-    assert ("joint", "1") not in seeds
-    assert ("overview", "0") not in seeds
+    assert (row_of("joint"), "0") in seeds
+    assert (row_of("joint"), "1") not in seeds
+    assert (row_of("overview"), "0") not in seeds
 
 
 @pytest.mark.parametrize(("folder", "said"), [("nowhere", "there is no such folder"), (".", "holds no run")])

@@ -360,8 +360,8 @@ class TestConfiguration:
 
     def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made(self, run):
         values = json.loads(run.config_file.read_text())
-        values["poster_encoder"]["name"] = "report"
-        values["poster_encoder"]["report"]["filters"] = [65536, 65536]  # 155 GB of weights
+        values["poster_encoder"]["name"] = "cnn"
+        values["poster_encoder"]["cnn"]["filters"] = [65536, 65536]  # 155 GB of weights
         run.config_file.write_text(json.dumps(values))
         run.seal()
         refused(run, "only the run (3, 3, 3, 65536), (3, 3, 65536, 65536)")
@@ -542,7 +542,7 @@ def test_links_in_a_part_of_late_fusion_are_not_followed_when_it_is_copied(run, 
         (run.folder / name).unlink(missing_ok=True)
         (run.folder / name).symlink_to(secret)
     with Run.create(tmp_path / "late") as late:
-        late.copy_part(run)
+        late.copy_part(run, "joint")
     copied = Run(tmp_path / "late").part("joint").folder
     assert (copied / "report.md").is_symlink()
     assert not (copied / "notes.txt").is_symlink()  # no file of a run

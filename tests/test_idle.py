@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import command, tiny_config
+from conftest import PARTS, command, tiny_config
 
 from benchmarks import run as benchmark
 from benchmarks.baselines import SECTIONS_READ
@@ -26,7 +26,7 @@ from tuning import search
         (train, "--variant poster --set variant=late", "variant is chosen with --variant"),
         (train, "--variant poster --set recipe.foo=1", "recipe is chosen with --recipe"),
         (train, "--variant overview --set data.augment=false", "data.augment is not read by overview"),
-        (train, "--variant early --set early.units=8", "early.units is not read by early"),
+        (train, "--variant early --set early_features.units=8", "early_features.units is not read by early"),
         (train, "--variant joint --combiner mean", "--combiner does nothing here"),
         (train, "--variant poster --overview-encoder bag", "--overview-encoder does nothing here"),
         (train, "--variant overview --set poster_encoder.resnet.dropout=0.1", "not read by overview"),
@@ -74,10 +74,13 @@ def test_a_run_is_found_again_whatever_other_models_would_read():
 
 
 def test_late_fusion_takes_fine_tuning_over_from_its_parts_and_is_found_again(tmp_path):
-    wanted = tiny_config("late")
-    named = {"fine_tuning__fine_tune": True, "poster_encoder__name": "preset:pictures"}
-    found = tiny_config("late", **named)
-    args = benchmark.parser().parse_args(["--out", str(tmp_path)])
+    encoder = "[variants.poster.poster_encoder]\nname = 'preset:pictures'\n"
+    (tmp_path / "late.toml").write_text(f"{encoder}[variants.poster.fine_tuning]\nfine_tune = true\n")
+    parts = {part: resolve(part, file=tmp_path / "late.toml") for part in PARTS}
+    found = resolve("late", file=tmp_path / "late.toml").made_of(parts)
+    assert found.label == "late (pictures + bag, fine-tuned)"
+    args = benchmark.parser().parse_args(["--config-dir", str(tmp_path), "--out", str(tmp_path)])
+    wanted = benchmark._configure(args, "late", 0)
     benchmark._check_same(SimpleNamespace(config=found, parts=[], folder=tmp_path), wanted, args)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import tiny_config
+from conftest import FROM_FILMS, tiny_config
 from tiny_presets import write_image_preset, write_text_preset
 
 import mmfusion
 from mmfusion import fitting
-from mmfusion.config import VARIANTS
 from mmfusion.models import build_model
 from mmfusion.models.operators import OPERATORS
 from mmfusion.schema import OVERVIEW, POSTER
@@ -22,10 +21,7 @@ from mmfusion.weights import save_model
 WORDS = 30
 # Between them every variant, encoder, operator, layer and metric.
 MODELS = {
-    **{variant: (variant, {}) for variant in VARIANTS},
-    "the report's CNN": ("poster", {"poster_encoder__name": "cnn"}),
-    "the report's BiLSTM": ("overview", {"overview_encoder__name": "bilstm"}),
-    "another BiLSTM": ("overview", {"overview_encoder__name": "bilstm"}),
+    **{variant: (variant, {}) for variant in FROM_FILMS},
     **{f"joint by {name}": ("joint", {"joint__operator": name}) for name in OPERATORS},
 }
 LOAD = """
@@ -36,7 +32,7 @@ import numpy as np
 for file in sys.argv[1:]:
     films = np.load(file + ".npz")
     model = keras.saving.load_model(file)
-    found = model({{name: films[name] for name in ("poster", "tokens")}})
+    found = model({{name: films[name] for name in ("poster", "overview")}})
     np.testing.assert_array_equal(found, films["logits"], err_msg=file)
 """
 
@@ -78,7 +74,9 @@ def files(tmp_path_factory):
         "overview_encoder__preset__layers": 2,
     }
     read = {POSTER: [64], OVERVIEW: [16]}
-    made += [saved(folder, f"frozen {variant}", variant, read, **presets) for variant in ("early", "joint")]
+    made += [
+        saved(folder, f"frozen {variant}", variant, read, **presets) for variant in ("early_features", "joint")
+    ]
     made.append(saved(folder, "fine-tuned", "joint", **presets, fine_tuning__fine_tune=True))
     return made
 

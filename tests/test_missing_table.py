@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command, write_folder
+from conftest import command, folder_of, row_of, write_folder
 from test_benchmark import rows, settings
 
 from benchmarks import missing, table
@@ -14,6 +14,7 @@ from benchmarks import run as benchmark
 from benchmarks.collect import collect
 from benchmarks.missing import SHARES, is_missing
 from mmfusion import experiment, fitting
+from mmfusion.data.encoded import Encoded
 from mmfusion.errors import UserError
 from mmfusion.inputs import Inputs
 from mmfusion.reports.metrics import average_precision
@@ -73,14 +74,18 @@ def test_which_films_are_missing_depends_on_their_ids_alone_and_grows_with_the_s
 
 def test_a_modality_is_taken_away_in_the_form_that_the_model_reads():
     pictures, words = np.ones((3, 4, 4, 3), np.uint8), np.full((3, 5), 2, np.int32)
-    features = np.ones((3, 6), np.float32)
+    features = Encoded(np.ones((3, 6), np.float32), "features", padding=7)
     rows = np.array([2, 0])
-    for read in (Inputs(pictures, words, padding=7), Inputs(features, features, padding=7)):
-        poster, overview = (missing.without(read, modality, rows) for modality in MODALITIES)
-        assert (poster.posters == 0).all()
-        assert (overview.tokens == (7 if read.tokens is words else 0)).all()
-        np.testing.assert_array_equal(poster.tokens, read.tokens[rows])
-        np.testing.assert_array_equal(overview.posters, read.posters[rows])
+    for of_posters, of_overviews, nothing in (
+        (Encoded(pictures, "pixels"), Encoded(words, "tokens", padding=7), 7),
+        (features, features, 0),
+    ):
+        read = Inputs({POSTER: of_posters, OVERVIEW: of_overviews}, {})
+        poster, overview = (read.without(modality, rows).films for modality in MODALITIES)
+        assert (poster[POSTER].values == 0).all()
+        assert (overview[OVERVIEW].values == nothing).all()
+        np.testing.assert_array_equal(poster[OVERVIEW].values, of_overviews.values[rows])
+        np.testing.assert_array_equal(overview[POSTER].values, of_posters.values[rows])
     assert (words == 2).all()
 
 
@@ -88,14 +93,14 @@ def test_a_modality_is_taken_away_in_the_form_that_the_model_reads():
 @pytest.mark.parametrize("name", ["joint", "late"])
 def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache, name, modality):
     """The model itself, asked for films of which some miss a modality, says the same."""
-    run = Run(sweep / "seed-0" / name)
+    run = Run(sweep / "seed-0" / folder_of(name))
     prepared = experiment.prepare(run.config.data, 0, cache)
     test, predictions = prepared.rows["test"], run.predictions("test")
     gone = is_missing(predictions.ids, 0.5)
-    some = missing.without(prepared.inputs(run.config), modality, test)
     whole = prepared.inputs(run.config)
-    for ours, theirs in ((some.posters, whole.posters), (some.tokens, whole.tokens)):
-        ours[~gone] = theirs[test][~gone]
+    some = whole.without(modality, test)
+    for name, of in whole.films.items():
+        some.films[name].values[~gone] = of.values[test][~gone]
     source = some.source(prepared.films.labels[test], 16)
     found = 1 / (1 + np.exp(-fitting.logits_of(experiment.load_model(run), source, np.arange(len(test)))))
     expected = np.where(gone[:, None], missing.read_missing(run)[modality], predictions.y_prob)
@@ -104,10 +109,10 @@ def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache,
 
 
 def test_late_fusion_without_a_modality_is_the_other_model(sweep):
-    late, cnn, bilstm = (Run(sweep / "seed-0" / name) for name in ("late", "poster", "overview"))
+    late, poster, overview = (Run(sweep / "seed-0" / folder_of(name)) for name in ("late", "poster", "overview"))
     answers = missing.read_missing(late)
-    np.testing.assert_array_equal(answers[POSTER], bilstm.predictions("test").y_prob)
-    np.testing.assert_allclose(answers[OVERVIEW], cnn.predictions("test").y_prob, atol=1e-6)  # in other batches
+    np.testing.assert_array_equal(answers[POSTER], overview.predictions("test").y_prob)
+    np.testing.assert_allclose(answers[OVERVIEW], poster.predictions("test").y_prob, atol=1e-6)  # in other batches
 
 
 def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(sweep):
@@ -117,10 +122,10 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
         for row in rows(sweep / "figures" / "missing.csv")
     }
     assert len(numbers) == 2 * (len(NETWORKS) + 1) * len(SHARES)
-    test = results["poster"][0].test
+    test = results[row_of("poster")][0].test
 
     def score(name, modality, share):
-        result = results[name][0]
+        result = results[row_of(name)][0]
         gone = is_missing(test.ids, share)[:, None]
         said = result.without.get(modality, result.test.y_prob)
         return average_precision(test.y_true, np.where(gone, said, result.test.y_prob))
@@ -129,7 +134,7 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
         """The one where a film has what it reads, else the other: what a fusion must beat."""
         gone = is_missing(test.ids, share)[:, None]
         return average_precision(
-            test.y_true, np.where(gone, results[other][0].test.y_prob, results[name][0].test.y_prob)
+            test.y_true, np.where(gone, *(results[row_of(one)][0].test.y_prob for one in (other, name)))
         )
 
     for share in SHARES:
@@ -144,7 +149,7 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
         for modality, floor in floors.items():
             assert float(numbers[modality, "floor", share]["ap"]) == pytest.approx(floor)
             for name in NETWORKS:
-                row = numbers[modality, name, share]
+                row = numbers[modality, row_of(name), share]
                 assert float(row["ap"]) == pytest.approx(score(name, modality, share))
                 if name in ("joint", "late"):
                     assert float(row["difference"]) == pytest.approx(float(row["ap"]) - floor)
@@ -152,7 +157,7 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
                 else:
                     assert row["difference"] == ""
     # Late fusion without any poster is the floor itself.
-    last = numbers[POSTER, "late", 1.0]
+    last = numbers[POSTER, row_of("late"), 1.0]
     assert [float(last[column]) for column in ("difference", "low", "high")] == [0, 0, 0]
     text = (sweep / "RESULTS.md").read_text()
     section = text.split("## Missing modalities")[1].split("\n## ")[0]
@@ -173,15 +178,15 @@ def test_a_report_of_networks_that_were_not_asked_has_no_such_section(sweep, tmp
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda found: {POSTER: found[POSTER]}, "must hold answers without poster and tokens"),
-        (lambda found: {**found, "payload": found[POSTER]}, "must hold answers without poster and tokens"),
+        (lambda found: {POSTER: found[POSTER]}, "must hold answers without poster and overview"),
+        (lambda found: {**found, "payload": found[POSTER]}, "must hold answers without poster and overview"),
         (lambda found: {**found, POSTER: found[POSTER][1:]}, "poster must hold"),
-        (lambda found: {**found, OVERVIEW: found[OVERVIEW] + np.nan}, "tokens must hold"),
-        (lambda found: {**found, OVERVIEW: found[OVERVIEW] + 1}, "tokens must hold"),
+        (lambda found: {**found, OVERVIEW: found[OVERVIEW] + np.nan}, "overview must hold"),
+        (lambda found: {**found, OVERVIEW: found[OVERVIEW] + 1}, "overview must hold"),
     ],
 )
 def test_answers_of_another_form_are_refused(sweep, tmp_path, change, said):
-    run = Run(shutil.copytree(sweep / "seed-0" / "joint", tmp_path / "joint"))
+    run = Run(shutil.copytree(sweep / "seed-0" / folder_of("joint"), tmp_path / "joint"))
     file = run.folder / "missing.npz"
     np.savez(file, **change(missing.read_missing(run)))
     with pytest.raises(UserError, match=said):

@@ -31,7 +31,7 @@ SIZES = {
     "overview_encoder__preset__dense_units": [8],
     "overview_encoder__preset__layers": 2,
     "data__max_tokens": 12,
-    "early__units": 8,
+    "early_features__units": 8,
 }
 
 
@@ -71,8 +71,8 @@ class TestFrozen:
         sequences = keras.Model(network.input, blocks)(said)  # of the two layers, each (1, T, C)
         there = np.asarray(said["padding_mask"])[0]
         expected = np.concatenate([np.asarray(one)[0][there].mean(axis=0) for one in sequences])
-        np.testing.assert_allclose(read.tokens[3], expected, atol=1e-5)
-        assert not read.tokens[7].any()  # the film without an overview
+        np.testing.assert_allclose(read.films[OVERVIEW].values[3], expected, atol=1e-5)
+        assert not read.films[OVERVIEW].values[7].any()  # the film without an overview
         pictures = list(prepared.films.poster_files())
         encoded = inputs.open_poster(pictures[3])
         converted = np.asarray(presets.image_converter(config)(np.asarray(encoded, np.float32)))
@@ -80,7 +80,7 @@ class TestFrozen:
             np.rint((converted + 2) * 64), 0, 255
         )  # of 256 values, by the converter's scale and offset
         places = np.asarray(presets.load_poster_backbone(config).backbone(pixels[None] / 64 - 2))[0]
-        np.testing.assert_allclose(read.posters[3], places.mean(axis=(0, 1)), atol=1e-5)
+        np.testing.assert_allclose(read.films[POSTER].values[3], places.mean(axis=(0, 1)), atol=1e-5)
 
     def test_all_films_are_read_once_for_all_seeds_and_variants(self, names, cache, monkeypatch):
         config = tiny_config("joint", **names)
@@ -91,19 +91,20 @@ class TestFrozen:
 
         for preset in (inputs.PosterPreset, inputs.OverviewPreset):
             monkeypatch.setattr(preset, "read", read)
-        for variant in ("poster", "early", "joint"):
+        for variant in ("poster", "early_features", "joint"):
             config = tiny_config(variant, **names, seed=3)
             assert prepared_for(config, cache).inputs(config).features[POSTER] == [64]
 
     def test_another_preset_or_another_size_is_read_anew(self, names, tmp_path, cache):
         config = tiny_config("joint", **names)
-        first = prepared_for(config, cache).inputs(config).posters
+        first = prepared_for(config, cache).inputs(config).films[POSTER].values
         for other in (
             {"poster_encoder__name": write_image_preset(tmp_path / "other", seed=1)},
             {"poster_encoder__preset__image_size": [40, 24]},
         ):
             config = tiny_config("joint", **{**names, **other})
-            assert not np.allclose(prepared_for(config, cache).inputs(config).posters, first)
+            found = prepared_for(config, cache).inputs(config).films[POSTER].values
+            assert not np.allclose(found, first)
 
     @pytest.mark.parametrize("other", [{"lowercase": False}, {"words": [*WORDS[:6], "about", "film", *WORDS[8:]]}])
     def test_another_tokenizer_of_the_same_weights_is_read_anew(self, other, names, tmp_path, cache, monkeypatch):
@@ -117,12 +118,14 @@ class TestFrozen:
         write_text_preset(tmp_path / "own", **other)
         again = features()
         assert again.presets != first.presets
-        assert not np.allclose(again.tokens, first.tokens)
+        assert not np.allclose(again.films[OVERVIEW].values, first.films[OVERVIEW].values)
 
-    def test_early_fusion_of_them_is_type_ii_no_gradient_reaches_a_preset(self, names, cache, tmp_path):
-        run = run_variant("early", tmp_path / "early", cache, **names)
-        assert run.config.early_type == "II"
-        assert "type II" in (run.folder / "report.md").read_text()
+    def test_early_fusion_of_them_is_of_their_features_and_no_gradient_reaches_a_preset(
+        self, names, cache, tmp_path
+    ):
+        run = run_variant("early_features", tmp_path / "early", cache, **names)
+        said = "Encoders: posters by pictures (frozen), overviews by texts (frozen). The modalities meet before "
+        assert f"{said}anything that is trained" in (run.folder / "report.md").read_text()
         model = experiment.load_model(run)
         assert sum(w.shape.num_elements() for w in model.weights) < 1000  # a preset has more
         assert {w.path.split("/")[1] for w in model.trainable_weights} == {
@@ -166,7 +169,7 @@ class TestFrozen:
         monkeypatch.setattr(inputs, "_fingerprints", {})
         write_text_preset(tmp_path / "own", seed=1)
         assert command(predict.main, monkeypatch, run.folder, "--overview", "a film") == 2
-        assert "was begun with another tokens preset" in capsys.readouterr().err
+        assert "was begun with another overview preset" in capsys.readouterr().err
 
     def test_training_does_not_go_on_with_another_preset(self, names, cache, tmp_path, monkeypatch):
         own = write_text_preset(tmp_path / "own")
@@ -177,7 +180,7 @@ class TestFrozen:
             monkeypatch.setattr(inputs, "_fingerprints", {})
             write_text_preset(tmp_path / "own", seed=1)
 
-        with pytest.raises(UserError, match="was begun with another tokens preset"):
+        with pytest.raises(UserError, match="was begun with another overview preset"):
             resumed_after_an_epoch(config, tmp_path / "run", cache, monkeypatch, meanwhile=another)
 
 
@@ -206,7 +209,7 @@ class TestFineTuned:
         settings = {"fine_tuning__fine_tune": True, "fine_tuning__layers_per_epoch": 2, "training__epochs": 3}
         config = tiny_config("overview", **names, **settings)
         whole = experiment.train(config, tmp_path / "whole", cache)
-        found = experiment.load_model(whole).overview_encoder.backbone.backbone.get_weights()
+        found = experiment.load_model(whole).encoder.backbone.backbone.get_weights()
         before = presets.load_overview_backbone(config).backbone.get_weights()
         assert any(not np.array_equal(a, b) for a, b in zip(found, before))
         run = resumed_after_an_epoch(config, tmp_path / "stopped", cache, monkeypatch)
@@ -221,7 +224,7 @@ class TestFineTuned:
         run = experiment.train(config, tmp_path / "run", cache)
         model = experiment.load_model(run)
         assert model.poster_encoder.backbone is not None
-        assert prepared_for(config, cache).inputs(config).posters.shape[1:] == (32, 24, 3)
+        assert prepared_for(config, cache).inputs(config).films[POSTER].values.shape[1:] == (32, 24, 3)
 
     def test_late_fusion_is_of_two_that_are_both_fine_tuned_or_both_frozen(self, names, cache, tmp_path):
         parts = {v: tiny_config(v, **names, fine_tuning__fine_tune=True, training__epochs=1) for v in PARTS}
@@ -254,7 +257,7 @@ class TestFineTuned:
         prepared = prepared_for(config, cache)
         model = experiment.build(config, prepared, prepared.inputs(config))
         unfreezing = experiment.fitting.compile_model(model, config)[0]
-        layers = [x for x in model.overview_encoder.backbone.backbone.layers if x.trainable_weights]
+        layers = [x for x in model.encoder.backbone.backbone.layers if x.trainable_weights]
         head = model.head
         for epoch, unfrozen in ((0, 0), (1, 1), (2, 2)):
             unfreezing.on_epoch_begin(epoch)
@@ -316,9 +319,9 @@ class TestRefusals:
         with pytest.raises(UserError, match="neither encoder is one"):
             tiny_config("joint", fine_tuning__fine_tune=True)
 
-    def test_early_fusion_with_one_preset_is_neither_type(self, names):
-        with pytest.raises(UserError, match="for both modalities or for neither"):
-            tiny_config("early", **{**names, "poster_encoder__name": "resnet"})
+    def test_early_fusion_of_features_needs_those_of_both_modalities(self, names):
+        with pytest.raises(UserError, match="name a preset for each modality"):
+            tiny_config("early_features", **{**names, "poster_encoder__name": "resnet"})
 
 
 def test_a_folder_is_named_by_where_it_is_whatever_the_command_says(names, tmp_path, monkeypatch):
@@ -328,7 +331,7 @@ def test_a_folder_is_named_by_where_it_is_whatever_the_command_says(names, tmp_p
     assert train.configure(args, "poster", 0).poster_encoder.name == f"preset:{folder}"
 
 
-def test_the_benchmark_has_a_baseline_on_the_same_features_and_says_the_type_of_early_fusion(
+def test_the_benchmark_has_a_baseline_on_the_same_features_and_calls_them_by_their_presets(
     names, tmp_path, monkeypatch
 ):
     kinds = {
@@ -340,12 +343,12 @@ def test_the_benchmark_has_a_baseline_on_the_same_features_and_says_the_type_of_
     given = [word for flag, value in kinds.items() for word in (flag, value)]
     sizes = TINY | {key.replace("__", "."): value for key, value in SIZES.items() if key != "data__dataset"}
     encoders = {key.replace("__", "."): names[key] for key in ("poster_encoder__name", "overview_encoder__name")}
-    given += settings(sizes, variants=("poster", "early"), **encoders)
-    assert command(benchmark.main, monkeypatch, "--variants", "features", "poster", "early", *given) == 0
+    given += settings(sizes, variants=("poster", "early_features"), **encoders)
+    assert command(benchmark.main, monkeypatch, "--variants", "features", "poster", "early_features", *given) == 0
     assert command(table.main, monkeypatch, tmp_path / "results") == 0
     results = (tmp_path / "results" / "RESULTS.md").read_text()
-    assert "| features" in results
-    assert "early (type II): posters by pictures (frozen), overviews by texts (frozen)" in results
+    for row in ("features (pictures + texts)", "poster (pictures)", "early_features (pictures + texts)"):
+        assert f"| {row} |" in results
     assert names["poster_encoder__name"].removeprefix("preset:") not in results  # folders of this machine
 
 

@@ -229,9 +229,8 @@ def test_any_value_in_a_configuration_is_taken_as_it_is_or_refused_by_its_name(p
     taken = config.to_dict()
     for key in place:
         taken = taken[key]
-    assert taken == (
-        {**taken, **value} if isinstance(value, dict) else value
-    )  # a table may leave out what it likes
+    # A table may leave out what it likes.
+    assert taken == ({**taken, **value} if isinstance(value, dict) else value)
 
 
 @given(st.text(), anything, st.sampled_from([(), ("data",), ("training",)]))

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 from conftest import PARTS, tiny_config
 
-from mmfusion.config import resolve
-from mmfusion.models import VARIANTS
+from mmfusion.config import VARIANTS, of_recipe, resolve
 from tuning import importance, spaces, summary
 from tuning.search import Search
 
+PRESETS = {"poster_encoder.name": "preset:posters", "overview_encoder.name": "preset:texts"}
 
-def start_of(variant, make=resolve):
+
+def presets_of(variant):
+    return PRESETS if VARIANTS[variant].joins_features else {}
+
+
+def start_of(variant, make=lambda name: resolve(name, overrides=presets_of(name))):
     return {name: make(name) for name in (*(PARTS if variant == "late" else ()), variant)}
 
 
@@ -41,15 +46,14 @@ class TestEverySpace:
 
 
 def test_what_a_frozen_preset_does_not_read_is_not_searched():
-    names = {"poster_encoder.name": "preset:posters", "overview_encoder.name": "preset:texts"}
     for variant, expected in {
-        "early": {"early.units", "early.dropout"},
+        "early_features": {"early_features.units", "early_features.dropout"},
         "poster": {f"poster_encoder.preset.{key}" for key in ("dropout", "dense_units", "dense_dropout")},
     }.items():
-        config = resolve(variant, recipe="pretrained", overrides=names)
+        config = resolve(variant, recipe="pretrained", overrides=PRESETS)
         found = set(spaces.space_of({variant: config}))
         assert {name for name in found if not name.startswith("training.")} == expected
-    fine_tuned = resolve("poster", recipe="pretrained", overrides={**names, "fine_tuning.fine_tune": True})
+    fine_tuned = resolve("poster", recipe="pretrained", overrides={**PRESETS, "fine_tuning.fine_tune": True})
     assert "data.augment" in spaces.space_of({"poster": fine_tuned})
 
 
@@ -101,7 +105,8 @@ def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file
     (tmp_path / "start.toml").write_text(STARTS[file])
 
     def make(name):
-        return resolve(name, recipe=recipe, file=tmp_path / "start.toml", overrides={"training.epochs": 3})
+        few = {**presets_of(name), "training.epochs": 3}
+        return resolve(name, recipe=recipe, file=tmp_path / "start.toml", overrides=few)
 
     start = start_of(variant, make)
     space = spaces.declare(start, list(spaces.space_of(start)))
@@ -117,7 +122,7 @@ def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file
             if name != variant:
                 same["data"] = expected.data
             assert dataclasses.replace(again, **same) == expected
-            assert again.training.epochs == resolve(name, recipe=recipe).training.epochs
+            assert again.training.epochs == of_recipe(name, recipe).training.epochs
 
 
 TUNING = Path(summary.__file__).parent

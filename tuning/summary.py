@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from mmfusion.config import VARIANTS, override, resolve
+from mmfusion.config import VARIANTS, of_recipe, override
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
@@ -177,12 +177,12 @@ def best_toml(search, winner: Row, trials: int) -> str:
     """A config file with what the best trial has otherwise than the recipe."""
     configs = search.start if winner.number == START else spaces.configure(search.start, winner.values)
     recipe = search.start[search.variant].recipe
-    differing = _differing(configs[search.variant], resolve(search.variant, recipe=recipe))
+    differing = _differing(configs[search.variant], of_recipe(search.variant, recipe))
     of_parts = {}
     for part in VARIANTS[search.variant].parts:
         # What stands above all holds for the parts too, so they are compared with that.
         above = {f"{section}.{key}": value for section, of in differing.items() for key, value in of.items()}
-        given = override(resolve(part, recipe=recipe), above, where="best.toml")
+        given = override(of_recipe(part, recipe), above, where="best.toml")
         of_part = _differing(configs[part], given)
         of_part.pop("data", None)  # the same films for all, under [data]
         of_parts |= {part: of_part} if of_part else {}

@@ -41,25 +41,38 @@ def resolve(
     Raises:
         UserError: an unknown recipe or key, a value of the wrong type or out of range, a bad file.
     """
+    values, where = _values(variant, recipe, file)
+    config = _build(values, where)
+    given = {}
+    for key, value in (overrides or {}).items():
+        given = _merge(given, _nested(key, value))
+    try:
+        return from_dict({**_merge(values, given), "variant": variant, "recipe": recipe}, where="the command line")
+    except UserError:
+        _check_together(config, where)  # what was wrong before is not laid to the command line
+        raise
+
+
+def of_recipe(variant: str, recipe: str, file: Path | None = None) -> Config:
+    """What a recipe and a file say of a variant; they may lack what it has to be told, such as its presets.
+
+    Raises:
+        UserError: see `resolve`.
+    """
+    return _build(*_values(variant, recipe, file))
+
+
+def _values(variant: str, recipe: str, file: Path | None) -> tuple[dict, str]:
+    """What a recipe and a file say of a variant, and a name for the two in errors."""
     if recipe not in recipe_names():
         raise UserError(f"unknown recipe {recipe!r}; there are: {', '.join(recipe_names())}")
-    names = {"variant": variant, "recipe": recipe}
     text = (resources.files("mmfusion") / "recipes" / f"{recipe}.toml").read_text("utf-8")
     values = _for_variant(tomllib.loads(text), variant, where=f"recipe {recipe}")
     if file is not None:
         values = _merge(values, _for_variant(_read_toml(file), variant, where=str(file)))
     if variant in VARIANTS:  # whatever the recipe and the file name
         values = _merge(values, {section: {"name": name} for section, name in VARIANTS[variant].encoders})
-    where = str(file) if file else f"recipe {recipe}"
-    given = {}
-    for key, value in (overrides or {}).items():
-        given = _merge(given, _nested(key, value))
-    config = _build({**values, **names}, where)
-    try:
-        return from_dict({**_merge(values, given), **names}, where="the command line")
-    except UserError:
-        _check_together(config, where)  # what was wrong before is not laid to the command line
-        raise
+    return {**values, "variant": variant, "recipe": recipe}, str(file or f"recipe {recipe}")
 
 
 def override(config: Config, values: dict, *, where: str) -> Config:
