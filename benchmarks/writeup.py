@@ -70,10 +70,9 @@ def notes(analysis: Analysis) -> list[str]:
         f"{min(counts):,}{f' to {max(counts):,}' * (max(counts) > min(counts))} {split}"
         for split, counts in analysis.films.items()
     )
-    seeds, split_seeds = (", ".join(map(str, of)) for of in (analysis.seeds, analysis.split_seeds))
-    said = [
-        f"Seed{'s' * (len(analysis.seeds) > 1)} {seeds}, split seed{'s' * (len(analysis.split_seeds) > 1)} {split_seeds}: {films} films. Scores are of the test films."
-    ]
+    seeds = _listed("seed", analysis.seeds)
+    split_seeds = _listed("split seed", analysis.split_seeds)
+    said = [f"{seeds.capitalize()}, {split_seeds}: {films} films. Scores are of the test films."]
     if analysis.splits > 1:
         said.append(
             "Each seed has a split of its own of the same films. A film that tests in one seed may train in "
@@ -116,6 +115,10 @@ def notes(analysis: Analysis) -> list[str]:
             "show anything genre by genre."
         )
     return said
+
+
+def _listed(word: str, numbers: Sequence[int]) -> str:
+    return f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def sentences(analysis: Analysis) -> list[str]:

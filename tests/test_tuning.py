@@ -1,7 +1,6 @@
 """Spaces are made of settings, and what a search leaves says what it found. No model is trained here."""
 
 import csv
-import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -118,10 +117,10 @@ def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file
         for name, expected in spaces.configure(start, values).items():
             again = resolve(name, recipe=recipe, file=tmp_path / "best.toml")
             # How long a trial lasted is not in it, and the films of late fusion's parts are late fusion's.
-            same = {"training": dataclasses.replace(again.training, epochs=3)}
+            same = {"training": again.training.model_copy(update={"epochs": 3})}
             if name != variant:
                 same["data"] = expected.data
-            assert dataclasses.replace(again, **same) == expected
+            assert again.with_values(**same) == expected
             assert again.training.epochs == of_recipe(name, recipe).training.epochs
 
 

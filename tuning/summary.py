@@ -20,7 +20,7 @@ from tuning.resumable import START
 
 # Settings that belong to a call and not to what a search found.
 _OF_THE_CALL = {
-    "": ("variant", "recipe", "seed"),
+    "": ("variant", "recipe", "seed", "split_seed"),
     "data": ("dataset", "data_dir", "films", "films_seed", "skip_bad"),
     "training": ("epochs",),
 }
@@ -208,6 +208,8 @@ def _film_flags(search) -> str:
     """The films and the seed that the search had, which are not in its file."""
     config = search.start[search.variant]
     flags = {"--dataset": config.data.dataset, "--data-dir": config.data.data_dir, "--seed": str(config.seed)}
+    if config.split_seed != config.seed:
+        flags["--split-seed"] = str(config.split_seed)
     said = "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
     return said + " --skip-bad" * config.data.skip_bad
 
