@@ -44,9 +44,9 @@ ADDED = {
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
     "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],
     "benchmarks.run results/real": ["--variants", "tfidf", "poster", "overview", "late"],  # what others read
-    "benchmarks.run results/start": ["--variants", "overview"],
-    "benchmarks.run results/tuned": ["--variants", "overview"],
-    "benchmarks.run --recipe pretrained": ["--variants", "features", "early"],
+    "benchmarks.run results/start": ["--variants", "bilstm"],
+    "benchmarks.run results/tuned": ["--variants", "bilstm"],
+    "benchmarks.run --recipe pretrained": ["--variants", "features", "early_features"],
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
     "tuning.search --workers": [*FOR_WORKERS, "--epochs", "1", "--out", "search/workers"],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],

@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import tiny_config
+from conftest import FROM_FILMS, tiny_config
 
 import mmfusion.models
-from mmfusion.config import resolve
-from mmfusion.models import VARIANTS, build_model
+from mmfusion.config import VARIANTS, Variant, resolve
+from mmfusion.models import build_model
 from mmfusion.models.late import Combiner
 from mmfusion.models.operators import OPERATORS
+from mmfusion.models.poster_encoders import ResidualBlock
 from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import OVERVIEW, POSTER
 
@@ -62,7 +63,7 @@ def changes(model, modality) -> bool:
     return not np.allclose(logits(model, inputs), logits(model, with_other(inputs, modality)), atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", FROM_FILMS)
 class TestEveryVariant:
     def test_gives_one_logit_a_genre(self, variant):
         found = logits(make(variant), batch())
@@ -98,9 +99,9 @@ class TestEveryVariant:
             assert any(not np.array_equal(a, b) for a, b in zip(before, model.trainable_weights))
 
     def test_reads_the_modalities_that_its_name_says_and_no_other(self, variant):
-        model = make(variant)
-        assert changes(model, POSTER) == (variant != "overview") == (POSTER in model.reads)
-        assert changes(model, OVERVIEW) == (variant != "poster") == (OVERVIEW in model.reads)
+        model, reads = make(variant), VARIANTS[variant].modalities
+        assert changes(model, POSTER) == (variant not in ("overview", "bilstm")) == (POSTER in reads)
+        assert changes(model, OVERVIEW) == (variant not in ("poster", "cnn")) == (OVERVIEW in reads)
 
     def test_bfloat16_arithmetic_gives_nearly_the_same_float32_logits(self, variant):
         model, mixed = make(variant), make(variant, training__precision="mixed_bfloat16")
@@ -145,9 +146,21 @@ def test_joint_fusion_with_any_operator_reads_both_and_comes_back_from_its_file(
     np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
 
 
-@pytest.mark.parametrize(("variant", "count"), [("poster", 3_464_601), ("overview", 4_303_129)])
+@pytest.mark.parametrize(("variant", "count"), [("cnn", 3_464_601), ("bilstm", 4_303_129)])
 def test_the_reports_networks_have_the_reports_parameters(variant, count):
     assert build_model(resolve(variant, recipe="report"), 25).count_params() == count
+
+
+def layers_of(variant) -> set[type]:
+    return {type(layer) for layer in make(variant)._flatten_layers()}
+
+
+def test_cnn_and_bilstm_are_what_they_are_called():
+    assert keras.layers.Conv2D in layers_of("cnn")
+    assert ResidualBlock not in layers_of("cnn")
+    assert BidirectionalLSTM in layers_of("bilstm")
+    assert ResidualBlock in layers_of("poster")  # with the default's encoder, which is none
+    assert BidirectionalLSTM not in layers_of("overview")
 
 
 @pytest.mark.parametrize("return_sequences", [True, False])
@@ -302,7 +315,7 @@ def test_the_readmes_variant_of_ones_own_works(monkeypatch, tmp_path):
     code = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
     (tmp_path / "gated.py").write_text(code)
     monkeypatch.setattr(mmfusion.models, "__path__", [*mmfusion.models.__path__, str(tmp_path)])
-    monkeypatch.setitem(VARIANTS, "gated", "GatedFusion")
+    monkeypatch.setitem(VARIANTS, "gated", Variant("gated.GatedFusion"))
     monkeypatch.delitem(sys.modules, "mmfusion.models.gated", raising=False)
     harness = TestEveryVariant()
     harness.test_gives_one_logit_a_genre("gated")

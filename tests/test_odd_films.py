@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from conftest import run_variant
+from conftest import FROM_FILMS, run_variant
 from PIL import Image
 
 from mmfusion import experiment
-from mmfusion.models import VARIANTS
 
 OVERVIEWS = (
     "",
@@ -60,7 +59,7 @@ def odd(tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "cache"
     return {
         variant: run_variant(variant, folder / variant, cache, late__combiner="stacked", **named)
-        for variant in VARIANTS
+        for variant in FROM_FILMS
     }
 
 
@@ -73,7 +72,7 @@ def numbers(value):
         yield value
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", FROM_FILMS)
 class TestEveryVariant:
     def test_has_no_number_that_is_not_one(self, odd, variant):
         run = odd[variant]
