@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import FROM_FILMS, tiny_config
 
 import mmfusion.models
-from mmfusion.config import VARIANTS, Variant, resolve
+from mmfusion.config import COMBINERS, VARIANTS, Variant, resolve
 from mmfusion.models import build_model
 from mmfusion.models.late import Combiner
 from mmfusion.models.operators import OPERATORS
@@ -127,8 +127,8 @@ class TestEveryVariant:
         # Nor is the table in which a bag looks up its words' n-grams.
         counted = [w for w in model.weights if not w.path.endswith(("temperature", "ngrams_of"))]
         # Nor are heads that help training and decide nothing.
-        heads = [w for w in counted if w.path.split("/")[1] in model.auxiliary]
-        assert len(heads) == 2 * sum(getattr(model, name) is not None for name in model.auxiliary)
+        heads = [w for w in counted if w.path.split("/")[1] in ("poster_head", "overview_head")]
+        assert len(heads) == 2 * sum(len(getattr(model, name)) for name in model.auxiliary)
         assert parameters == sum(w.shape.num_elements() for w in counted if not any(w is one for one in heads))
 
     def test_an_empty_overview_and_no_poster_give_numbers(self, variant):
@@ -245,10 +245,8 @@ def test_early_has_one_encoder_that_reads_both():
 def test_late_has_nothing_to_train_and_its_parts_do_not_know_each_other():
     model, inputs = make("late"), batch()
     assert model.trainable_weights == []
-    for part, own, other in (
-        (model.poster_model, POSTER, OVERVIEW),
-        (model.overview_model, OVERVIEW, POSTER),
-    ):
+    for own, other in ((POSTER, OVERVIEW), (OVERVIEW, POSTER)):
+        part = model.models[own]
         without = {**inputs, other: np.zeros_like(inputs[other])}
         np.testing.assert_array_equal(logits(part, without), logits(part, inputs))
         without = {**inputs, own: np.zeros_like(inputs[own])}
@@ -267,7 +265,7 @@ class TestCombiner:
     def fitted(self, kind, labels):
         combiner = Combiner(kind)
         combiner.build([(None, GENRES), (None, GENRES)])
-        combiner.fit(self.poster, self.overview, labels)
+        combiner.fit([self.poster, self.overview], labels)
         return combiner
 
     def test_mean_averages_probabilities(self):
@@ -291,7 +289,7 @@ class TestCombiner:
         combiner = Combiner("product")
         combiner.build([(None, 1), (None, 1)])
         logits = [(prior + ratio).astype(np.float32) for ratio in ratios]
-        combiner.fit(*logits, truth.astype(np.float32))
+        combiner.fit(logits, truth.astype(np.float32))
         np.testing.assert_allclose(np.asarray(combiner(logits)), prior + sum(ratios), atol=0.05)
 
     def test_product_of_a_genre_that_no_film_has_stays_finite(self):
@@ -303,11 +301,27 @@ class TestCombiner:
     def test_fitted_ones_trust_the_model_that_knows(self, kind):
         labels = np.stack([self.poster[:, 0] > 0, self.overview[:, 1] > 0, self.poster[:, 2] > 9], 1)
         combiner = self.fitted(kind, labels.astype(np.float32))
-        poster, overview = np.asarray(combiner.poster_weight), np.asarray(combiner.overview_weight)
+        poster, overview = np.asarray(combiner.model_weights)
         assert poster[0] > 2 * overview[0]
         assert overview[1] > 2 * poster[1]
         # No film of the third genre: it is left as it was.
         assert (poster[2], overview[2]) == (0.5, 0.5)
+
+    @pytest.mark.parametrize("kind", COMBINERS)
+    def test_three_models_are_combined_as_two_are(self, kind):
+        third = self.rng.normal(size=(200, GENRES)).astype(np.float32)
+        logits, labels = [self.poster, self.overview, third], (third > 0).astype(np.float32)
+        combiner = Combiner(kind)
+        combiner.build([(None, GENRES)] * 3)
+        combiner.fit(logits, labels)
+        weights, found = np.asarray(combiner.model_weights), np.asarray(combiner(logits))
+        if kind == "mean":
+            np.testing.assert_allclose(sigmoid(found), np.mean([sigmoid(z) for z in logits], axis=0), atol=1e-6)
+        elif kind == "product":
+            prior = np.log((201 - labels.sum(axis=0)) / (labels.sum(axis=0) + 1))
+            np.testing.assert_allclose(found, sum(logits) + 2 * prior, rtol=1e-4)
+        else:
+            assert (weights[2] > 2 * weights[:2]).all()
 
 
 def test_the_readmes_variant_of_ones_own_works(monkeypatch, tmp_path):
