@@ -181,7 +181,7 @@ def _overview_encoder(config: Config) -> dict:
 
 def _of_encoder(section: str, name: str, spaces: Mapping[str, dict]) -> dict:
     kind = name.partition(":")[0]  # "preset:NAME"
-    return {f"{section}.{kind}.{key}": values for key, values in spaces[kind].items()}
+    return {f"{section}.{kind}.{key}": values for key, values in spaces.get(kind, {}).items()}
 
 
 def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.HyperParameters:
