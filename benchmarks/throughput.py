@@ -169,7 +169,7 @@ def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
     """What only a process of its own tells: the way to the first step, and the most memory it took."""
     rows = []
     sides = NAMES if args.data_dir else NAMES[:1]
-    for variant in [variant for variant in (*MODALITIES, "joint") if variant in args.variants]:
+    for variant in [one for one in VARIANTS if one in (*MODALITIES, "joint") and one in args.variants]:
         label = resolve(variant, recipe=args.recipe).label
         first, memory = Row(f"{label}: command to first training step"), Row(f"{label}: memory", "MB")
         for _ in range(args.repeats):
