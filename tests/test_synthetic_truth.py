@@ -10,9 +10,7 @@ from mmfusion import assessment, experiment
 from mmfusion.config import resolve
 from mmfusion.reports.contributions import contribution
 from mmfusion.runs import Run
-
-QUICK = {"data.poster_size": 32, "training.epochs": 12}
-LONGER = {"training.epochs": 20}  # as the README's first command: the exclusive-or takes joint fusion so long
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +20,7 @@ def runs(tmp_path_factory):
     found = {}
     for variant in ("poster", "overview", "joint", "late"):
         parts = [Run(folder / part) for part in PARTS] if variant == "late" else ()
-        config = resolve(variant, overrides=QUICK | (LONGER if variant == "joint" else {}))
+        config = resolve(variant, recipe="first")  # as the README's first command
         found[variant] = run = experiment.train(config, folder / variant, cache, part_runs=parts)
         assessment.write_report(run)
         probe(run, cache)
@@ -84,14 +82,14 @@ def test_joint_fusion_needs_interactions_for_the_exclusive_or_only(runs):
 @pytest.mark.parametrize("variant", ["joint", "late"])
 def test_modalities_bring_what_the_films_were_made_with(runs, variant):
     for one in brought(runs[variant], "poster"):
-        assert one.poster_shapley > 0.4
-        assert abs(one.overview_shapley) < 0.05
-        assert one.poster_perceptual > 0.4
-        assert abs(one.overview_perceptual) < 0.05
+        assert one.shapley[POSTER] > 0.4
+        assert abs(one.shapley[OVERVIEW]) < 0.05
+        assert one.perceptual[POSTER] > 0.4
+        assert abs(one.perceptual[OVERVIEW]) < 0.05
     for one in brought(runs[variant], "overview"):
-        assert one.overview_shapley > 0.4
-        assert abs(one.poster_shapley) < 0.05
+        assert one.shapley[OVERVIEW] > 0.4
+        assert abs(one.shapley[POSTER]) < 0.05
     if variant == "joint":
         for one in brought(runs[variant], "xor"):  # neither is worth anything without the other
-            assert one.poster_shapley == pytest.approx(one.overview_shapley, abs=0.1)
-            assert min(one.poster_perceptual, one.overview_perceptual) > 0.3
+            assert one.shapley[POSTER] == pytest.approx(one.shapley[OVERVIEW], abs=0.1)
+            assert min(one.perceptual[POSTER], one.perceptual[OVERVIEW]) > 0.3
