@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FROM_FILMS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -23,7 +24,6 @@ from mmfusion.config import from_dict, resolve
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
-from mmfusion.models import VARIANTS
 from mmfusion.reports import metrics
 from mmfusion.schema import SPLITS
 
@@ -242,7 +242,7 @@ def test_any_other_key_is_refused_by_its_name(key, value, table):
     assert len(str(error.value).splitlines()) == 1
 
 
-@given(st.sampled_from(list(VARIANTS)), st.integers(0, 2**31 - 1))
+@given(st.sampled_from(FROM_FILMS), st.integers(0, 2**31 - 1))
 def test_an_override_changes_what_it_names_and_nothing_else(variant, seed):
     plain, other = resolve(variant).to_dict(), resolve(variant, overrides={"seed": seed}).to_dict()
     assert other == {**plain, "seed": seed}

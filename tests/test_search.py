@@ -112,7 +112,10 @@ def test_the_same_command_has_nothing_left_to_do_and_another_one_is_refused(fini
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--only", "training.speed"], "--only training.speed: overview's hyperparameters are data.vocabulary_size"),
+        (
+            ["--only", "training.speed"],
+            "--only training.speed: overview's hyperparameters are data.vocabulary_size",
+        ),
         (["--max-trials", 0], "--max-trials must be greater than 0"),
         (["--budget-minutes", -1], "--budget-minutes must be greater than 0"),
         (["--only", "training.decay", "--set", "training.decay=0.2"], "nothing is left to search"),
