@@ -387,7 +387,7 @@ class TestTheCommand:
         before = {path: path.read_bytes() for path in runs["poster"].folder.rglob("*") if path.is_file()}
         assert command(export.main, monkeypatch, runs["poster"].folder, "--format", "savedmodel") == 0
         assert "exports/poster-savedmodel" in capsys.readouterr().out
-        assert {path.name for path in (tmp_path / "exports").iterdir()} == {"cnn-savedmodel"}
+        assert {path.name for path in (tmp_path / "exports").iterdir()} == {"poster-savedmodel"}
         assert {path: path.read_bytes() for path in runs["poster"].folder.rglob("*") if path.is_file()} == before
 
         assert command(export.main, monkeypatch, runs["poster"].folder, "--format", "savedmodel") == 2
