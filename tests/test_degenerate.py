@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import command, write_tiny
+from conftest import command, folder_of, write_tiny
 from PIL import Image
 
 from benchmarks import run as benchmark
@@ -45,17 +45,27 @@ def test_what_one_command_accepts_goes_through_all_of_them(name, tmp_path, monke
     films = ["--data-dir", tmp_path / "films", "--config", write_tiny(tmp_path / "tiny.toml")]
     films += ["--epochs", 1, "--set", "data.split=[0.8,0.1,0.1]"]
     results = tmp_path / "results"
-    bilstm, late = (results / "seed-0" / variant for variant in ("overview", "late"))
+    poster, overview, late = (results / "seed-0" / folder_of(name) for name in ("poster", "overview", "late"))
     names = ["frequencies", "colours", "tfidf", "tfidf_colours", "poster", "overview", "late"]
-    settled = ["--parts", results / "seed-0" / "poster", bilstm]
     for main, *call in (
         (benchmark.main, *films, "--variants", *names, "--missing", "--out", results),
         (table.main, results),
-        (train.main, "--variant", "late", *films[:4], *films[6:], *settled, "--out", tmp_path / "again"),
-        (evaluate.main, tmp_path / "again", late, bilstm, "--out", tmp_path / "report"),
+        (
+            train.main,
+            "--variant",
+            "late",
+            *films[:4],
+            *films[6:],
+            "--parts",
+            poster,
+            overview,
+            "--out",
+            tmp_path / "again",
+        ),
+        (evaluate.main, tmp_path / "again", late, overview, "--out", tmp_path / "report"),
         (evaluate.main, late, "--split", "validation"),
         (predict.main, late, "--overview", "word1 film"),
-        (export.main, bilstm, "--format", "savedmodel", "--out", tmp_path / "exported"),
+        (export.main, overview, "--format", "savedmodel", "--out", tmp_path / "exported"),
     ):
         assert command(main, monkeypatch, *call) == 0, capsys.readouterr().err
     written = "".join(file.read_text("utf-8") for file in results.glob("*.[mh]*"))

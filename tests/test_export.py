@@ -93,7 +93,7 @@ def make_run(folder, cache, variant, **settings):
         positive = "variance" in weight.path or "combiner" in weight.path
         weight.assign(np.abs(value) if positive else value)
     with Run.create(folder) as new:
-        experiment.write_decisions(new, config, prepared, experiment._facts_of(model, read))
+        experiment.write_decisions(new, config, prepared, experiment._facts_of(config, model, read))
         save_model(model, new.model_file)
         new.write_predictions({"validation": made_predictions(prepared, "validation")})
         new.seal()
@@ -160,10 +160,10 @@ def test_a_network_elsewhere_says_what_the_run_says_for_any_number_of_films_and_
     expected = said[name]
     tokens = encode_overviews(overviews, run.vocabulary, run.config.data.max_tokens)
     posters = np.stack([decode_poster(p, SIZE) if p else NO_POSTER for p in posters]).astype(np.float32) / 255
-    np.testing.assert_allclose(network(poster=posters, tokens=tokens), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(network(poster=posters, overview=tokens), expected, atol=1e-5, rtol=0)
     for i, row in enumerate(tokens):
         short = row[None, : max(1, np.count_nonzero(row))]
-        found = network(poster=posters[i : i + 1], tokens=short)
+        found = network(poster=posters[i : i + 1], overview=short)
         np.testing.assert_allclose(found, expected[i : i + 1], atol=1e-5, rtol=0)
 
 
@@ -264,7 +264,7 @@ def test_the_exported_description_has_what_is_needed(runs, exports):
         1,
     )
     assert said["inputs"]["poster"]["shape"] == [None, SIZE, SIZE, 3]
-    assert said["inputs"]["tokens"]["dtype"] == "int32"
+    assert said["inputs"]["overview"]["dtype"] == "int32"
     assert said["output"] == {"name": "probabilities", "shape": [None, len(run.genres)], "dtype": "float32"}
     assert said["trained_with"] == run.facts["versions"]
     assert (folder / "vocabulary.txt").read_text("utf-8").split("\n") == run.vocabulary
@@ -386,8 +386,8 @@ class TestTheCommand:
         monkeypatch.chdir(tmp_path)
         before = {path: path.read_bytes() for path in runs["poster"].folder.rglob("*") if path.is_file()}
         assert command(export.main, monkeypatch, runs["poster"].folder, "--format", "savedmodel") == 0
-        assert "exports/cnn-savedmodel" in capsys.readouterr().out
-        assert {path.name for path in (tmp_path / "exports").iterdir()} == {"cnn-savedmodel"}
+        assert "exports/poster-savedmodel" in capsys.readouterr().out
+        assert {path.name for path in (tmp_path / "exports").iterdir()} == {"poster-savedmodel"}
         assert {path: path.read_bytes() for path in runs["poster"].folder.rglob("*") if path.is_file()} == before
 
         assert command(export.main, monkeypatch, runs["poster"].folder, "--format", "savedmodel") == 2
@@ -412,7 +412,7 @@ def test_a_baseline_has_no_network_to_export(tmp_path, cache, monkeypatch, capsy
     assert command(export.main, monkeypatch, run.folder, "--format", "onnx") == 2
     said = capsys.readouterr().err
     assert "is a run of tfidf, a baseline without a network" in said
-    assert "name a run of cnn, bilstm, early, joint, late" in said
+    assert "name a run of poster, overview, cnn, bilstm, early, early_features, joint, late" in said
     assert len(said.splitlines()) == 1
 
 

@@ -34,7 +34,7 @@ def test_label_smoothing_moves_training_labels_only_so_that_validation_losses_co
 
 
 def test_keras_own_evaluation_knows_no_label_smoothing():
-    films = {"poster": np.zeros((2, 16, 16, 3), np.float32), "tokens": np.array([[1, 2], [2, 0]], np.int32)}
+    films = {"poster": np.zeros((2, 16, 16, 3), np.float32), "overview": np.array([[1, 2], [2, 0]], np.int32)}
     losses = [
         compiled(label_smoothing=share).evaluate(films, LABELS, verbose=0, return_dict=True)["loss"]
         for share in (0.0, 0.5)

@@ -214,6 +214,13 @@ class TestLateFusion:
         assert found.predictions_file.read_bytes() == runs["late"].predictions_file.read_bytes()
         assert found.report["train_seconds"] > 0
 
+    def test_may_be_of_the_reports_baselines(self, runs, tmp_path, cache):
+        parts = [runs["bilstm"], runs["cnn"]]
+        late = experiment.train(tiny_config("late"), tmp_path / "late", cache, part_runs=parts)
+        assert late.config.label == "late (cnn + bilstm)"
+        found = [part.predictions_file.read_bytes() for part in late.parts]
+        assert found == [run.predictions_file.read_bytes() for run in reversed(parts)]
+
     def test_refuses_parts_of_other_films_and_of_the_wrong_variants(self, runs, tmp_path, cache):
         both = [runs["poster"], runs["overview"]]
         with pytest.raises(UserError, match="has another split than"):
