@@ -164,7 +164,7 @@ def _gains(analysis: Analysis, path: Path) -> bool:
                 axis.plot(gain.gain, place, "o", color=colour, markerfacecolor=colour if gain.verdict else "white")
                 p = gain.p if gain.p_holm is None else gain.p_holm
                 rows.append((one.name, one.over, genre, gain.gain, gain.low, gain.high, p, gain.verdict))
-            axis.set_title(f"{one.name} over {one.over}", fontsize=10)
+            axis.set_title(f"{one.name}\nover {one.over}", fontsize=10)
             axis.set_yticks(range(len(lines)), lines)
             axis.set_ylim(len(lines) - 0.4, -0.6)
             axis.grid(axis="x", color="0.92")
@@ -240,7 +240,7 @@ def _reliability(analysis: Analysis, path: Path) -> bool:
     models = list(analysis.models.values())
     columns = min(5, len(models))
     lines = -(-len(models) // columns)
-    with _drawn(path, (2.2 * columns, 2.4 * lines + 0.3)) as figure:
+    with _drawn(path, (2.2 * columns, 2.6 * lines + 0.3)) as figure:
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         rows = []
         for axis in axes.flat[len(models) :]:
@@ -251,7 +251,7 @@ def _reliability(analysis: Analysis, path: Path) -> bool:
             axis.plot(bins.predicted, bins.observed, "-", color=COLOURS[0], linewidth=1)
             sizes = 6 + 90 * np.sqrt(bins.count / bins.count.max())
             axis.scatter(bins.predicted, bins.observed, sizes, color=COLOURS[0], alpha=0.75, linewidths=0)
-            axis.set_title(f"{model.name} (ECE {model.scores['ece'].mean:.3f})", fontsize=9)
+            axis.set_title(f"{model.name}\nECE {model.scores['ece'].mean:.3f}", fontsize=9)
             axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
             axis.spines[["top", "right"]].set_visible(False)
             triples = zip(bins.predicted.tolist(), bins.observed.tolist(), bins.count.tolist(), strict=True)
