@@ -25,6 +25,7 @@ class Result:
 
     run: Run
     name: str  # its row's: the variant and the encoders that it reads with
+    variant: str  # or baseline
     seed: int
     facts: dict
     genres: tuple[str, ...]
@@ -38,7 +39,7 @@ class Result:
 
     @property
     def is_baseline(self) -> bool:
-        return self.run.config.variant in BASELINES
+        return self.variant in BASELINES
 
     @property
     def presets(self) -> dict[str, str]:
@@ -91,7 +92,7 @@ def collect(folder: Path, *, keep_going: bool = False) -> tuple[Results, list[st
         why = f"; of {len(problems)} runs the first: {next(iter(problems.values()))}" if problems else ""
         raise UserError(f"{folder} holds no run in seed-*/ to report on; benchmarks.run makes some{why}")
     order = [*BASELINES, *VARIANTS]
-    variant_of = {result.name: result.run.config.variant for result in good}
+    variant_of = {result.name: result.variant for result in good}
     names = sorted(
         variant_of, key=lambda n: (order.index(variant_of[n]) if variant_of[n] in order else len(order), n)
     )
@@ -114,6 +115,7 @@ def _read(path: Path) -> Result:
     return Result(
         run=run,
         name=label_of(run),
+        variant=config.variant,
         seed=config.seed,
         facts=facts,
         genres=genres,
