@@ -285,7 +285,7 @@ def draw_films(
 def _title(scored: Sequence[Scored], film: str, row: int, splits: Mapping[str, str | None]) -> str:
     different = set(splits.values())
     if len(different) > 1:  # runs with splits of their own
-        said = ", ".join(f"{name}: {split or 'unseen'}" for name, split in splits.items())
+        said = ", ".join(f"{split or 'unseen'} film of {name}" for name, split in splits.items())
         title = f"{film} ({said})"
     else:
         title = f"{film} ({split} film)" if (split := different.pop()) else film
