@@ -74,5 +74,5 @@ def check_facts(facts: dict, genres: int, where: Path) -> None:
             )
     if not all(isinstance(said, str) for said in facts.get("presets", {}).values()):
         raise UserError(f"{where}: facts.presets must hold a text for each modality")
-    if not all(isinstance(modality, str) for modality in facts.get("reads", ())):
-        raise UserError(f"{where}: facts.reads must be a list of names")
+    if not all(modality in MODALITIES for modality in facts.get("reads", ())):
+        raise UserError(f"{where}: facts.reads must be a list of {', '.join(MODALITIES)}, or of some of them")

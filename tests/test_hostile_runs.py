@@ -310,8 +310,8 @@ class TestConfiguration:
             ("training.epoch", 3, "unknown key training.epoch; did you mean training.epochs?"),
             ("training.epochs", "3", "training.epochs must be a whole number, not '3'"),
             ("data", None, "data must be a table, not None"),
-            ("recipe", "\x1b[2J", "recipe must have characters that can be printed only"),
-            ("data.max_tokens", 10**9, "data.max_tokens must have at most 100 entries of at most 1,000,000"),
+            ("recipe", "\x1b[2J", "recipe must be a text that can be printed"),
+            ("data.max_tokens", 10**9, "data.max_tokens must be from 1 to 1,000,000"),
             ("joint.operator", "os.system", "unknown joint.operator 'os.system'"),
             ("variant", "tfidf", "'tfidf' is no variant with a model"),
             ("facts", 1, "the key facts is missing"),
@@ -320,12 +320,13 @@ class TestConfiguration:
             ("facts.genre_counts.train", [1, 2], "facts.genre_counts has 2 counts, genres.json 8 genres"),
             ("facts.genre_counts.train", [10**400] * 8, "a count that is not one of"),
             ("facts.films.train", 10**400, "must count the films of 'train'"),
-            ("early.blocks", 1_000_000, "early.blocks must have at most 100 entries of at most 100"),
+            ("early.blocks", 1_000_000, "early.blocks must be from 1 to 100"),
             (
                 "poster_encoder.cnn.filters",
                 [4] * 20,
                 "poster_encoder.cnn.filters has 20 entries, too many for posters of 16 pixels",
             ),
+            ("facts.reads", ["smell"], "facts.reads must be a list of poster, overview"),
             ("facts.processor", "\x1b]0;mine\x07", "must be a text that can be printed"),
         ],
     )
@@ -356,6 +357,17 @@ class TestConfiguration:
         assert command(predict.main, monkeypatch, run.folder, *film(run)) == 2
         error = capsys.readouterr().err
         assert "config.json" in error
+        assert error.count("\n") == 1
+
+    @pytest.mark.parametrize("number", [None, 1, 3, "2"])
+    def test_a_folder_of_another_format_is_refused_with_one_line(self, run, monkeypatch, capsys, number):
+        values = json.loads(run.config_file.read_text())
+        assert values.pop("format") == 2
+        run.config_file.write_text(json.dumps(values if number is None else {"format": number, **values}))
+        run.seal()
+        assert command(evaluate.main, monkeypatch, run.folder) == 2
+        error = capsys.readouterr().err
+        assert "has another format than 2, of another version: train it again" in error
         assert error.count("\n") == 1
 
     def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made(self, run):
