@@ -223,7 +223,7 @@ class TestFineTuned:
         config = tiny_config("joint", **names, fine_tuning__fine_tune=True, training__epochs=1)
         run = experiment.train(config, tmp_path / "run", cache)
         model = experiment.load_model(run)
-        assert model.poster_encoder.backbone is not None
+        assert model.encoders[POSTER].backbone is not None
         assert prepared_for(config, cache).inputs(config).films[POSTER].values.shape[1:] == (32, 24, 3)
 
     def test_late_fusion_is_of_two_that_are_both_fine_tuned_or_both_frozen(self, names, cache, tmp_path):

@@ -394,7 +394,7 @@ class TestTrainCommand:
                 ["--variant", "poster", "--combiner", "mean"],
                 "--combiner does nothing here: late.combiner is not read by poster",
             ),
-            (["--variant", "poster", "--epochs", "0"], "the command line: training.epochs must be at least 1"),
+            (["--variant", "poster", "--epochs", "0"], "the command line: training.epochs must be from 1 to"),
             (["--variant", "poster", "--config", "nowhere.toml"], "cannot read the config file"),
         ],
     )

@@ -1,6 +1,5 @@
 """The builder as tensorflow-datasets tests it, then its download against a local stand-in."""
 
-import dataclasses
 import functools
 import hashlib
 import http.server
@@ -101,7 +100,7 @@ def test_what_was_downloaded_needs_no_host(host, tmp_path, monkeypatch):
     data = resolve("poster", overrides={"data.dataset": "multimodal_imdb", "data.poster_size": 16}).data
     load_films(data, tmp_path / "cache")
     monkeypatch.setattr("requests.sessions.Session.request", lambda *args, **kwargs: pytest.fail("a host is asked"))
-    assert len(load_films(dataclasses.replace(data, poster_size=8), tmp_path / "cache")) == 4
+    assert len(load_films(data.model_copy(update={"poster_size": 8}), tmp_path / "cache")) == 4
 
 
 def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):
