@@ -1,6 +1,7 @@
 """The benchmark's figures, each as PNG and SVG with its numbers in a CSV beside it."""
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from benchmarks.findings import MICRO, Analysis, Model
 from benchmarks.missing import SHARES
 from benchmarks.sheets import as_csv
 from mmfusion.files import write_atomically
-from mmfusion.reports.figures import COLOURS, drawn
+from mmfusion.reports.figures import COLOURS, drawn, legend_columns
 from mmfusion.schema import PLURAL
 
 _ALL = "all (micro)"
@@ -139,7 +140,8 @@ def _genres(analysis: Analysis, networks: list[Model], path: Path) -> bool:
         axis.grid(axis="x", color="0.92")
         axis.set_axisbelow(True)
         axis.spines[["top", "right", "left"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=min(6, len(networks) + 1), fontsize=9, frameon=False)
+        columns = legend_columns(model.name for model in networks)
+        figure.legend(loc="outside upper center", ncols=columns, fontsize=9, frameon=False)
     return _with_numbers(path, ["variant", "genre", "films", "ap", "low", "high"], rows)
 
 
@@ -164,7 +166,7 @@ def _gains(analysis: Analysis, path: Path) -> bool:
                 axis.plot(gain.gain, place, "o", color=colour, markerfacecolor=colour if gain.verdict else "white")
                 p = gain.p if gain.p_holm is None else gain.p_holm
                 rows.append((one.name, one.over, genre, gain.gain, gain.low, gain.high, p, gain.verdict))
-            axis.set_title(f"{one.name}\nover {one.over}", fontsize=10)
+            axis.set_title(f"{textwrap.fill(one.name, 30)}\n{textwrap.fill(f'over {one.over}', 30)}", fontsize=10)
             axis.set_yticks(range(len(lines)), lines)
             axis.set_ylim(len(lines) - 0.4, -0.6)
             axis.grid(axis="x", color="0.92")
@@ -251,7 +253,7 @@ def _reliability(analysis: Analysis, path: Path) -> bool:
             axis.plot(bins.predicted, bins.observed, "-", color=COLOURS[0], linewidth=1)
             sizes = 6 + 90 * np.sqrt(bins.count / bins.count.max())
             axis.scatter(bins.predicted, bins.observed, sizes, color=COLOURS[0], alpha=0.75, linewidths=0)
-            axis.set_title(f"{model.name}\nECE {model.scores['ece'].mean:.3f}", fontsize=9)
+            axis.set_title(f"{textwrap.fill(model.name, 30)}\nECE {model.scores['ece'].mean:.3f}", fontsize=9)
             axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
             axis.spines[["top", "right"]].set_visible(False)
             triples = zip(bins.predicted.tolist(), bins.observed.tolist(), bins.count.tolist(), strict=True)

@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import io
+import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.style
@@ -64,6 +65,11 @@ def _style() -> dict:
     }
 
 
+def legend_columns(names: Iterable[str]) -> int:
+    """Columns of a legend of these names above a picture of 8 inches."""
+    return max(1, 90 // (8 + max(map(len, names))))
+
+
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
     """Loss, precision and recall of training and validation films against the epoch, a row a model.
 
@@ -72,7 +78,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
         path: the PNG to write.
     """
     names = ("loss", "precision", "recall")
-    with drawn((11, 2.9 * len(histories)), path) as figure:
+    with drawn((11, 3.1 * len(histories)), path) as figure:
         axes = figure.subplots(len(histories), 3, squeeze=False)
         for row, (model, history) in zip(axes, histories.items()):
             epochs = [epoch["epoch"] for epoch in history]
@@ -84,7 +90,8 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
                     axis.plot(epochs, values, style, color=colour, label=label, marker="." * (len(epochs) == 1))
                 axis.axvline(epochs[best], color="0.6", linewidth=1, label="epoch kept")
                 axis.set_xlabel("epoch")
-                axis.set_title(f"{model}: {'binary cross-entropy' if name == 'loss' else name}", fontsize=10)
+                what = "binary cross-entropy" if name == "loss" else name
+                axis.set_title(f"{textwrap.fill(model, 40)}\n{what}", fontsize=10)
                 axis.grid(color="0.92")
                 if name != "loss":
                     axis.set_ylim(0, 1)
@@ -129,4 +136,4 @@ def draw_genres(
         axis.set_xlim(0, 1.02)
         axis.set_xlabel("average precision")
         axis.spines[["top", "right", "left"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=min(7, len(scores) + 1), fontsize=9, frameon=False)
+        figure.legend(loc="outside upper center", ncols=legend_columns(scores), fontsize=9, frameon=False)
