@@ -106,6 +106,8 @@ def _read(path: Path) -> Result:
         raise UserError(f"the run {path} is not finished")
     run.check_folders()
     config, facts, genres = run.config, run.facts, run.genres
+    if config.variant not in (*BASELINES, *VARIANTS):
+        raise UserError(f"{path} holds a run of {config.variant}, which is no variant or baseline here")
     if "reads" not in facts:
         raise UserError(f"{run.config_file} does not say reads; train it again")
     if path.parts[-2:] != (f"seed-{config.seed}", config.folder_name):

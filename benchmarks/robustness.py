@@ -11,7 +11,7 @@ from benchmarks.collect import Result, Results
 from benchmarks.findings import Margin, Missing, Score
 from benchmarks.missing import SHARES, is_missing
 from mmfusion.reports import metrics, resampling
-from mmfusion.schema import MODALITIES
+from mmfusion.schema import MODALITIES, POSTER
 
 # By seed, what a system says of the test films (N, G) where a share of them misses the modality.
 _System = dict[int, Callable[[float], np.ndarray]]
@@ -47,7 +47,9 @@ def _missing(
     switches = _switches(asked, modality)
     systems = networks | switches
     single = [name for name, of_seed in asked.items() if len(_first(of_seed).facts["reads"]) == 1]
-    rivals = [*single, *switches]
+    # Without their posters, those that read posters are no rivals.
+    floor = [name for name in single if not (modality == POSTER and POSTER in _first(asked[name]).facts["reads"])]
+    rivals = [*floor, *switches]
 
     def said(key: _Key) -> np.ndarray:
         name, seed, share = key

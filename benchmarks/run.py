@@ -192,7 +192,9 @@ def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
 def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
     """A run that is there already counts only if it is the one that would be trained now, with its parts."""
     parts = _part_configs(args, wanted.variant, wanted.seed)
-    of_parts = all(_is_same(part.config, parts[part.config.variant]) for part in run.parts)
+    of_parts = all(
+        part.config.variant in parts and _is_same(part.config, parts[part.config.variant]) for part in run.parts
+    )
     if not (_is_same(run.config, wanted) and of_parts):
         raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
 

@@ -89,8 +89,8 @@ def label_of(run: Run) -> str:
 
 def encoders_of(run: Run) -> dict[str, str]:
     """By modality the encoder that reads it, or the preset that a baseline's features are of."""
-    config = run.config
-    presets = {modality: Path(config.presets[modality]).name for modality in run.facts.get("presets", {})}
+    config, read = run.config, run.facts.get("presets", {})
+    presets = {modality: Path(name).name for modality, name in config.presets.items() if modality in read}
     return config.encoders or presets
 
 
@@ -122,7 +122,7 @@ def check_comparable(scored: Sequence[Scored]) -> None:
         else:
             continue
         raise UserError(
-            f"{other.run.folder} has {what} than {first.run.folder}; train both on the same data and --seed"
+            f"{other.run.folder} has {what} than {first.run.folder}; train both on the same data, --seed and --split-seed"
         )
 
 

@@ -71,7 +71,8 @@ def train(
     part_of = as_parts(config, part_runs)
     if config.parts:
         parts = part_configs or {part: run.config for part, run in part_of.items()}
-        if len({one.fine_tuning.fine_tune for one in parts.values()}) > 1:
+        read = [one for one in parts.values() if one.presets.keys() & one.encoders.keys()]
+        if len({one.fine_tuning.fine_tune for one in read}) > 1:
             raise UserError("late fusion's two models must be trained with --fine-tune both, or neither")
         config = config.made_of(parts)
     prepared = prepare(config.data, config.split_seed, cache)
@@ -304,7 +305,7 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
             if ours != theirs:
                 raise UserError(
                     f"--parts {part.folder} has another {what} than this run would have; "
-                    "train both with the same data, recipe and --seed"
+                    "train both with the same data, recipe, --seed and --split-seed"
                 )
 
 

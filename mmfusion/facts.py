@@ -72,7 +72,8 @@ def check_facts(facts: dict, genres: int, where: Path) -> None:
             raise UserError(
                 f"{where}: facts.features must hold the shape of each modality's features, not {shape!r}"
             )
-    if not all(isinstance(said, str) for said in facts.get("presets", {}).values()):
+    presets, reads = facts.get("presets", {}), facts.get("reads", [])
+    if not all(isinstance(said, str) for said in presets.values()) or not set(presets) <= set(MODALITIES):
         raise UserError(f"{where}: facts.presets must hold a text for each modality")
-    if not all(modality in MODALITIES for modality in facts.get("reads", ())):
+    if not all(modality in MODALITIES for modality in reads) or len(reads) > len(MODALITIES):
         raise UserError(f"{where}: facts.reads must be a list of {', '.join(MODALITIES)}, or of some of them")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmfusion.config import VARIANTS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
@@ -35,10 +36,12 @@ def main() -> None:
     import_tensorflow()
     from mmfusion import experiment
     from mmfusion.data.posters import BadPoster
+    from mmfusion.models import model_class
     from mmfusion.reports.metrics import tune_thresholds
 
     given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip())}
-    reads = run.facts["reads"]
+    model_class(variant)  # a baseline has none, and is refused
+    reads = VARIANTS[variant].modalities
     used, missing = ([one for one in reads if given[one] == has] for has in (True, False))
     if not used:
         read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)

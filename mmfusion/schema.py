@@ -22,6 +22,9 @@ class Modality(str):
         modality.plural = plural
         return modality
 
+    def __getnewargs__(self) -> tuple[str, str]:
+        return str(self), self.plural  # to be pickled and copied
+
     @property
     def section(self) -> str:
         """The section of a configuration that names its encoder."""

@@ -1,5 +1,7 @@
 """From files to the triple: what is kept exactly, what is refused, and by which words."""
 
+import copy
+import pickle
 import shutil
 
 import numpy as np
@@ -19,7 +21,7 @@ from mmfusion.data.splits import duplicate_groups, split_films, split_hash
 from mmfusion.data.synthetic.films import GENRES, draw_poster, write_film
 from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 HEADER = b"Id,Genre,Comedy,War,Overview\n"
 
@@ -367,3 +369,9 @@ class TestSynthetic:
 
     def test_genres_are_those_that_the_names_say(self):
         assert {genre.rsplit("_", 1)[0] for genre in GENRES} == {"poster", "overview", "both", "xor"}
+
+
+def test_a_modality_survives_a_pickle_and_a_copy():
+    for modality in MODALITIES:
+        for again in (pickle.loads(pickle.dumps(modality)), copy.deepcopy(modality)):
+            assert (again, again.plural, again.section) == (modality, modality.plural, modality.section)

@@ -139,11 +139,7 @@ def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(s
 
     for share in SHARES:
         floors = {
-            POSTER: max(
-                score("overview", OVERVIEW, 0.0),
-                score("poster", POSTER, share),
-                switch("poster", "overview", share),
-            ),
+            POSTER: max(score("overview", OVERVIEW, 0.0), switch("poster", "overview", share)),
             OVERVIEW: max(
                 score("poster", POSTER, 0.0),
                 score("overview", OVERVIEW, share),

@@ -42,7 +42,7 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
     try:
         model = model_class(config.variant).from_run_config(config, num_genres)
         size = config.data.poster_size
-        if config.fine_tuning.fine_tune and POSTER in config.presets:
+        if config.fine_tuning.fine_tune and POSTER in config.presets.keys() & config.encoders.keys():
             size = config.poster_encoder.preset.image_size
         height, width = size if isinstance(size, tuple) else (size, size)
         shapes = {POSTER: (None, height, width, 3), OVERVIEW: (None, None)}

@@ -252,6 +252,6 @@ def operator_of(config: Config) -> layers.Layer:
     if joint.operator not in OPERATORS:
         raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
     operator = OPERATORS[joint.operator](joint.units, count)
-    if operator.for_two and count != 2:
+    if getattr(operator, "for_two", False) and count != 2:
         raise UserError(f"joint.operator {joint.operator} is made for two modalities, not {count}")
     return operator
