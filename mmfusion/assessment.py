@@ -122,8 +122,8 @@ def check_comparable(scored: Sequence[Scored]) -> None:
         else:
             continue
         raise UserError(
-            f"{other.run.folder} has {what} than {first.run.folder}; train both on the same data, with one --seed and "
-            "one --split-seed"
+            f"{other.run.folder} has {what} than {first.run.folder}; "
+            "train both on the same data, with one --seed and one --split-seed"
         )
 
 
