@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Brought:
-    """What each modality brings to a model that reads several, means over seeds."""
+    """Contribution of each modality to a model that reads several, means over seeds."""
 
     name: str
     micro: Contribution

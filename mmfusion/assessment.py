@@ -75,7 +75,7 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
 
 
 def row_name(run: Run) -> str:
-    """What a run is called beside others: its model, after its folder's name where that says something else."""
+    """Names a run beside others: its label, after its folder's name where that says something else."""
     label = label_of(run)
     return label if run.name in (run.config.variant, run.config.folder_name) else f"{run.name}: {label}"
 
@@ -95,7 +95,7 @@ def encoders_of(run: Run) -> dict[str, str]:
 
 
 def encoder_sentence(run: Run) -> str:
-    """What reads which modality, and where they meet; "" where a row's name has told it all."""
+    """Tells the encoder of each modality and where the modalities meet; "" for a baseline without encoders."""
     presets = run.facts.get("presets", {})
     trained = f" ({FINE_TUNED})" if run.config.fine_tuning.fine_tune else " (frozen)"
     by = [f"{PLURAL[m]} by {encoder}{trained * (m in presets)}" for m, encoder in encoders_of(run).items()]

@@ -1,4 +1,4 @@
-"""What is wrong with a value, in one line: the key, what it must be, what it is."""
+"""Validation errors in one line: the key, what its value must be, what it is."""
 
 import difflib
 import re
@@ -65,7 +65,7 @@ def _fields(names: list[str], model: type[BaseModel]) -> dict:
 
 
 def _meaning(found: dict, names: list[str], model: type[BaseModel]) -> str:
-    """What a value must be beyond its type."""
+    """Bounds of a value in words."""
     if found["type"] == "meaning":
         return found["ctx"]["meaning"]
     field = _fields(names, model)[names[-1]]

@@ -54,7 +54,7 @@ def resolve(
 
 
 def of_recipe(variant: str, recipe: str, file: Path | None = None) -> Config:
-    """What a recipe and a file say of a variant; they may lack what it has to be told, such as its presets.
+    """Builds a variant's configuration of a recipe and a file; it may lack what has to be told, such as presets.
 
     Raises:
         UserError: see `resolve`.
@@ -63,7 +63,7 @@ def of_recipe(variant: str, recipe: str, file: Path | None = None) -> Config:
 
 
 def _values(variant: str, recipe: str, file: Path | None) -> tuple[dict, str]:
-    """What a recipe and a file say of a variant, and a name for the two in errors."""
+    """Merges a recipe and a file for a variant; gives plain values, and a name for the two in errors."""
     if recipe not in recipe_names():
         raise UserError(f"unknown recipe {recipe!r}; there are: {', '.join(recipe_names())}")
     text = (resources.files("mmfusion") / "recipes" / f"{recipe}.toml").read_text("utf-8")
