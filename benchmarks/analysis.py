@@ -35,15 +35,16 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
     weights = resampling.draw_films(_films(predicted), DRAWS, SEED)
     draws = _draw(predicted, weights)
     fusions = _pairs(results, lambda one: one.modalities > 1, better_unimodal)
+    further = _pairs(results, lambda one: one.modalities > 1, _with_fewer_modalities)
     networks = _pairs(results, lambda one: not one.is_baseline, _best_baseline)
     tasks = []
-    for pair in (*fusions, *networks):
+    for pair in (*fusions, *further, *networks):
         both = [(results[name], predicted[name], draws[name]) for name in pair]
         tasks.append(delayed(_compare)(pair, *both, by_genre=pair in fusions))
     tasks += [delayed(_model)(name, of_seed, draws[name]) for name, of_seed in results.items()]
     tasks += [delayed(_brought)(of_seed, predicted[name]) for name, of_seed in results.items()]
     found = Parallel(n_jobs=os.cpu_count())(tasks)
-    count = len(fusions) + len(networks)
+    count = len(fusions) + len(further) + len(networks)
     compared, models, brought = found[:count], found[count : -len(results)], found[-len(results) :]
     sizes = {split: [r.facts["films"][split] for r in by_seed.values()] for split in SPLITS}
     return Analysis(
@@ -56,7 +57,8 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         sometimes=[first.genres[g] for g in order if support[:, g].any() and not support[:, g].all()],
         models=dict(zip(results, models, strict=True)),
         fusion=compared[: len(fusions)],
-        baseline=compared[len(fusions) :],
+        further=compared[len(fusions) : len(fusions) + len(further)],
+        baseline=compared[len(fusions) + len(further) :],
         brought=[one for one in brought if one],
         missing=without_modalities(results, predicted, weights),
         left_out=list(left_out),
@@ -75,6 +77,12 @@ def better_unimodal(results: Results, name: str) -> str | None:
 
 def _best_baseline(results: Results, name: str) -> str | None:
     return _best(results, name, [n for n, one in _fair_rivals(results, name).items() if one.is_baseline])
+
+
+def _with_fewer_modalities(results: Results, name: str) -> str | None:
+    own = _first(results[name])
+    same = {n: one for n, one in _fair_rivals(results, name).items() if one.variant == own.variant}
+    return _best(results, name, [n for n, one in same.items() if 1 < one.modalities < own.modalities])
 
 
 def _fair_rivals(results: Results, name: str) -> dict[str, Result]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmfusion.config import Config
 from mmfusion.runs import Run
-from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
+from mmfusion.schema import OVERVIEW, POSTER
 
 COLOURS = 6  # steps of red, of green and of blue: a histogram has 216 bins
 PENALTIES = {  # scikit-learn's C
@@ -32,7 +32,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
     """
     from mmfusion import experiment
 
-    prepared = experiment.prepare(config.data, config.split_seed, cache)
+    prepared = experiment.prepare(config, cache)
     start = time.perf_counter()
     predict, parameters = BASELINES[config.variant](prepared, parts, config)
     fitted = time.perf_counter()
@@ -64,7 +64,7 @@ def _tfidf(prepared, parts, config):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    overviews = np.array(prepared.films.overviews, object)
+    overviews = np.array(prepared.films.texts, object)
     try:
         vectorizer.fit(overviews[prepared.rows["train"]])
     except ValueError:  # no word is in two films: nothing can be learned from them
@@ -119,10 +119,10 @@ READS = {
     "frequencies": (),
     "colours": (POSTER,),
     "tfidf": (OVERVIEW,),
-    "tfidf_colours": MODALITIES,
+    "tfidf_colours": (POSTER, OVERVIEW),
     "features_poster": (POSTER,),
     "features_overview": (OVERVIEW,),
-    "features": MODALITIES,
+    "features": (POSTER, OVERVIEW),
 }
 # Sections of a configuration that each reads beside [data].
 SECTIONS_READ = {
@@ -132,7 +132,7 @@ SECTIONS_READ = {
 
 def _read_by_presets(prepared, config):
     """The films as a network of the same modalities reads them."""
-    variants = {(POSTER,): "poster", (OVERVIEW,): "overview", MODALITIES: "early_features"}
+    variants = {(POSTER,): "poster", (OVERVIEW,): "overview", (POSTER, OVERVIEW): "early_features"}
     return prepared.inputs(config.with_values(variant=variants[READS[config.variant]]))
 
 

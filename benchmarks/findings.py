@@ -129,10 +129,16 @@ class Analysis:
     sometimes: list[str]  # genres that some seeds have test films of, and others have not
     models: dict[str, Model]
     fusion: list[Comparison]  # each fusion over the better model of one modality
+    further: list[Comparison]  # each fusion over the same variant with fewer modalities, where there is one
     baseline: list[Comparison]  # each network over the best baseline that reads no other modality
     brought: list[Brought]
     missing: list[Missing]  # empty where no network was asked
     left_out: list[str]  # runs that could not be compared, and why
+
+    @property
+    def compared(self) -> list[Comparison]:
+        """All comparisons of two models."""
+        return [*self.fusion, *self.further, *self.baseline]
 
     @property
     def undefined(self) -> list[str]:

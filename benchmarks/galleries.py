@@ -64,9 +64,9 @@ def keep_films(folder: Path, cache: Path) -> None:
         if not films:
             continue
         import_tensorflow()
-        from mmfusion.data.films import load_films
+        from mmfusion.data.films import films_of
 
-        source, run = load_films(fusion.run.config.data, cache), fusion.run
+        source, run = films_of(fusion.run.config, cache), fusion.run
         overview_of = dict(zip(source.ids, source.overviews, strict=True))
         overviews = {film: text for film, (_, text) in run.films().items()}
         # A film whose poster cannot be read any more is kept without it: nobody should look for it again.

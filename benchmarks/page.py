@@ -132,7 +132,7 @@ def _models(analysis: Analysis) -> str:
 
 def _gains(analysis: Analysis) -> str:
     rows = []
-    for one in (*analysis.fusion, *analysis.baseline):
+    for one in analysis.compared:
         for genre, gain in {"all (micro)": one.micro, **one.genres}.items():
             verdict = gain.verdict or "not shown"
             numbers = [

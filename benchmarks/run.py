@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTIONS_READ
 from benchmarks.missing import is_asked
 from benchmarks.probe import is_probed
-from mmfusion.config import PRESET, VARIANTS, Config, is_preset
+from mmfusion.config import ENCODER_SECTIONS, PRESET, VARIANTS, Config, is_preset
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
@@ -21,7 +21,6 @@ from mmfusion.startup import begin_command, import_tensorflow
 from mmfusion.train import add_config_flags, configure, flags_of, say_which_films
 
 NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
-MADE_OF = AVERAGED | {name: variant.parts for name, variant in VARIANTS.items() if variant.parts}
 COMMANDS = "commands.txt"  # in the results' folder, what was called
 
 
@@ -71,7 +70,7 @@ def main() -> None:
         if (seed, name) not in todo:
             print(f"seed {seed}, {sweep[seed, name].label}: finished already, in {run.folder}", flush=True)
             # Late fusion's parts were counted as runs of their own.
-            took.setdefault(name, []).append(0 if name in MADE_OF else run.report["train_seconds"])
+            took.setdefault(name, []).append(0 if made_of(sweep[seed, name]) else run.report["train_seconds"])
     if todo:
         import_tensorflow()
         from mmfusion.models import model_class
@@ -101,6 +100,11 @@ def main() -> None:
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
+def made_of(config: Config) -> tuple[str, ...]:
+    """The models of the same sweep that one is made of; none of most."""
+    return AVERAGED.get(config.variant, config.parts)
+
+
 def _refuse_idle(args: argparse.Namespace, configs: list[Config]) -> None:
     """Refuses what acts in no run of the sweep."""
     given = flags_of(args)
@@ -116,7 +120,9 @@ def _names(args: argparse.Namespace) -> list[str]:
     config = configure(args, next(iter(BASELINES)), None)
     frozen = {} if config.fine_tuning.fine_tune else config.presets
     without = {name: set(READS[name]) - frozen.keys() for name in OF_PRESETS}
-    without |= {name: set(v.modalities) - frozen.keys() for name, v in VARIANTS.items() if v.joins_features}
+    for name in (name for name, variant in VARIANTS.items() if variant.joins_features):
+        own = config.with_values(variant=name)
+        without[name] = {modality for modality in own.reads if modality.section in own.sections} - frozen.keys()
     if args.variants is None:
         return [name for name in NAMES if not without.get(name) and not _is_aside(name, config)]
     for name in args.variants:
@@ -128,12 +134,13 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 
 def _is_aside(name: str, config: Config) -> bool:
-    """Tells if a variant has to be asked for: it would not be compared with the others' encoders."""
+    """Tells if a variant has to be asked for: it would not be compared with the others' encoders or modalities."""
     variant = VARIANTS.get(name)
     if variant is None:
         return False
-    trained_from_words = not set(variant.sections) & {modality.section for modality in MODALITIES}
-    return bool(variant.encoders) or (trained_from_words and bool(config.presets))
+    trained_from_words = not set(variant.sections) & set(ENCODER_SECTIONS)
+    other_modality = not set(variant.modalities) <= set(config.modalities)
+    return bool(variant.encoders) or other_modality or (trained_from_words and bool(config.presets))
 
 
 def _configure(args: argparse.Namespace, name: str, seed: int) -> Config:
@@ -164,7 +171,7 @@ def _check_config_dir(args: argparse.Namespace) -> None:
 
 def _part_configs(args: argparse.Namespace, name: str, seed: int) -> dict[str, Config]:
     """How the parts of late fusion are trained that are its own: by its file, not by theirs."""
-    parts = VARIANTS[name].parts if name in VARIANTS else ()
+    parts = configure(_with_file(args, name), name, seed).parts
     return {part: configure(_with_file(args, name), part, seed) for part in parts}
 
 
@@ -174,7 +181,7 @@ def _run(args: argparse.Namespace, config: Config) -> Run:
 
 def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
     """The finished runs that a model is made of, of this call or an earlier one; {}: it trains its own."""
-    wanted = {part: _configure(args, part, seed) for part in MADE_OF.get(name, ())}
+    wanted = {part: _configure(args, part, seed) for part in made_of(_configure(args, name, seed))}
     parts = {part: _run(args, config) for part, config in wanted.items()}
     missing = [part for part, run in parts.items() if not run.finished]
     if missing and name in AVERAGED:
@@ -216,6 +223,7 @@ def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
 
 _PLACES = {
     "--data-dir": "DIR",
+    "--table": "TABLE",
     "--out": "RESULTS_DIR",
     "--cache-dir": "CACHE_DIR",
     "--config": "FILE",

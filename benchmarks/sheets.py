@@ -77,7 +77,7 @@ def _summary(analysis: Analysis):
 
 
 def _gains(analysis: Analysis):
-    for comparison in (*analysis.fusion, *analysis.baseline):
+    for comparison in analysis.compared:
         gains = {"": comparison.micro, **comparison.genres}
         for genre in ("", *analysis.genres):
             if genre in gains:

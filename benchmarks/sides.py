@@ -29,7 +29,7 @@ class Product:
         self._experiment, self._fitting = experiment, fitting
         self._recipe, self._data, self._cache = recipe, data, cache
         self._config = self._configured("joint")
-        self._prepared = experiment.prepare(self._config.data, self._config.split_seed, cache)
+        self._prepared = experiment.prepare(self._config, cache)
         self._settle()
         self._models, self._sources = {}, {}
 
@@ -108,7 +108,7 @@ class Product:
 
     def _prepared_for(self, config):
         """The same films in the same split, with the vocabulary that this variant has."""
-        return self._experiment.prepare(config.data, config.split_seed, self._cache)
+        return self._experiment.prepare(config, self._cache)
 
     def _build(self, variant: str):
         config = self._configured(variant)

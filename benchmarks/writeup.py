@@ -94,7 +94,7 @@ def notes(analysis: Analysis) -> list[str]:
     ]
     if any(" (" in name for name in analysis.models):
         said.append(
-            "In brackets: the encoders of posters and of overviews; pretrained ones are frozen, unless said."
+            "In brackets: the encoders, or else the modalities; pretrained encoders are frozen, unless said."
         )
     if gone := ", ".join(analysis.undefined):
         said.append(f"No test film of these genres: {gone}. They are undefined and in no average.")
@@ -126,7 +126,7 @@ def sentences(analysis: Analysis) -> list[str]:
     said = []
     for comparison in analysis.fusion:
         said.append(_sentence(comparison) + _genre_sentence(comparison))
-    said += [_sentence(comparison) + "." for comparison in analysis.baseline]
+    said += [_sentence(comparison) + "." for comparison in (*analysis.further, *analysis.baseline)]
     return said
 
 
@@ -197,7 +197,7 @@ def _cost_table(models: Sequence[Model]) -> str:
 
 def _gain_table(analysis: Analysis) -> str:
     rows = []
-    for one in (*analysis.fusion, *analysis.baseline):
+    for one in analysis.compared:
         gain = one.micro
         interval = UNDEFINED if is_undefined(gain.low) else f"[{gain.low:+.3f}, {gain.high:+.3f}]"
         rows.append([one.name, one.over, _number(gain.gain, "+.3f"), interval, _p(gain.p)])

@@ -23,6 +23,7 @@ def parser() -> ArgumentParser:
         help="which films (default: test; with --data-dir all that no run was trained or tuned on)",
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="films of another folder")
+    p.add_argument("--table", type=Path, metavar="FILE", help="those films' columns (default: the run's own file)")
     p.add_argument("--dataset", choices=list(DATASETS), help="the form of --data-dir (default: the run's)")
     p.add_argument("--skip-bad", action="store_true", help="drop films of --data-dir that cannot be read")
     p.add_argument("--films", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
@@ -79,7 +80,7 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
         raise UserError("--split validation does not go with --data-dir: those films tuned the run; leave one out")
     if args.films and len(runs) > 1 and not args.out:
         raise UserError("--films with several runs needs --out DIR for the picture")
-    for flag in ("dataset", "skip_bad"):
+    for flag in ("dataset", "table", "skip_bad"):
         if getattr(args, flag) and not args.data_dir:
             raise UserError(f"--{flag.replace('_', '-')} goes with --data-dir")
 
@@ -87,18 +88,21 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
 def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
     """For each run the films of --data-dir, or else its own, with posters of the run's size."""
     import_tensorflow()
-    from mmfusion.data.films import load_films
+    from mmfusion.data.films import films_of
 
     loaded = {}
     for run in runs:
-        data = run.config.data
+        config, data = run.config, run.config.data
         if args.data_dir:
             dataset = args.dataset or ("multimodal_imdb" if data.dataset == "synthetic" else data.dataset)
             folder = str(args.data_dir.resolve())
             data = data.model_copy(update={"data_dir": folder, "dataset": dataset, "skip_bad": args.skip_bad})
+        table = config.table.model_copy(update={"file": str(args.table or config.table.file)})
+        config = config.with_values(data=data, table=table)
         key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, data.poster_size)
+        key += (config.in_batches, config.table, config.overview)
         if key not in loaded:
-            loaded[key] = load_films(data, cache)
+            loaded[key] = films_of(config, cache)
         yield run, loaded[key]
 
 

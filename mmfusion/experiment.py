@@ -12,16 +12,19 @@ import numpy as np
 import tensorflow as tf
 
 from mmfusion import fitting, inputs
-from mmfusion.config import VARIANTS, Config, DataConfig
-from mmfusion.data.films import Films, load_films
+from mmfusion.config import Config
+from mmfusion.data.films import Films, films_of
 from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
+from mmfusion.data.table import fit_columns
 from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.machine import machine
 from mmfusion.models import build_model, model_class
+from mmfusion.preprocessing import Preprocessing
 from mmfusion.reports.panels import choose_films
 from mmfusion.runs import Predictions, Run, as_parts, check_free
+from mmfusion.schema import TABLE
 from mmfusion.weights import check_weights, load_weights, save_model
 
 
@@ -31,11 +34,11 @@ class Prepared:
 
     films: Films
     split: dict[str, list[str]]
-    vocabulary: list[str]
+    fitted: Preprocessing
 
     def inputs(self, config: Config) -> inputs.Inputs:
         """The films as a model of this configuration reads them."""
-        return inputs.of_films(config, self.films, self.vocabulary)
+        return inputs.of_films(config, self.films, self.fitted)
 
     @functools.cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -73,9 +76,9 @@ def train(
         parts = part_configs or {part: run.config for part, run in part_of.items()}
         read = [one for one in parts.values() if one.presets.keys() & one.encoders.keys()]
         if len({one.fine_tuning.fine_tune for one in read}) > 1:
-            raise UserError("late fusion's two models must be trained with --fine-tune both, or neither")
+            raise UserError("late fusion's models must be trained with --fine-tune all, or none")
         config = config.made_of(parts)
-    prepared = prepare(config.data, config.split_seed, cache)
+    prepared = prepare(config, cache)
     _check_parts(part_runs, prepared, config)
     with Run.create(folder) as new:
         model = _decide(new, config, prepared)
@@ -113,8 +116,9 @@ def prepare_again(run: Run, cache: Path) -> Prepared:
         UserError: its source holds other films now: those that trained it might be taken for test films.
     """
     config, facts = run.config, run.facts
-    prepared = prepare(config.data, config.split_seed, cache)
-    if (prepared.films.fingerprint, split_hash(prepared.split)) != (facts["fingerprint"], facts["split"]):
+    prepared = prepare(config, cache)
+    now = (prepared.films.fingerprint, prepared.films.table_hash, split_hash(prepared.split))
+    if now != (facts["fingerprint"], facts.get("table", ""), facts["split"]):
         raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
     return prepared
 
@@ -165,7 +169,7 @@ def load_model(run: Run) -> keras.Model:
         UserError: the weights are not those that the run wrote, cannot be read, or do not fit the configuration.
     """
     run.check_model()
-    config, features = _with_vocabulary(run.config, run.vocabulary), run.facts.get("features", {})
+    config, features = _as_fitted(run.config, run.fitted), run.facts.get("features", {})
     with tf.Graph().as_default():  # where weights have a shape and take no memory, whatever config.json asks for
         check_weights(build_model(config, len(run.genres), features), run.model_file)
     model = build_model(config, len(run.genres), features)
@@ -173,13 +177,14 @@ def load_model(run: Run) -> keras.Model:
     return model
 
 
-def predict(run: Run, posters: Sequence[bytes], overviews: Sequence[str]) -> np.ndarray:
+def predict(run: Run, films: Mapping[str, Sequence]) -> np.ndarray:
     """Genre probabilities of any films.
 
     Args:
         run: a finished run.
-        posters: N encoded pictures; b"" where there is none.
-        overviews: N texts; "" where there is none.
+        films: by modality N films: "poster" the bytes of encoded pictures, b"" where there is none; "overview"
+            texts, "" where there is none; "table" texts by column's name, {} where there is none. What is not named
+            no film has.
 
     Returns:
         float32 (N, G), in the order of the run's genres.
@@ -188,7 +193,8 @@ def predict(run: Run, posters: Sequence[bytes], overviews: Sequence[str]) -> np.
         BadPoster: a picture cannot be read.
         UserError: the run's model or its preset cannot be had.
     """
-    return _predict(run, inputs.of_raw(run.config, run.vocabulary, posters, overviews), np.arange(len(overviews)))
+    read = inputs.of_raw(run.config, run.fitted, films)
+    return _predict(run, read, np.arange(len(read)))
 
 
 def check_presets(run: Run, read: inputs.Inputs) -> None:
@@ -225,7 +231,7 @@ def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
     columns = [films.genres.index(genre) for genre in run.genres]
     if films.posters.shape[1] != run.config.data.poster_size:
         raise UserError(f"{run.folder} reads posters of {run.config.data.poster_size} pixels")
-    probabilities = _predict(run, inputs.of_films(run.config, films, run.vocabulary), rows)
+    probabilities = _predict(run, inputs.of_films(run.config, films, run.fitted), rows)
     return Predictions(tuple(ids), films.labels[rows][:, columns], probabilities)
 
 
@@ -234,19 +240,25 @@ def _load_weights(model: keras.Model, run: Run) -> None:
     load_weights(model, run.model_file)
 
 
-def prepare(data: DataConfig, split_seed: int, cache: Path) -> Prepared:
-    """The films of a configuration, their split by its seed, and the vocabulary of the training films.
+def prepare(config: Config, cache: Path) -> Prepared:
+    """The films of a configuration, their split by its seed, and what is fitted on the training films.
 
     Raises:
         UserError: the films cannot be read, or are too few.
     """
-    films = load_films(data, cache)
-    split = films.official_split or split_films(films.ids, films.labels, films.groups, data.split, split_seed)
+    data, films = config.data, films_of(config, cache)
+    split = films.official_split or split_films(
+        films.ids, films.labels, films.groups, data.split, config.split_seed
+    )
     empty = [name for name, ids in split.items() if not ids]
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
-    training = [films.overviews[row] for row in films.rows(split["train"])]
-    return Prepared(films, split, fit_vocabulary(training, data.vocabulary_size))
+    training = films.rows(split["train"])
+    vocabulary = fit_vocabulary([films.texts[row] for row in training], data.vocabulary_size)
+    columns = ()
+    if TABLE in config.in_batches:
+        columns = fit_columns(config.table.columns, films.table, training, config.table.values)
+    return Prepared(films, split, Preprocessing(vocabulary, columns))
 
 
 def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
@@ -260,7 +272,7 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
 
 def _facts_of(config: Config, model: keras.Model, read: inputs.Inputs) -> dict:
     """What `config.json` shall say of a network."""
-    facts = {"parameters": model.count_params(), "reads": list(VARIANTS[config.variant].modalities)}
+    facts = {"parameters": model.count_params(), "reads": list(config.reads)}
     more = {"features": read.features, "presets": read.presets}
     return facts | {name: value for name, value in more.items() if value}
 
@@ -278,6 +290,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
     facts = {
         "fingerprint": films.fingerprint,
         "split": split_hash(split),
+        **({"table": films.table_hash} if films.table_hash else {}),
         "films": {name: len(ids) for name, ids in split.items()},
         "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
         **more_facts,
@@ -287,7 +300,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
     }
     run.write_config(config, facts)
     hashes = films.hashes([film for ids in split.values() for film in ids])
-    run.write_data(split, hashes, films.genres, prepared.vocabulary, films.skipped)
+    run.write_data(split, hashes, films.genres, prepared.fitted, films.skipped)
 
 
 def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
@@ -297,7 +310,9 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
             ("source of films", prepared.films.fingerprint, part.facts["fingerprint"]),
             ("split", split_hash(prepared.split), part.facts["split"]),
             ("list of genres", prepared.films.genres, part.genres),
-            ("vocabulary", prepared.vocabulary, part.vocabulary),
+            ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
+            ("table", prepared.films.table_hash, part.facts.get("table", "")),
+            ("columns of the table", _read_columns(prepared.fitted, part), _read_columns(part.fitted, part)),
             ("poster size", config.data.poster_size, part.config.data.poster_size),
             ("number of tokens", config.data.max_tokens, part.config.data.max_tokens),
             ("training.precision", config.training.precision, part.config.training.precision),
@@ -309,19 +324,26 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
                 )
 
 
+def _read_columns(fitted: Preprocessing, part: Run) -> tuple:
+    return fitted.columns if TABLE in part.config.reads else ()
+
+
 def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Model:
     """The untrained model of this configuration for these films."""
-    config = _with_vocabulary(config, prepared.vocabulary)
+    config = _as_fitted(config, prepared.fitted)
     model = build_model(config, len(prepared.films.genres), read.features)
     for layer in model.handed_layers:
         if hasattr(layer, "adapt"):  # to the words of the training films
-            layer.adapt(prepared.vocabulary)
+            layer.adapt(prepared.fitted.vocabulary)
     return model
 
 
-def _with_vocabulary(config: Config, vocabulary: Sequence[str]) -> Config:
-    """A small data set has fewer words than the configuration allows; the embedding has one row each."""
-    return config.with_values(data=config.data.model_copy(update={"vocabulary_size": len(vocabulary)}))
+def _as_fitted(config: Config, fitted: Preprocessing) -> Config:
+    """A small data set has fewer words than the configuration allows; and all columns may have been asked for."""
+    return config.with_values(
+        data=config.data.model_copy(update={"vocabulary_size": len(fitted.vocabulary)}),
+        table=config.table.model_copy(update={"columns": tuple(column.name for column in fitted.columns)}),
+    )
 
 
 def _fit_and_predict(run: Run, config: Config, prepared: Prepared, tensorboard: bool, model=None) -> None:

@@ -21,6 +21,7 @@ _FACTS = {
 }
 _MORE_FACTS = {
     "reads": list,  # modalities
+    "table": str,  # a hash of the file that was joined to the films
     "features": dict,  # by the modality that a frozen preset has read, the shape of a film's features
     "presets": dict,  # by modality, the fingerprint of the preset that it needs
     "train_seconds": float,  # of what has no history

@@ -3,7 +3,7 @@
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -16,26 +16,28 @@ from mmfusion.data.in_graph import RawInputs
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
 from mmfusion.models.recurrent import portable
+from mmfusion.preprocessing import Column
 from mmfusion.runs import Run
-from mmfusion.schema import CHANNELS, OVERVIEW, POSTER
+from mmfusion.schema import CHANNELS, FIELDS, OVERVIEW, POSTER, TABLE
 
 TOLERANCE = 1e-4  # of a probability
 # A run keeps frozen presets' sequences in float16: summed in another order, a value becomes the next one there.
 _TOLERANCE_OF_SEQUENCES = 1e-3
 _OPSET = 18  # of ONNX; all that is needed is in it
 
-# Posters' bytes and overviews of some films -> probabilities (N, G), from an exported folder.
-_Predict = Callable[[Sequence[bytes], Sequence[str]], np.ndarray]
+# Some films as `experiment.predict` takes them -> probabilities (N, G), from an exported folder.
+_Predict = Callable[[Mapping[str, Sequence]], np.ndarray]
 
 
 def export(run: Run, form: str, out: Path) -> float:
     """Writes a run's model in another format, with all that is needed to use it; see `manual`.
 
     "savedmodel" is all of it, from files' bytes and texts: the signature `serving_default` takes `posters` and
-    `overviews`, string (B,), and gives `probabilities`, float32 (B, G); with a preset for overviews TensorFlow Text
+    `overviews`, string (B,), and `tables`, string (B, C), those of them that the run's batches have, and gives
+    `probabilities`, float32 (B, G); with a preset for overviews TensorFlow Text
     has to be imported before it is loaded. "onnx" (`model.onnx`) and "litert" (`model.tflite`) are the network
-    alone, a frozen preset's too, and take `poster`, float32 (B, H, W, 3), and `overview`, int32 (B, T), as
-    `inputs.encoded` makes them.
+    alone, a frozen preset's too, and take `poster`, float32 (B, H, W, 3), `overview`, int32 (B, T), and `table`,
+    float32 (B, C, 3), as `inputs.encoded` makes them.
 
     Args:
         run: a finished run.
@@ -79,18 +81,25 @@ class _Whole(tf.Module):
 
     def __init__(self, run: Run):
         super().__init__()
-        data = run.config.data
-        self.raw = RawInputs(data.poster_size, run.vocabulary, data.max_tokens)
+        data, fitted = run.config.data, run.fitted
+        self.raw = RawInputs(data.poster_size, fitted, data.max_tokens)
         self.presets = inputs.presets_of(run.config)
         self.model = experiment.load_model(run)
         self.frozen = [preset.backbone for preset in self.presets.values() if preset.frozen]  # to be saved too
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
-    def serve(self, posters, overviews):
-        readers = {POSTER: self.raw.poster, OVERVIEW: self.raw.tokens}
+        shapes = {POSTER: [None], OVERVIEW: [None], TABLE: [None, len(fitted.columns)]}
+        self.specs = {
+            one.plural: tf.TensorSpec(shapes[one], tf.string, one.plural) for one in run.config.in_batches
+        }
+        readers = {POSTER: self.raw.poster, OVERVIEW: self.raw.tokens, TABLE: self.raw.table}
         readers |= {modality: preset.encoded_in_graph for modality, preset in self.presets.items()}
-        read = {POSTER: readers[POSTER](posters), OVERVIEW: readers[OVERVIEW](overviews)}
-        return {"probabilities": _probabilities(self.model, self.presets, read)}  # (B, G)
+
+        @tf.function
+        def serve(**films):
+            read = {one: readers[one](films[one.plural]) for one in run.config.in_batches}
+            return {"probabilities": _probabilities(self.model, self.presets, read)}  # (B, G)
+
+        self.serve = serve
 
 
 def _probabilities(model: keras.Model, presets: dict[str, inputs.Preset], read: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -109,15 +118,19 @@ def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
     networks = [model, *(preset.backbone for preset in presets.values() if preset.frozen)]
     # The converters would leave variables out, and the model would say NaN.
     constants = [(v, v.numpy()) for network in networks for v in network.variables]
-    size = run.config.data.poster_size
-    poster = tf.TensorSpec([None, size, size, CHANNELS], tf.float32)
-    specs = {POSTER: poster, OVERVIEW: tf.TensorSpec([None, None], tf.int32)}
+    size, columns = run.config.data.poster_size, len(run.fitted.columns)
+    specs = {
+        POSTER: tf.TensorSpec([None, size, size, CHANNELS], tf.float32),
+        OVERVIEW: tf.TensorSpec([None, None], tf.int32),
+        TABLE: tf.TensorSpec([None, columns, FIELDS], tf.float32),
+    }
     specs |= {modality: preset.spec for modality, preset in presets.items()}
+    names = run.config.in_batches
 
-    @tf.function(input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()])
-    def network(poster, overview):
+    @tf.function(input_signature=[tf.TensorSpec(specs[one].shape, specs[one].dtype, str(one)) for one in names])
+    def network(*films):
         with keras.StatelessScope(state_mapping=constants):
-            return {"probabilities": _probabilities(model, presets, {POSTER: poster, OVERVIEW: overview})}
+            return {"probabilities": _probabilities(model, presets, dict(zip(names, films, strict=True)))}
 
     with portable():
         network.get_concrete_function()
@@ -126,14 +139,19 @@ def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
 
 def _write_savedmodel(run: Run, folder: Path) -> None:
     whole = _Whole(run)
-    tf.saved_model.save(whole, folder, signatures={"serving_default": whole.serve})
+    serve = whole.serve.get_concrete_function(**whole.specs)
+    tf.saved_model.save(whole, folder, signatures={"serving_default": serve})
 
 
 def _read_savedmodel(run: Run, folder: Path) -> _Predict:
     serve = tf.saved_model.load(folder).signatures["serving_default"]
 
-    def predict(posters, overviews):
-        return serve(posters=tf.constant(posters), overviews=tf.constant(overviews))["probabilities"].numpy()
+    def predict(films):
+        read = {one.plural: films[one] for one in run.config.in_batches}
+        if TABLE in run.config.in_batches:
+            names = [column.name for column in run.fitted.columns]
+            read[TABLE.plural] = [[row.get(name, "") for name in names] for row in films[TABLE]]
+        return serve(**{name: tf.constant(of) for name, of in read.items()})["probabilities"].numpy()
 
     return predict
 
@@ -201,12 +219,14 @@ _FORMATS = {
 
 def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]) -> _Predict:
     """What makes the network's inputs, and then calls it."""
-    config, vocabulary = run.config, run.vocabulary
+    config, fitted = run.config, run.fitted
 
-    def predict(posters, overviews):
-        read = inputs.encoded(config, vocabulary, posters, overviews)
-        films = {name: of.values for name, of in read.films.items()}
-        return network({**films, POSTER: films[POSTER].astype(np.float32) / 255})
+    def predict(films):
+        read = inputs.encoded(config, fitted, films).films
+        pixels = {name for name, of in read.items() if of.kind == "pixels"}
+        return network(
+            {name: of.values.astype(np.float32) / 255 if name in pixels else of.values for name, of in read.items()}
+        )
 
     return predict
 
@@ -219,14 +239,14 @@ def tolerance_of(run: Run) -> float:
 
 def _difference(run: Run, exported: _Predict) -> float:
     """The largest difference of a probability between an exported model and its run, on made films."""
-    posters, overviews = _made_films(run)
-    expected = experiment.predict(run, posters, overviews)
-    alone = exported(posters[:1], overviews[:1])
-    return float(max(np.abs(exported(posters, overviews) - expected).max(), np.abs(alone - expected[:1]).max()))
+    films = _made_films(run)
+    expected = experiment.predict(run, films)
+    alone = exported({name: of[:1] for name, of in films.items()})
+    return float(max(np.abs(exported(films) - expected).max(), np.abs(alone - expected[:1]).max()))
 
 
-def _made_films(run: Run) -> tuple[list[bytes], list[str]]:
-    """Posters for each scale at which a JPEG is read, and none; overviews of every length, and none."""
+def _made_films(run: Run) -> dict[str, list]:
+    """Posters for each scale at which a JPEG is read, and none; overviews of every length, and none; rows alike."""
     size, longest, words = run.config.data.poster_size, run.config.data.max_tokens, run.vocabulary[2:]
     random = np.random.default_rng(0)
     posters = []
@@ -238,4 +258,15 @@ def _made_films(run: Run) -> tuple[list[bytes], list[str]]:
         posters.append(file.getvalue())
     lengths = (1, longest // 2, longest, longest + 9, 3)
     overviews = [", ".join(random.choice([*words, "Ünknown"], length)) for length in lengths]
-    return [*posters, b"", posters[0]], [*overviews, overviews[1], ""]
+    films = {POSTER: [*posters, b"", posters[0]], OVERVIEW: [*overviews, overviews[1], ""]}
+    columns = run.fitted.columns
+    rows = [
+        {column.name: _made_cell(column, place) for column in columns} for place in range(len(films[POSTER]) - 1)
+    ]
+    return {**films, TABLE: [*rows, {}]}
+
+
+def _made_cell(column: Column, place: int) -> str:
+    """A number near the mean, a known value or another, or an empty cell."""
+    known = column.values or [f"{column.mean + (step - 1) * column.deviation:.6g}" for step in range(3)]
+    return [*known[:3], "Ünknown", ""][place % (min(len(known), 3) + 2)]

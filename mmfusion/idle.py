@@ -2,11 +2,10 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from mmfusion.config import VARIANTS, Config, Variant, is_preset
+from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config, Variant, is_preset
 from mmfusion.errors import UserError
-from mmfusion.schema import MODALITIES, OVERVIEW
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
-_ENCODERS = tuple(modality.section for modality in MODALITIES)
 # Sections that belong to some variants only. A baseline reads none of them, unless it says so.
 _OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}
 
@@ -25,9 +24,11 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     if section == "split_seed":
         return config.data.dataset == "mmimdb"  # which has its own
     baseline = config.variant in baselines
-    sections = baselines[config.variant] if baseline else VARIANTS[config.variant].sections
-    read = [one for one in _ENCODERS if one in sections]
-    if section in _ENCODERS:
+    if section in ("modalities", "overview", "table"):
+        return _is_idle_of_modalities(key, config, baseline)
+    sections = baselines[config.variant] if baseline else config.sections
+    read = [one for one in ENCODER_SECTIONS if one in sections]
+    if section in ENCODER_SECTIONS:
         kind, _, inner = rest.partition(".")
         name = getattr(config, section).name
         return section not in read or (bool(inner) and kind != ("preset" if is_preset(name) else name))
@@ -46,7 +47,7 @@ def _is_idle_inside(key: str, config: Config) -> bool:
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
         return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
-    return key == "data.augment" and variant.modalities == (OVERVIEW,)
+    return key == "data.augment" and bool(config.reads) and POSTER not in config.reads
 
 
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:
@@ -60,6 +61,18 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _is_idle_of_modalities(key: str, config: Config, baseline: bool) -> bool:
+    """The same of what says which modalities are read, and of which columns they are made."""
+    if key in ("modalities", "table.columns") and config.data.dataset == "synthetic":
+        return False  # with a table other films are made
+    read = {OVERVIEW, POSTER} if baseline else config.reads
+    if key == "modalities":
+        return baseline or bool(VARIANTS[config.variant].modalities)
+    if key == "overview.columns":
+        return OVERVIEW not in read
+    return TABLE not in read and not (key == "table.file" and OVERVIEW in read and config.overview.columns)
 
 
 def _is_idle_of_films(key: str, config: Config) -> bool:

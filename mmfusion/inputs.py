@@ -1,4 +1,4 @@
-"""What reaches a model's door: posters and tokens, or the features that a frozen preset made of them.
+"""What reaches a model's door: posters, tokens and columns, or the features that a frozen preset made of them.
 
 A frozen preset reads all films of a data set once. Its features are kept in the cache, under a name made of
 the films' content and of its own weights, and shared by all variants, seeds and searches.
@@ -12,22 +12,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
 
-from mmfusion.config import VARIANTS, Config
+from mmfusion.config import Config
 from mmfusion.data.encoded import Encoded
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import decode_poster, open_poster
 from mmfusion.data.source import Source
+from mmfusion.data.table import encode_table
 from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
 from mmfusion.models.operators import operator_of
-from mmfusion.schema import CHANNELS, MODALITIES, OVERVIEW, PADDING, POSTER
+from mmfusion.preprocessing import Preprocessing
+from mmfusion.schema import CHANNELS, OVERVIEW, PADDING, POSTER, TABLE
 
 _BATCH = 32  # films that a preset reads at a time
 _IN_MEMORY = 2**29  # bytes; a larger file of features stays on disk and is read as films are needed
@@ -66,59 +69,62 @@ class Inputs:
         return Source(self.films, labels, batch_size)
 
 
-def of_films(config: Config, films: Films, vocabulary: Sequence[str]) -> Inputs:
+def of_films(config: Config, films: Films, fitted: Preprocessing) -> Inputs:
     """All films of a data set, in their order.
 
     Args:
         config: of the model that will read them.
         films: of the data set.
-        vocabulary: of the training films.
+        fitted: on the training films.
 
     Raises:
         UserError: a preset cannot be had, or the films cannot be read any more.
     """
     presets = presets_of(config)
-    read = {name: preset.encode(_kept(preset, films)) for name, preset in presets.items()}
     own = {
         POSTER: lambda: Encoded(films.posters, "pixels"),
-        OVERVIEW: lambda: _tokens(config, vocabulary, films.overviews),
+        OVERVIEW: lambda: _tokens(config, fitted, films.texts),
+        TABLE: lambda: Encoded(encode_table(films.table, fitted.columns, len(films)), "table"),
     }
-    return _inputs({name: read[name] if name in read else own[name]() for name in MODALITIES}, presets)
+    own |= {name: lambda preset=preset: preset.encode(_kept(preset, films)) for name, preset in presets.items()}
+    return _inputs({name: own[name]() for name in config.in_batches}, presets)
 
 
-def of_raw(config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], overviews: Sequence[str]) -> Inputs:
-    """Any films, from their posters' files and their overviews.
+def of_raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) -> Inputs:
+    """Any films, as files and texts.
 
     Args:
         config: of the model that will read them.
-        vocabulary: of its training films.
-        posters: N encoded pictures; b"" where there is none.
-        overviews: N texts; "" where there is none.
+        fitted: on its training films.
+        raw: by modality N films; see `experiment.predict`. Those of a modality that is not named lack it.
 
     Raises:
         BadPoster: a picture cannot be read.
         UserError: a preset cannot be had.
     """
-    return _raw(config, vocabulary, {POSTER: posters, OVERVIEW: overviews}, lambda preset: preset.read)
+    return _raw(config, fitted, raw, lambda preset: preset.read)
 
 
-def encoded(
-    config: Config, vocabulary: Sequence[str], posters: Sequence[bytes], overviews: Sequence[str]
-) -> Inputs:
+def encoded(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) -> Inputs:
     """As `of_raw`, but of a frozen preset too what it reads, and not what it makes of that."""
-    return _raw(config, vocabulary, {POSTER: posters, OVERVIEW: overviews}, lambda preset: preset.encoded)
+    return _raw(config, fitted, raw, lambda preset: preset.encoded)
 
 
-def _raw(config: Config, vocabulary: Sequence[str], raw: Mapping[str, Sequence], reader: Callable) -> Inputs:
+_NOTHING = {POSTER: b"", OVERVIEW: "", TABLE: MappingProxyType({})}  # of one film that lacks the modality
+
+
+def _raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence], reader: Callable) -> Inputs:
+    count = len(next(iter(raw.values())))
+    raw = {name: raw.get(name, [_NOTHING[name]] * count) for name in config.in_batches}
     presets = presets_of(config)
-    read = {}
-    for name, preset in presets.items():
-        read[name] = preset.encode(_in_one(reader(preset)(raw[name]), len(raw[name])))
     own = {
-        POSTER: lambda: _pixels(config, raw[POSTER]),
-        OVERVIEW: lambda: _tokens(config, vocabulary, raw[OVERVIEW]),
+        POSTER: lambda of: _pixels(config, of),
+        OVERVIEW: lambda of: _tokens(config, fitted, of),
+        TABLE: lambda of: _rows(fitted, of),
     }
-    return _inputs({name: read[name] if name in read else own[name]() for name in MODALITIES}, presets)
+    for name, preset in presets.items():
+        own[name] = lambda of, preset=preset: preset.encode(_in_one(reader(preset)(of), len(of)))
+    return _inputs({name: own[name](of) for name, of in raw.items()}, presets)
 
 
 def _pixels(config: Config, posters: Sequence[bytes]) -> Encoded:
@@ -127,8 +133,13 @@ def _pixels(config: Config, posters: Sequence[bytes]) -> Encoded:
     return Encoded(np.stack([decode_poster(one, size) if one else none for one in posters]), "pixels")
 
 
-def _tokens(config: Config, vocabulary: Sequence[str], overviews: Sequence[str]) -> Encoded:
-    return Encoded(encode_overviews(overviews, vocabulary, config.data.max_tokens), "tokens")
+def _tokens(config: Config, fitted: Preprocessing, overviews: Sequence[str]) -> Encoded:
+    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.data.max_tokens), "tokens")
+
+
+def _rows(fitted: Preprocessing, rows: Sequence[Mapping[str, str]]) -> Encoded:
+    cells = {column.name: tuple(row.get(column.name, "").strip() for row in rows) for column in fitted.columns}
+    return Encoded(encode_table(cells, fitted.columns, len(rows)), "table")
 
 
 def _inputs(films: dict[str, Encoded], presets: dict[str, "Preset"]) -> Inputs:
@@ -162,7 +173,7 @@ class Preset:
         self.config = config
         self.frozen = not config.fine_tuning.fine_tune
         # Asked of the operator: one that reads sequences is handed what a preset makes of each place or word.
-        self.as_sequence = "joint" in VARIANTS[config.variant].sections and operator_of(config).reads_sequences
+        self.as_sequence = "joint" in config.sections and operator_of(config).reads_sequences
         if named not in _fingerprints:
             _fingerprints[named] = presets.fingerprint(self.backbone, reading)
         self.fingerprint = _fingerprints[named]
@@ -269,7 +280,7 @@ class OverviewPreset(Preset):
 
     @staticmethod
     def raw(films):
-        return films.overviews
+        return films.texts
 
     def __init__(self, config: Config):
         length, layers = config.data.max_tokens, config.overview_encoder.preset.layers
@@ -330,7 +341,10 @@ def _in_one(batches: Iterator[np.ndarray], count: int) -> np.ndarray:
 def _kept(preset: Preset, films: Films) -> np.ndarray:
     """What a preset makes of all films, from the cache or, the first time, from the films."""
     folder = films.cache / "features" / films.dataset
-    file = folder / f"{films.fingerprint}{'-skip' if films.skipped else ''}-{preset.file}"
+    texts = ""
+    if preset.kind == "tokens" and films.texts != films.overviews:  # made of other columns too
+        texts = f"-{hashlib.sha256(repr(films.texts).encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    file = folder / f"{films.fingerprint}{'-skip' if films.skipped else ''}{texts}-{preset.file}"
     make_folder(folder)
     if not file.is_file():
         with one_at_a_time(

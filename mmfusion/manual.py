@@ -1,6 +1,6 @@
 """What an exported folder says of itself to whoever has nothing else: `export.json` and a `README.md`.
 
-The README's code is made of pieces, for each format and for each modality with a preset and without.
+The README is `templates/export.md`.
 """
 
 import json
@@ -14,9 +14,11 @@ from mmfusion import inputs
 from mmfusion.files import write_atomically
 from mmfusion.machine import machine
 from mmfusion.models import presets
+from mmfusion.preprocessing import MOST_DEVIATIONS, NUMBER, columns_to_list
 from mmfusion.reports.metrics import tune_thresholds
 from mmfusion.runs import Run
-from mmfusion.schema import CHANNELS, OUT_OF_VOCABULARY, OVERVIEW, PADDING, POSTER
+from mmfusion.schema import CHANNELS, FIELDS, MODALITIES, OUT_OF_VOCABULARY, OVERVIEW, PADDING, POSTER, TABLE
+from mmfusion.templates import render
 
 DESCRIPTION = "export.json"
 VOCABULARY = "vocabulary.txt"
@@ -27,6 +29,7 @@ _WRITERS = {  # packages, beside those that every run is made with
     "onnx": ("pillow", "tf2onnx", "onnxruntime"),
     "litert": ("pillow", "ai-edge-litert"),
 }
+_PACKAGES = {"onnx": "onnxruntime", "litert": "ai-edge-litert"}  # that run a format
 _RESIZING = ("interpolation", "antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio")
 
 
@@ -69,10 +72,11 @@ def _description(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
         "genres": list(run.genres),
         "thresholds": [None if np.isnan(threshold) else float(threshold) for threshold in thresholds],
         "threshold_where_null": 0.5,
-        "inputs": _inputs(form, poster),
+        "inputs": _inputs(run, form, poster),
         "output": {"name": "probabilities", "shape": [None, len(run.genres)], "dtype": "float32"},
         "poster": poster,
         "overview": overview,
+        **({"table": _table(run)} if TABLE in run.config.in_batches else {}),
         "presets": {
             modality: {"name": run.config.encoders[modality], "fingerprint": one.fingerprint}
             for modality, one in found.items()
@@ -80,14 +84,22 @@ def _description(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
     }
 
 
-def _inputs(form: str, poster: dict) -> dict:
+def _inputs(run: Run, form: str, poster: dict) -> dict:
+    columns, strings = len(run.fitted.columns), {"shape": [None], "dtype": "string"}
     if form == "savedmodel":
-        return {
-            "posters": {"shape": [None], "dtype": "string", "holds": "files' bytes", "absent": "no bytes"},
-            "overviews": {"shape": [None], "dtype": "string", "holds": "texts in UTF-8", "absent": "an empty text"},
+        said = {
+            POSTER: {**strings, "holds": "files' bytes", "absent": "no bytes"},
+            OVERVIEW: {**strings, "holds": "texts in UTF-8", "absent": "an empty text"},
+            TABLE: {
+                "shape": [None, columns],
+                "dtype": "string",
+                "holds": "cells as texts",
+                "absent": "empty texts",
+            },
         }
+        return {one.plural: said[one] for one in run.config.in_batches}
     shape = [None, poster["height"], poster["width"], CHANNELS]
-    return {
+    said = {
         POSTER: {"shape": shape, "dtype": "float32", "holds": "RGB from 0 to 1", "absent": "zeros"},
         OVERVIEW: {
             "shape": [None, None],
@@ -95,7 +107,19 @@ def _inputs(form: str, poster: dict) -> dict:
             "holds": "numbers of words, shorter rows padded at their end; at least one column",
             "absent": "padding alone",
         },
+        TABLE: {
+            "shape": [None, columns, FIELDS],
+            "dtype": "float32",
+            "holds": "of each column a number in standard deviations, a category's value from 1, and 1",
+            "absent": "zeros, of a cell too",
+        },
     }
+    return {one: said[one] for one in run.config.in_batches}
+
+
+def _table(run: Run) -> dict:
+    """How a row becomes what the network reads."""
+    return {"columns": columns_to_list(run.fitted.columns), "most_deviations": MOST_DEVIATIONS, "number": NUMBER}
 
 
 def _poster(run: Run, found: dict[str, inputs.Preset]) -> dict:
@@ -146,179 +170,21 @@ def _versions(form: str, found: dict[str, inputs.Preset]) -> dict[str, str]:
 
 
 def _readme(said: dict, form: str) -> str:
-    reads_by = said["presets"]
-    if form == "savedmodel":
-        code, needs = _SAVEDMODEL, ["tensorflow"]
-        if OVERVIEW in reads_by:
-            needs.append("tensorflow-text")
-            code = code.replace("as tf\n", "as tf\nimport tensorflow_text  # before the model is loaded\n")
-    else:
-        package, package_import, network = _NETWORKS[form]
-        posters = _PRESET_POSTERS if POSTER in reads_by else _POSTERS
-        tokens = _PRESET_TOKENS if OVERVIEW in reads_by else _TOKENS
-        more = ["tensorflow", "keras"] if reads_by else []
-        more += ["tensorflow-text", "keras-hub"] if OVERVIEW in reads_by else []
-        needs = ["numpy", "pillow", package, *more]
-        standard = ["import io", "import json", *(["import string"] if OVERVIEW not in reads_by else [])]
-        imports = ["import numpy as np", "from PIL import Image, ImageOps", package_import]
-        imports += [f"import {name}" for name in ("keras", "keras_hub") if name.replace("_", "-") in more]
-        imports.sort(key=lambda line: (line.startswith("from"), line.lower()))
-        code = "\n".join([*standard, "", *imports, _OPEN]) + posters + tokens + network
-    return _TEXT.format(
+    presets = said["presets"]
+    plural = {one: one.plural for one in MODALITIES if one in said["inputs"] or one.plural in said["inputs"]}
+    needs = ["tensorflow"] if form == "savedmodel" else ["numpy", "pillow", _PACKAGES[form]]
+    needs += ["tensorflow", "keras"] if presets and form != "savedmodel" else []
+    needs += ["tensorflow-text"] if OVERVIEW in presets else []
+    needs += ["keras-hub"] if OVERVIEW in presets and form != "savedmodel" else []
+    return render(
+        "export.md",
         run=said["run"],
         variant=said["variant"],
         form=form,
-        genres=len(said["genres"]),
         inputs=" and ".join(f"`{name}`" for name in said["inputs"]),
+        genres=len(said["genres"]),
         needs=" ".join(needs),
-        limits=_LIMITS[form],
-        code=code + _PREDICTED,
+        plural=plural,
+        names=", ".join(plural.values()),
+        presets=presets,
     )
-
-
-_TEXT = """# {run}, a film's genres from its poster and its overview
-
-The model of an mmfusion run of the variant `{variant}`, as {form}. It takes {inputs} and gives
-`probabilities`, one for each of {genres} genres. `export.json` says the rest: genres in their order, thresholds,
-how a poster and an overview become what the model reads, and versions.
-
-No mmfusion is needed; this is, in this folder:
-
-    pip install {needs}
-
-```python
-{code}```
-
-`predict` takes posters' files, `b""` where there is none, and overviews, `""` where there is none. A genre is
-predicted where its probability reaches its threshold, which was tuned on validation films, or 0.5 where that is
-undefined.
-
-```python
-with open("poster.jpg", "rb") as file:
-    probabilities, predicted = predict([file.read()], ["Two sisters inherit a lighthouse."])
-print([genre for genre, yes in zip(about["genres"], predicted[0]) if yes])
-```
-
-{limits}
-"""
-
-_LIMITS = {
-    "savedmodel": "Posters: upright JPEG, PNG, GIF and BMP without transparency. Others end the call with an error "
-    "that says why.",
-    **dict.fromkeys(
-        ("onnx", "litert"), "Posters: what Pillow reads, of 8 bits a channel; `written_with` has Pillow's version."
-    ),
-}
-
-_SAVEDMODEL = """import json
-
-import numpy as np
-import tensorflow as tf
-
-with open("export.json", encoding="utf-8") as file:
-    about = json.load(file)
-model = tf.saved_model.load(about["model"]).signatures["serving_default"]
-
-
-def probabilities_of(posters, overviews):
-    return model(posters=tf.constant(posters), overviews=tf.constant(overviews))["probabilities"].numpy()
-
-
-"""
-
-_OPEN = """
-with open("export.json", encoding="utf-8") as file:
-    about = json.load(file)
-size = about["poster"]["width"], about["poster"]["height"]
-
-
-def upright_rgb(picture):
-    picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-
-
-"""
-
-_POSTERS = """def pixels(file):
-    if not file:
-        return np.zeros((size[1], size[0], 3), np.float32)
-    picture = Image.open(io.BytesIO(file))
-    picture.draft("RGB", size)  # a large JPEG is read at a half, a quarter or an eighth
-    return np.asarray(upright_rgb(picture).resize(size, Image.Resampling.BILINEAR), np.float32) / 255
-
-
-"""
-
-_PRESET_POSTERS = """resize = keras.layers.Resizing(size[1], size[0], **about["poster"]["resizing"])
-
-
-def pixels(file):
-    if not file:
-        return np.zeros((size[1], size[0], 3), np.float32)
-    picture = np.asarray(upright_rgb(Image.open(io.BytesIO(file))), np.float32)
-    return np.clip(np.round(np.asarray(resize(picture))), 0, 255).astype(np.float32) / 255
-
-
-"""
-
-_TOKENS = """with open(about["overview"]["vocabulary"], encoding="utf-8") as file:
-    numbers = {word.encode(): number for number, word in enumerate(file.read().split("\\n"))}
-
-
-def tokens(overview):
-    text = overview.replace("\\0", " ").encode().lower()  # of bytes: letters of ASCII alone
-    words = text.translate(None, string.punctuation.encode()).split()[: about["overview"]["longest"]]
-    return [numbers.get(word, about["overview"]["out_of_vocabulary"]) for word in words]
-
-
-"""
-
-_PRESET_TOKENS = """preprocessor = keras.saving.deserialize_keras_object(about["overview"]["preprocessor"])
-preprocessor.tokenizer.load_assets(about["overview"]["vocabulary"])
-
-
-def tokens(overview):
-    found = np.asarray(preprocessor([overview])["token_ids"])[0] if overview.strip() else np.array([], int)
-    return found[found != about["overview"]["padding"]].tolist()
-
-
-"""
-
-_BATCH = """
-def probabilities_of(posters, overviews):
-    rows = [tokens(overview) for overview in overviews]
-    read = np.full((len(rows), max(1, *map(len, rows))), about["overview"]["padding"], np.int32)
-    for padded, row in zip(read, rows):
-        padded[: len(row)] = row
-"""
-
-_NETWORKS = {
-    "onnx": (
-        "onnxruntime",
-        "import onnxruntime",
-        f"""session = onnxruntime.InferenceSession(about["model"])
-
-{_BATCH}    poster = np.stack([pixels(file) for file in posters])
-    return session.run(["probabilities"], {{"poster": poster, "overview": read}})[0]
-
-
-""",
-    ),
-    "litert": (
-        "ai-edge-litert",
-        "from ai_edge_litert.interpreter import Interpreter",
-        f"""model = Interpreter(about["model"]).get_signature_runner("serving_default")
-
-{_BATCH}    poster = np.stack([pixels(file) for file in posters])
-    return model(poster=poster, overview=read)["probabilities"]
-
-
-""",
-    ),
-}
-
-_PREDICTED = """def predict(posters, overviews):
-    probabilities = probabilities_of(posters, overviews)  # (films, genres)
-    thresholds = [about["threshold_where_null"] if one is None else one for one in about["thresholds"]]
-    return probabilities, probabilities >= np.array(thresholds)
-"""

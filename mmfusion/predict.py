@@ -1,16 +1,17 @@
-"""`python -m mmfusion.predict`: the genres of one film, from its poster, its overview, or both."""
+"""`python -m mmfusion.predict`: the genres of one film, from its poster, its overview, its table, or several."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from mmfusion.config import VARIANTS
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
+from mmfusion.preprocessing import NUMBER
 from mmfusion.runs import Run
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
 from mmfusion.startup import begin_command, import_tensorflow
 
 
@@ -20,6 +21,9 @@ def parser() -> ArgumentParser:
     p.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     p.add_argument("--poster", type=Path, metavar="FILE", help="JPEG, PNG, GIF, WebP or BMP")
     p.add_argument("--overview", metavar="TEXT", help="a few sentences on what the film is about")
+    p.add_argument(
+        "--table", nargs="+", default=[], metavar="COLUMN=VALUE", help="what its table says, such as Year=1994"
+    )
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return p
 
@@ -31,7 +35,7 @@ def main() -> None:
     variant, overview = run.config.variant, args.overview or ""
     if not is_text(overview):
         raise UserError("--overview is not a text: it has bytes that are not UTF-8")
-    poster = _poster(args.poster)
+    poster, row = _poster(args.poster), _row(args.table, run)
     begin_command()
     import_tensorflow()
     from mmfusion import experiment
@@ -39,9 +43,9 @@ def main() -> None:
     from mmfusion.models import model_class
     from mmfusion.reports.metrics import tune_thresholds
 
-    given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip())}
+    given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip()), TABLE: bool(row)}
     model_class(variant)  # a baseline has none, and is refused
-    reads = VARIANTS[variant].modalities
+    reads = run.config.reads
     used, missing = ([one for one in reads if given[one] == has] for has in (True, False))
     if not used:
         read, flags = " and the ".join(missing), " or ".join(f"--{word}" for word in missing)
@@ -50,7 +54,7 @@ def main() -> None:
         flags = " and no ".join(f"--{one}" for one in missing)
         print(f"No {flags}: {run.folder} decides from the {' and the '.join(used)} alone", file=sys.stderr)
     try:
-        probabilities = experiment.predict(run, [poster], [overview])[0]
+        probabilities = experiment.predict(run, {POSTER: [poster], OVERVIEW: [overview], TABLE: [row]})[0]
     except BadPoster as error:
         raise UserError(f"--poster {args.poster}: {error}") from error
     validation = run.predictions("validation")
@@ -72,6 +76,23 @@ def main() -> None:
     for row in rows:
         threshold = "        –" if row["threshold"] is None else f"{row['threshold']:9.3f}"
         print(f"{row['genre']:{width}}  {row['probability']:11.3f}  {threshold}{'  ✓' if row['predicted'] else ''}")
+
+
+def _row(words: list[str], run: Run) -> dict[str, str]:
+    """What is given of a film's table, by column."""
+    row = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--table {word}: write COLUMN=VALUE")
+        columns = {column.name: column for column in run.fitted.columns}
+        if name not in columns:
+            read = f"it reads {', '.join(columns)}" if columns else "it reads no table"
+            raise UserError(f"--table {word}: {run.folder} knows no column {name!r}; {read}")
+        if columns[name].values is None and not re.fullmatch(NUMBER, value.strip()):
+            raise UserError(f"--table {word}: {name} is a column of numbers")
+        row[name] = value
+    return row
 
 
 def _poster(path: Path | None) -> bytes:

@@ -31,9 +31,8 @@ from mmfusion.files import (
     read_regular,
     write_atomically,
 )
-from mmfusion.schema import LONGEST_GENRE, SPLITS
-
-_PART_NAMES = tuple(dict.fromkeys(part for variant in configs.VARIANTS.values() for part in variant.parts))
+from mmfusion.preprocessing import Preprocessing, columns_of_list, columns_to_list
+from mmfusion.schema import LONGEST_GENRE, MODALITIES, SPLITS
 
 FORMAT = 2  # of a run folder: every later version of the same format reads it
 
@@ -43,6 +42,7 @@ SEALED = (
     "split.json",
     "genres.json",
     "vocabulary.txt",
+    "table.json",
     "skipped.csv",
     "history.csv",
     "model.keras",
@@ -77,6 +77,7 @@ class Run:
         self.folder = Path(folder)
         self.config_file = self.folder / "config.json"
         self.history_file = self.folder / "history.csv"
+        self.columns_file = self.folder / "table.json"
         self.model_file = self.folder / "model.keras"
         self.state_file = self.folder / "resume.npz"
         self.predictions_file = self.folder / "predictions.npz"
@@ -181,7 +182,7 @@ class Run:
         Raises:
             UserError: it names the link.
         """
-        for name in ("films", "figures", "parts", *(f"parts/{name}" for name in _PART_NAMES)):
+        for name in ("films", "figures", "parts", *(f"parts/{name}" for name in MODALITIES)):
             if (self.folder / name).is_symlink():
                 raise UserError(f"{self.folder / name} is a link; a run folder holds all its files itself")
 
@@ -251,14 +252,14 @@ class Run:
     @property
     def parts(self) -> list["Run"]:
         """The parts of late fusion; none for the other variants."""
-        return [self.part(name) for name in _PART_NAMES if self.part(name).config_file.is_file()]
+        return [self.part(name) for name in MODALITIES if self.part(name).config_file.is_file()]
 
     def write_data(
         self,
         split: dict,
         hashes: dict[str, list[str]],
         genres: tuple[str, ...],
-        vocabulary: list[str],
+        fitted: Preprocessing,
         skipped: dict,
     ) -> None:
         """Writes what was decided from the data before training; `hashes` as in `Films.hashes`."""
@@ -268,7 +269,9 @@ class Run:
         write_atomically(self.folder / "split.json", f'{text},\n  "{_HASHES}": {{\n    {films}\n  }}\n}}\n')
         self._write_json(self.folder / "genres.json", list(genres))
         # A word cannot hold white space, so a line each needs no quoting.
-        write_atomically(self.folder / "vocabulary.txt", "\n".join(vocabulary))
+        write_atomically(self.folder / "vocabulary.txt", "\n".join(fitted.vocabulary))
+        if fitted.columns:
+            self._write_json(self.columns_file, columns_to_list(fitted.columns))
         if skipped:
             write_atomically(self.folder / "skipped.csv", _csv(["id", "reason"], skipped.items()))
 
@@ -319,6 +322,14 @@ class Run:
         if words[:2] != ["", "[UNK]"] or len(set(words)) < len(words):
             raise UserError(f"{file} must hold an empty line, [UNK], and then different words")
         return words
+
+    @property
+    def fitted(self) -> Preprocessing:
+        """What was fitted on the training films."""
+        columns = ()
+        if self.columns_file.is_file():
+            columns = columns_of_list(self._read_json(self.columns_file, _LIST_LIMIT), str(self.columns_file))
+        return Preprocessing(self.vocabulary, columns)
 
     def write_history(self, rows: list[dict]) -> None:
         """Writes all epochs so far; floats keep all their digits, so that `--resume` reads what was."""
@@ -505,13 +516,15 @@ def as_parts(config: Config, runs: Sequence[Run]) -> dict[str, Run]:
     """
     found = {}
     for run in runs:
-        variant = configs.VARIANTS.get(run.config.variant)
         for part in config.parts:
-            if variant and not variant.parts and variant.modalities == configs.VARIANTS[part].modalities:
+            if not run.config.parts and run.config.reads == (part,):
                 found[part] = run
     if runs and len(found) != max(len(runs), len(config.parts)):
         variants = " and ".join(run.config.variant for run in runs)
-        raise UserError(f"--parts needs a run of {' and one of '.join(config.parts)} alone, not {variants}")
+        raise UserError(
+            f"--parts needs a run of {' and one of '.join(config.parts)} alone, not {variants}; "
+            "--modalities names others"
+        )
     return {part: found[part] for part in config.parts if part in found}
 
 

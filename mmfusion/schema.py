@@ -4,7 +4,10 @@ One element of the source is a tuple with an entry for each modality, in the ord
 
     poster    (B, H, W, 3)  float32 in [0, 1]   all zeros: no poster
     overview  (B, T)        int32 tokens        0 padding, 1 out of vocabulary; all padding: no overview
+    table     (B, C, 3)     float32             a column each: see `mmfusion.data.table`; all zeros: no table
     labels    (B, G)        float32 multi-hot   G genres in the data set's own order
+
+Poster and overview are there by default; `Config.in_batches` says what is.
 
 A pretrained encoder's tokens are those of its own tokenizer, with its own padding. A frozen one has read the
 films before: then a poster or an overview is what it made of it, float32 (B, D) or (B, S, D), and all zeros
@@ -33,10 +36,12 @@ class Modality(str):
 
 POSTER = Modality("poster", "posters")
 OVERVIEW = Modality("overview", "overviews")
-MODALITIES = (POSTER, OVERVIEW)
+TABLE = Modality("table", "tables")  # numbers and categories
+MODALITIES = (POSTER, OVERVIEW, TABLE)
 PLURAL = {modality: modality.plural for modality in MODALITIES}  # also for names that were read from a file
 
-CHANNELS = 3
+CHANNELS = 3  # of a pixel
+FIELDS = 3  # of a table's cell: a number, a category's value, and 1
 PADDING = 0
 OUT_OF_VOCABULARY = 1
 

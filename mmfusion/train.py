@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmfusion.config import (
     COMBINERS,
+    ENCODER_SECTIONS,
     OVERVIEW_ENCODERS,
     POSTER_ENCODERS,
     PRESET,
@@ -21,6 +22,7 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.idle import refuse_idle
 from mmfusion.runs import Run, as_parts, check_free
+from mmfusion.schema import MODALITIES
 from mmfusion.startup import begin_command, import_tensorflow
 
 
@@ -31,7 +33,7 @@ def parser() -> ArgumentParser:
     add_config_flags(p)
     p.add_argument("--seed", type=int, metavar="N", help="of weights, order, augmentation, dropout")
     p.add_argument(
-        "--parts", nargs=2, type=Path, metavar="RUN", help="late fusion of two finished runs, one of each modality"
+        "--parts", nargs="+", type=Path, metavar="RUN", help="late fusion of finished runs, one of each modality"
     )
     p.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: under runs/)")
     p.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
@@ -47,6 +49,8 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
         help="default: multimodal_imdb with --data-dir, synthetic without",
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
+    p.add_argument("--modalities", nargs="+", metavar="NAME", help=f"what fusion reads: of {', '.join(MODALITIES)}")
+    p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of films' columns, joined by its column Id")
     p.add_argument("--recipe", choices=recipe_names(), help="all settings by one name (default: default)")
     p.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with what differs from the recipe")
     p.add_argument(
@@ -92,7 +96,12 @@ def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Confi
     absolute = {}
     if config.data.data_dir:
         absolute["data"] = config.data.model_copy(update={"data_dir": str(Path(config.data.data_dir).resolve())})
-    for section in ("poster_encoder", "overview_encoder"):
+    if config.table.file:
+        file = Path(config.table.file).resolve()
+        if not file.is_file():
+            raise UserError(f"--table {config.table.file}: there is no such file")
+        absolute["table"] = config.table.model_copy(update={"file": str(file)})
+    for section in ENCODER_SECTIONS:
         encoder = getattr(config, section)
         named = encoder.name.removeprefix(PRESET)
         folder = Path(named)
@@ -134,6 +143,8 @@ _FLAGS = {
     "data.dataset": "--dataset",
     "data.data_dir": "--data-dir",
     "data.skip_bad": "--skip-bad",
+    "modalities": "--modalities",
+    "table.file": "--table",
     "split_seed": "--split-seed",
     "poster_encoder.name": "--poster-encoder",
     "overview_encoder.name": "--overview-encoder",
@@ -150,6 +161,8 @@ def _named(args: argparse.Namespace) -> dict[str, object]:
         "data.dataset": args.dataset or ("multimodal_imdb" if args.data_dir else None),
         "data.data_dir": str(args.data_dir) if args.data_dir else None,
         "data.skip_bad": args.skip_bad or None,
+        "modalities": args.modalities,
+        "table.file": str(args.table) if args.table else None,
         "split_seed": args.split_seed,
         "poster_encoder.name": args.poster_encoder,
         "overview_encoder.name": args.overview_encoder,
@@ -183,8 +196,10 @@ def main() -> None:
 def _train(args: argparse.Namespace, cache: Path) -> Run:
     if not args.variant:
         raise UserError(f"--variant is missing; one of {', '.join(VARIANTS)}")
-    if args.parts and not VARIANTS[args.variant].parts:
-        raise UserError(f"--parts goes with --variant {' or '.join(n for n, v in VARIANTS.items() if v.parts)}")
+    if args.parts and not VARIANTS[args.variant].trained_apart:
+        raise UserError(
+            f"--parts goes with --variant {' or '.join(n for n, v in VARIANTS.items() if v.trained_apart)}"
+        )
     config = configure(args, args.variant, args.seed)
     _refuse_idle(args, config)
     part_runs = [Run.open(part) for part in args.parts or ()]
@@ -214,7 +229,7 @@ def _refuse_idle(args: argparse.Namespace, config: Config) -> None:
     given = flags_of(args)
     refuse_idle(given, [config])
     if args.parts:  # they were trained before
-        sections = ("poster_encoder", "overview_encoder", "fine_tuning", "training")
+        sections = (*ENCODER_SECTIONS, "fine_tuning", "training")
         of_parts = [flag for key, flag in given.items() if key.partition(".")[0] in sections]
         if flags := [*of_parts, *(["--tensorboard"] if args.tensorboard else [])]:
             raise UserError(f"{flags[0]} does nothing here: --parts are trained already; leave it out")

@@ -125,8 +125,18 @@ def test_the_reports_baselines_have_its_encoders_whatever_the_recipe_names(recip
             "cnn has the encoder cnn, not resnet; --variant poster",
         ),
         ("bilstm", "first", {"overview_encoder.name": "bag"}, "the encoder bilstm, not bag; --variant overview"),
-        ("early_features", "default", {}, "joins the features of frozen presets; name a preset for each modality"),
-        ("early_features", "pretrained", {"fine_tuning.fine_tune": True}, "for each modality, without fine-tuning"),
+        (
+            "early_features",
+            "default",
+            {},
+            "joins the features of frozen presets; name a preset for overview and poster",
+        ),
+        (
+            "early_features",
+            "pretrained",
+            {"fine_tuning.fine_tune": True},
+            "overview and poster, without fine-tuning",
+        ),
     ],
 )
 def test_encoders_that_a_variant_cannot_have_are_refused_in_one_line_that_says_what_to_name(

@@ -22,6 +22,7 @@ from mmfusion.config import resolve
 PLACEHOLDERS = {
     "DIR": "{place}/films",
     "--poster FILE": "{place}/films/Images/tt0101921.jpg",
+    "--table FILE": "{place}/more.csv",
     "--config FILE": "{document}",  # a config file says how to train with it
     "--poster-encoder FOLDER": "{place}/pictures",
     "--overview-encoder FOLDER": "{place}/texts",
@@ -43,6 +44,7 @@ ADDED = {
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
     "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],
+    "benchmarks.run results/three": ["--variants", "joint"],
     "benchmarks.run results/real": ["--variants", "tfidf", "poster", "overview", "late"],  # what others read
     "benchmarks.run results/start": ["--variants", "bilstm"],
     "benchmarks.run results/tuned": ["--variants", "bilstm"],
@@ -120,6 +122,8 @@ def place(tmp_path_factory) -> Path:
     """Films and presets."""
     place = tmp_path_factory.mktemp("place")
     films = write_folder(place / "films", films=60)
+    rows = [f"tt{number:04d},{1950 + number},{'English' if number % 2 else 'French'},Title" for number in range(50)]
+    (place / "more.csv").write_text("\n".join(["Id,Year,Language,Title", *rows]))
     table = films / "IMDB_overview_genres.csv"
     for number, name in ((0, "tt0101921"), (1, "tt0116493")):  # the README asks for these two
         (films / "Images" / f"tt{number:04d}.jpg").rename(films / "Images" / f"{name}.jpg")

@@ -22,6 +22,7 @@ from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError
 from mmfusion.formats import TOLERANCE
 from mmfusion.models.recurrent import BidirectionalLSTM, portable
+from mmfusion.preprocessing import Preprocessing
 from mmfusion.reports.metrics import tune_thresholds
 from mmfusion.runs import Predictions, Run
 from mmfusion.weights import save_model
@@ -84,7 +85,7 @@ def made_predictions(prepared, split):
 def make_run(folder, cache, variant, **settings):
     """A run with a report but without training: with random weights, none of which is 0 or 1 any more."""
     config = tiny_config(variant, **settings)
-    prepared = experiment.prepare(config.data, config.seed, cache)
+    prepared = experiment.prepare(config, cache)
     read = prepared.inputs(config)
     model = experiment.build(config, prepared, read)
     rng = np.random.default_rng(0)
@@ -129,7 +130,7 @@ def films(runs):
     return (
         posters,
         overviews,
-        {variant: experiment.predict(run, posters, overviews) for variant, run in runs.items()},
+        {name: experiment.predict(run, {"poster": posters, "overview": overviews}) for name, run in runs.items()},
     )
 
 
@@ -216,7 +217,7 @@ def check_readmes(place, exported, overviews, atol=TOLERANCE):
         atol: how much a probability may differ.
     """
     posters, overviews = [POSTERS[0], *POSTERS, *UNLIKE], [EXAMPLE, *overviews, *overviews[: len(UNLIKE)]]
-    said = {run.folder: experiment.predict(run, posters, overviews) for run, _ in exported}
+    said = {run.folder: experiment.predict(run, {"poster": posters, "overview": overviews}) for run, _ in exported}
     asked = []
     for _, folder in exported:
         count = len(posters) - (len(UNLIKE) if (folder / "saved_model.pb").exists() else 0)
@@ -284,7 +285,7 @@ def test_predict_and_an_exported_readme_predict_the_same_genres(runs, exports, t
 
 @functools.cache
 def _raw(size=SIZE):
-    raw = RawInputs(size, ["", "[UNK]", "film"], 20)
+    raw = RawInputs(size, Preprocessing(["", "[UNK]", "film"]), 20)
     return tf.function(raw.poster, input_signature=[tf.TensorSpec([None], tf.string)])
 
 
@@ -356,7 +357,7 @@ def test_an_upright_poster_may_say_so():
 @pytest.mark.parametrize("vocabulary", [["", "[UNK]", "film", "a", "ünïcode", "films", "映画"], ["", "[UNK]"]])
 def test_texts_become_the_tokens_that_training_gave_them(vocabulary):
     overviews = [*OVERVIEWS, *(f"a{chr(code)}film" for code in [*range(1, 256), 0x85, 0x2028, 0x3000])]
-    tokens = tf.function(RawInputs(SIZE, vocabulary, 20).tokens)
+    tokens = tf.function(RawInputs(SIZE, Preprocessing(vocabulary), 20).tokens)
     expected = encode_overviews(overviews, vocabulary, 20)
     found = tokens(tf.constant(overviews)).numpy()
     assert found.dtype == np.int32
@@ -412,7 +413,7 @@ def test_a_baseline_has_no_network_to_export(tmp_path, cache, monkeypatch, capsy
     assert command(export.main, monkeypatch, run.folder, "--format", "onnx") == 2
     said = capsys.readouterr().err
     assert "is a run of tfidf, a baseline without a network" in said
-    assert "name a run of poster, overview, cnn, bilstm, early, early_features, joint, late" in said
+    assert "name a run of poster, overview, table, cnn, bilstm, early, early_features, joint, late" in said
     assert len(said.splitlines()) == 1
 
 

@@ -6,7 +6,7 @@ from conftest import run_variant
 
 from mmfusion import assessment, experiment
 from mmfusion.errors import UserError
-from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
+from mmfusion.schema import OVERVIEW, POSTER
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def run(tmp_path_factory):
 
 
 def test_it_is_the_mean_of_a_films_gates(run, cache):
-    prepared = experiment.prepare(run.config.data, run.config.seed, cache)
+    prepared = experiment.prepare(run.config, cache)
     read, model = prepared.inputs(run.config), experiment.load_model(run)
     units = []
     operator = model.operator
@@ -36,7 +36,7 @@ def test_the_report_has_the_mean_over_each_genres_films(run):
     table = (run.folder / "report.md").read_text()
     for genre, there in zip(run.genres, test.y_true.T > 0):
         expected = gates[there].mean(axis=0).tolist() if there.any() else [None, None]
-        assert list(rows[genre]["gates"]) == list(MODALITIES)
+        assert list(rows[genre]["gates"]) == [POSTER, OVERVIEW]
         assert list(rows[genre]["gates"].values()) == pytest.approx(expected)
         line = next(line for line in table.splitlines() if line.startswith(f"| {genre} "))
         assert line.endswith(" – |" if None in expected else f" {expected[1]:.3f} |")

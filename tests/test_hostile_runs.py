@@ -82,7 +82,7 @@ def refused(run: Run, said: str) -> None:
 
 
 class TestHash:
-    @pytest.mark.parametrize("name", [name for name in SEALED if name != "skipped.csv"])
+    @pytest.mark.parametrize("name", [name for name in SEALED if name not in ("skipped.csv", "table.json")])
     def test_one_flipped_bit_in_any_file_is_noticed(self, run, name):
         content = bytearray((run.folder / name).read_bytes())
         content[len(content) // 2] ^= 1

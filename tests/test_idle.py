@@ -102,7 +102,7 @@ def test_what_the_configuration_shows_to_be_wrong_is_refused_before_a_film_is_re
         raise AssertionError("films are read")
 
     monkeypatch.setattr(films, "load_films", read)
-    monkeypatch.setattr(experiment, "load_films", read)
+    monkeypatch.setattr(experiment, "films_of", read)
     which = ["--variants", "frequencies", variant] if main is benchmark else ["--variant", variant]
     call = [*which, *flags.split(), "--out", tmp_path / "out"]
     assert command(main.main, monkeypatch, *call) == 2

@@ -56,7 +56,7 @@ def names(tmp_path_factory, folder):
 
 
 def prepared_for(config, cache):
-    return experiment.prepare(config.data, config.seed, cache)
+    return experiment.prepare(config, cache)
 
 
 class TestFrozen:
@@ -158,7 +158,9 @@ class TestFrozen:
         films = prepared_for(run.config, cache).films
         test = run.predictions("test")
         rows, posters = films.rows(test.ids), list(films.poster_files())
-        found = experiment.predict(run, [posters[row] for row in rows], [films.overviews[row] for row in rows])
+        found = experiment.predict(
+            run, {"poster": [posters[row] for row in rows], "overview": [films.overviews[row] for row in rows]}
+        )
         np.testing.assert_allclose(found, test.y_prob, atol=1e-3 if operator == "cross_attention" else 1e-5)
 
     def test_a_run_is_not_asked_with_another_preset_in_the_place_of_its_own(
@@ -216,7 +218,7 @@ class TestFineTuned:
         assert run.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
         films, test = prepared_for(config, cache).films, run.predictions("test")
         overviews = [films.overviews[row] for row in films.rows(test.ids)]
-        again = experiment.predict(run, [b""] * len(overviews), overviews)
+        again = experiment.predict(run, {"overview": overviews})
         np.testing.assert_allclose(again, test.y_prob, atol=1e-5)
 
     def test_posters_reach_a_fine_tuned_preset_at_its_own_size(self, names, cache, tmp_path):
@@ -232,10 +234,12 @@ class TestFineTuned:
         said = run.predictions("test").y_prob
         films = prepared_for(run.config, cache).films
         rows, posters = films.rows(run.split["test"]), list(films.poster_files())
-        found = experiment.predict(run, [posters[row] for row in rows], [films.overviews[row] for row in rows])
+        found = experiment.predict(
+            run, {"poster": [posters[row] for row in rows], "overview": [films.overviews[row] for row in rows]}
+        )
         np.testing.assert_allclose(found, said, atol=1e-5)
         parts["poster"] = tiny_config("poster", **names)
-        with pytest.raises(UserError, match="both, or neither"):
+        with pytest.raises(UserError, match="all, or none"):
             experiment.train(tiny_config("late", **names), tmp_path / "other", cache, part_configs=parts)
         assert not (tmp_path / "other").exists()
 
@@ -320,7 +324,7 @@ class TestRefusals:
             tiny_config("joint", fine_tuning__fine_tune=True)
 
     def test_early_fusion_of_features_needs_those_of_both_modalities(self, names):
-        with pytest.raises(UserError, match="name a preset for each modality"):
+        with pytest.raises(UserError, match="name a preset for overview and poster"):
             tiny_config("early_features", **{**names, "poster_encoder__name": "resnet"})
 
 

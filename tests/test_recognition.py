@@ -193,7 +193,7 @@ class TestShown:
         config = tiny_config("poster", **data)
         films_of(set_times(folder), cache)
         opened.clear()
-        prepared = experiment.prepare(config.data, 0, cache)
+        prepared = experiment.prepare(config, cache)
         with Run.create(tmp_path / "run") as run:
             experiment.write_decisions(run, config, prepared, {"parameters": 1, "reads": ["poster"]})
             labels = prepared.films.labels

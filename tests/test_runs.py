@@ -13,6 +13,7 @@ from conftest import FROM_FILMS, PARTS, command, run_variant, tiny_config, write
 from mmfusion import assessment, evaluate, experiment, fitting, predict, train
 from mmfusion.checkpoint import Checkpoint
 from mmfusion.config import LOSSES
+from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
 from mmfusion.runs import Predictions, Run
 from mmfusion.schema import SPLITS
@@ -35,7 +36,7 @@ class TestEveryRun:
 
     def test_its_model_comes_back_with_the_same_predictions(self, runs, variant, cache):
         run = runs[variant]
-        films = experiment.load_films(run.config.data, cache)
+        films = load_films(run.config.data, cache)
         found = run.predictions("test")
         again = experiment.predict_films(run, films, found.ids)
         np.testing.assert_array_equal(again.y_prob, found.y_prob)
@@ -246,7 +247,7 @@ class TestLateFusion:
         config = tiny_config("late", late__combiner="stacked")
         parts = [runs["poster"], runs["overview"]]
         run = experiment.train(config, tmp_path / "late", cache, part_runs=parts)
-        films = experiment.load_films(config.data, cache)
+        films = load_films(config.data, cache)
         validation, test = (set(films.rows(run.split[name]).tolist()) for name in ("validation", "test"))
         # Both parts for the combiner; then, when it is fitted, what is written down.
         assert seen == [validation, validation, validation, test]

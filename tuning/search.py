@@ -74,8 +74,8 @@ def main() -> None:
     cache = begin_command(args.cache_dir)
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
-    start = {name: configure(args, name, args.seed) for name in (*VARIANTS[args.variant].parts, args.variant)}
-    config = start[args.variant]
+    config = configure(args, args.variant, args.seed)
+    start = {name: configure(args, name, args.seed) for name in config.parts} | {args.variant: config}
     refuse_idle(flags_of(args), start.values())
     role = workers.role()
     if args.rehash and role != workers.WORKER:
@@ -94,7 +94,7 @@ def main() -> None:
         model_class(variant).check(start[variant])
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
-    films = prepared(config.data, config.split_seed, cache)
+    films = prepared(config, cache)
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, films.films.fingerprint)
     if role == workers.WORKER:
         workers.wait_for(args.out / FILE)
@@ -108,7 +108,8 @@ def main() -> None:
 
     def prepare_all() -> None:  # by the chief, once, and not by all workers at the same time
         for size in _poster_sizes(space):
-            prepared(config.data.model_copy(update={"poster_size": size}), config.split_seed, cache)
+            data = config.data.model_copy(update={"poster_size": size})
+            prepared(config.with_values(data=data), cache)
 
     counted = args.max_trials is not None or args.budget_minutes is None
     busy = f"another process is searching in {args.out}; wait for it, or name another --out"

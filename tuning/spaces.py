@@ -58,7 +58,7 @@ _DENSE = {
     "dense_dropout": Range(0.2, 0.7),
 }
 # By the encoder's name in the starting configuration; only that one is searched.
-POSTER_ENCODERS = {
+_POSTER_ENCODERS = {
     "cnn": {
         "filters": Choice(((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192))),
         "dropout": Range(0.0, 0.4),
@@ -72,7 +72,7 @@ POSTER_ENCODERS = {
     | _DENSE,
     "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
 }
-OVERVIEW_ENCODERS = {
+_OVERVIEW_ENCODERS = {
     "bilstm": {
         "embedding_dim": Choice((64, 128, 256)),
         "embedding_dropout": Range(0.0, 0.6),
@@ -89,6 +89,13 @@ OVERVIEW_ENCODERS = {
     }
     | _DENSE,
     "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
+}
+_TABLE_ENCODERS = {"mlp": {"embedding_dim": Choice((4, 8, 16, 32))} | _DENSE}
+# By the section that a variant reads.
+ENCODERS = {
+    "poster_encoder": _POSTER_ENCODERS,
+    "overview_encoder": _OVERVIEW_ENCODERS,
+    "table_encoder": _TABLE_ENCODERS,
 }
 TRAINING = {
     "training.loss": Choice(LOSSES),
@@ -129,7 +136,7 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
         start: a configuration for the variant, and for late fusion one for each of its parts, which come first.
     """
     *parts, variant = start.values()
-    own = {name: values for section in _sections(variant) for name, values in SECTIONS.get(section, {}).items()}
+    own = {name: values for section in variant.sections for name, values in SECTIONS.get(section, {}).items()}
     if not parts:
         return _of_films(variant) | _of_encoders(variant) | own | TRAINING
     films, of_parts = {}, {}
@@ -139,49 +146,36 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
     return films | of_parts | own
 
 
-def _sections(config: Config) -> tuple[str, ...]:
-    return VARIANTS[config.variant].sections
-
-
 def _of_films(config: Config) -> dict:
     """What decides how the films of this configuration's modalities are read."""
     of = {POSTER: _data_of_posters, OVERVIEW: _data_of_overviews}
-    return {name: values for one in VARIANTS[config.variant].modalities for name, values in of[one](config).items()}
+    return {name: values for one in config.reads if one in of for name, values in of[one](config).items()}
 
 
 def _of_encoders(config: Config) -> dict:
     """Settings of the encoders that this configuration's variant trains."""
     if VARIANTS[config.variant].joins_features:
         return {}
-    read = _sections(config)
-    posters = _poster_encoder(config) if "poster_encoder" in read else {}
-    return posters | (_overview_encoder(config) if "overview_encoder" in read else {})
+    read = [section for section in ENCODERS if section in config.sections]
+    return {name: values for section in read for name, values in _of_encoder(section, config).items()}
 
 
 def _data_of_posters(config: Config) -> dict:
     """What decides how posters are read; a preset reads them in its own size, and a frozen one before training."""
-    if POSTER not in config.presets or "poster_encoder" not in _sections(config):
+    if POSTER not in config.presets or "poster_encoder" not in config.sections:
         return DATA_OF_POSTERS
     return {"data.augment": DATA_OF_POSTERS["data.augment"]} if config.fine_tuning.fine_tune else {}
 
 
 def _data_of_overviews(config: Config) -> dict:
     """The same of overviews; a preset has a vocabulary of its own."""
-    by_preset = OVERVIEW in config.presets and "overview_encoder" in _sections(config)
+    by_preset = OVERVIEW in config.presets and "overview_encoder" in config.sections
     return {} if by_preset else DATA_OF_OVERVIEWS
 
 
-def _poster_encoder(config: Config) -> dict:
-    return _of_encoder("poster_encoder", config.poster_encoder.name, POSTER_ENCODERS)
-
-
-def _overview_encoder(config: Config) -> dict:
-    return _of_encoder("overview_encoder", config.overview_encoder.name, OVERVIEW_ENCODERS)
-
-
-def _of_encoder(section: str, name: str, spaces: Mapping[str, dict]) -> dict:
-    kind = name.partition(":")[0]  # "preset:NAME"
-    return {f"{section}.{kind}.{key}": values for key, values in spaces.get(kind, {}).items()}
+def _of_encoder(section: str, config: Config) -> dict:
+    kind = getattr(config, section).name.partition(":")[0]  # "preset:NAME"
+    return {f"{section}.{kind}.{key}": values for key, values in ENCODERS[section].get(kind, {}).items()}
 
 
 def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.HyperParameters:
@@ -191,11 +185,10 @@ def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.
         start: a configuration for the variant, and for late fusion one for each of its parts.
         names: what to search.
     """
-    variant = list(start)[-1]
     space = keras_tuner.HyperParameters()
     for name, values in space_of(start).items():
         if name in names:
-            owner, key = _owner(name, variant)
+            owner, key = _owner(name, start)
             values.declare(space, name, _get(start[owner], key))
     return space
 
@@ -210,13 +203,13 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
     Raises:
         UserError: the values do not fit each other or the configuration.
     """
-    *parts, variant = start
+    *parts, _ = start
     changes: dict[str, dict] = {owner: {} for owner in start}
     known = space_of(start)
     for name, value in values.items():
         if name not in known:
             continue
-        owner, key = _owner(name, variant)
+        owner, key = _owner(name, start)
         changes[owner][key] = decode(value)
         for part in parts:
             if name in _of_films(start[part]):  # a part is not trained anew for what it does not read
@@ -227,10 +220,11 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
     }
 
 
-def _owner(name: str, variant: str) -> tuple[str, str]:
+def _owner(name: str, start: Mapping[str, Config]) -> tuple[str, str]:
     """Whose setting a hyperparameter is, and the setting's name."""
+    *parts, variant = start
     owner, _, key = name.partition(".")
-    return (owner, key) if owner in VARIANTS[variant].parts else (variant, name)
+    return (owner, key) if owner in parts and key.count(".") else (variant, name)
 
 
 def _get(config: Config, key: str):

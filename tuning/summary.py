@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from mmfusion.config import VARIANTS, of_recipe, override
+from mmfusion.config import of_recipe, override
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
@@ -22,6 +22,7 @@ from tuning.resumable import START
 _OF_THE_CALL = {
     "": ("variant", "recipe", "seed", "split_seed"),
     "data": ("dataset", "data_dir", "films", "films_seed", "skip_bad"),
+    "table": ("file",),
     "training": ("epochs",),
 }
 
@@ -179,9 +180,14 @@ def best_toml(search, winner: Row, trials: int) -> str:
     recipe = search.start[search.variant].recipe
     differing = _differing(configs[search.variant], of_recipe(search.variant, recipe))
     of_parts = {}
-    for part in VARIANTS[search.variant].parts:
+    for part in search.start[search.variant].parts:
         # What stands above all holds for the parts too, so they are compared with that.
-        above = {f"{section}.{key}": value for section, of in differing.items() for key, value in of.items()}
+        above = {
+            f"{section}.{key}": value
+            for section, of in differing.items()
+            if isinstance(of, dict)
+            for key, value in of.items()
+        }
         given = override(of_recipe(part, recipe), above, where="best.toml")
         of_part = _differing(configs[part], given)
         of_part.pop("data", None)  # the same films for all, under [data]
@@ -207,7 +213,8 @@ def _recipe_flag(search) -> str:
 def _film_flags(search) -> str:
     """The films and the seed that the search had, which are not in its file."""
     config = search.start[search.variant]
-    flags = {"--dataset": config.data.dataset, "--data-dir": config.data.data_dir, "--seed": str(config.seed)}
+    flags = {"--dataset": config.data.dataset, "--data-dir": config.data.data_dir, "--table": config.table.file}
+    flags["--seed"] = str(config.seed)
     if config.split_seed != config.seed:
         flags["--split-seed"] = str(config.split_seed)
     said = "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
@@ -219,6 +226,9 @@ def _differing(config, recipe) -> dict:
     found = {}
     for section, values in ours.items():
         if section in _OF_THE_CALL[""]:
+            continue
+        if not isinstance(values, dict):
+            found |= {section: values} if values != theirs[section] else {}
             continue
         changed = {
             key: value
@@ -274,7 +284,10 @@ def _summary(search, found: list[Row], winner: Row, weights: importance.Importan
         f"Seed {search.seed}, {len(found) - 1} trials and the starting configuration (`start`), "
         f"{sum(row.seconds for row in found) / 60:.1f} minutes of training. Scores are {search.objective} of the "
         "validation films"
-        + (", late fusion's with a combiner fitted on other folds of them" * bool(VARIANTS[search.variant].parts))
+        + (
+            ", late fusion's with a combiner fitted on other folds of them"
+            * bool(search.start[search.variant].parts)
+        )
         + ". No model was shown a test film.",
         _verdict(search, found, winner),
         _table(search, found),

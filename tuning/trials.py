@@ -17,7 +17,7 @@ from scipy.special import logit
 from sklearn.model_selection import KFold
 
 from mmfusion import experiment
-from mmfusion.config import VARIANTS, Config
+from mmfusion.config import Config
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
@@ -29,7 +29,14 @@ from tuning.outcomes import Outcome, write_outcome
 from tuning.resumable import START
 
 # Prepared films, by what they are made of: most trials differ in other things.
-prepared = functools.lru_cache(maxsize=2)(experiment.prepare)
+_prepared = functools.lru_cache(maxsize=2)(experiment.prepare)
+
+
+def prepared(config: Config, cache: Path) -> experiment.Prepared:
+    """Prepares the films of a configuration; those of the last ones are kept, whatever else these settled."""
+    films = {name: getattr(config, name) for name in ("split_seed", "data", "overview", "table")}
+    return _prepared(Config(variant="", recipe="", modalities=config.in_batches, **films), cache)
+
 
 FOLDS = 5  # of validation films, for late fusion's combiner
 
@@ -127,7 +134,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
                 earlier = Run(models / _name(_for_epochs(config, epochs_before)))
             run = Run(models / name)
             try:
-                films = prepared(config.data, config.split_seed, self._cache)
+                films = prepared(config, self._cache)
                 experiment.explore(config, run.folder, films, earlier=earlier)
             except Exception as error:
                 if not _is_the_machines(error):
@@ -139,7 +146,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
 
     def _present(self, config: Config, modality: str) -> np.ndarray:
         """Which validation films have what this configuration's model reads."""
-        films = prepared(config.data, config.split_seed, self._cache)
+        films = prepared(config, self._cache)
         return films.inputs(config).films[modality].present(films.rows["validation"])
 
     def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
@@ -149,7 +156,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         *parts, fusion = configs.values()
         if parts:
             logits = [_logits(one.y_prob) for one in found.values()]
-            present = [self._present(part, *VARIANTS[part.variant].modalities) for part in parts]
+            present = [self._present(part, *part.reads) for part in parts]
             y_prob = cross_fitted(fusion, logits, first.y_true, np.stack(present))
         score = metrics.overall(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
         if score is None or not np.isfinite(score):
@@ -180,10 +187,8 @@ def cross_fitted(
         combiner.build([one.shape for one in logits])
         others = others[present[:, others].all(axis=0)]
         combiner.fit([one[others] for one in logits], labels[others])
-        y_prob[fold] = keras.ops.sigmoid(combiner([one[fold] for one in logits]))
-    some = present.any(axis=0) & ~present.all(axis=0)
-    rest = np.einsum("mn,mng->ng", present / np.maximum(present.sum(axis=0), 1), np.stack(logits))
-    y_prob[some] = keras.ops.sigmoid(rest[some].astype(np.float32))
+        has = [one[fold, None].astype(np.float32) for one in present]  # (B, 1) each
+        y_prob[fold] = keras.ops.sigmoid(combiner([one[fold] for one in logits], has))
     return y_prob
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from mmfusion.schema import MODALITIES
+
 
 class Section(BaseModel):
     """A part of a configuration: frozen, of just these keys, with no value turned into another type."""
@@ -40,6 +42,22 @@ Layers = Annotated[tuple[Size, ...], _LIST, Field(min_length=1, max_length=100)]
 Pixels = Annotated[int, Field(ge=16, le=1024)]
 Entries = Annotated[int, Field(ge=3, le=10_000_000)]
 Hashes = Annotated[int, Field(ge=0, le=10_000_000)]
+# Of a fusion, in the order of the batch.
+Modalities = Annotated[
+    tuple[str, ...],
+    _LIST,
+    checked(
+        lambda v: len(v) > 1 and len(set(v)) == len(v) and set(v) <= set(MODALITIES),
+        f"two or more of {', '.join(MODALITIES)}",
+    ),
+    AfterValidator(lambda v: tuple(modality for modality in MODALITIES if modality in v)),
+]
+Columns = Annotated[
+    tuple[Text, ...],
+    _LIST,
+    Field(max_length=1000),
+    checked(lambda v: len(set(v)) == len(v) and all(v), "a list of different columns' names"),
+]
 PictureSize = Annotated[tuple[Pixels, Pixels], _LIST]
 Split = Annotated[
     tuple[float, ...],

@@ -133,12 +133,13 @@ def _check_together(config: Config, where: str) -> None:
         if getattr(config, section).name != name:
             raise UserError(
                 f"{where}: {config.variant} has the encoder {name}, not {getattr(config, section).name}; "
-                f"--variant {variant.modalities[0]} takes any"
+                f"--variant {config.reads[0]} takes any"
             )
-    if variant.joins_features and (config.fine_tuning.fine_tune or set(variant.modalities) - config.presets.keys()):
+    read_by_presets = {modality for modality in config.reads if modality.section in config.sections}
+    if variant.joins_features and (config.fine_tuning.fine_tune or read_by_presets - config.presets.keys()):
         raise UserError(
-            f"{where}: {config.variant} joins the features of frozen presets; name a preset for each modality, "
-            "without fine-tuning"
+            f"{where}: {config.variant} joins the features of frozen presets; name a preset for "
+            f"{' and '.join(sorted(read_by_presets))}, without fine-tuning"
         )
 
 

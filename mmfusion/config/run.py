@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from mmfusion.config.fields import Section, Seed, Text
+from mmfusion.config.fields import Modalities, Section, Seed, Text
 from mmfusion.config.sections import (
     DataConfig,
     EarlyConfig,
@@ -14,12 +14,15 @@ from mmfusion.config.sections import (
     FineTuningConfig,
     JointConfig,
     LateConfig,
+    OverviewConfig,
     OverviewEncoderConfig,
     PosterEncoderConfig,
+    TableConfig,
+    TableEncoderConfig,
     TrainingConfig,
 )
-from mmfusion.config.variants import PRESET, VARIANTS, is_preset
-from mmfusion.schema import MODALITIES
+from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_preset
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, Modality
 
 FINE_TUNED = "fine-tuned"
 
@@ -31,9 +34,13 @@ class Config(Section):
     recipe: Text
     seed: Seed = 0  # of weights, order of films, augmentation and dropout
     split_seed: Seed  # which films train, validate and test; where it is not given, the seed
+    modalities: Modalities = (POSTER, OVERVIEW)  # that fusion reads
     data: DataConfig = DataConfig()
+    overview: OverviewConfig = OverviewConfig()
+    table: TableConfig = TableConfig()
     poster_encoder: PosterEncoderConfig = PosterEncoderConfig()
     overview_encoder: OverviewEncoderConfig = OverviewEncoderConfig()
+    table_encoder: TableEncoderConfig = TableEncoderConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
     early: EarlyConfig = EarlyConfig()
     early_features: EarlyFeaturesConfig = EarlyFeaturesConfig()
@@ -49,15 +56,29 @@ class Config(Section):
         return values
 
     @property
+    def reads(self) -> tuple[Modality, ...]:
+        """The modalities that its variant reads; none of what is no variant."""
+        return (VARIANTS[self.variant].modalities or self.modalities) if self.variant in VARIANTS else ()
+
+    @property
+    def in_batches(self) -> tuple[Modality, ...]:
+        """The modalities that batches have: those of the fusion that it is compared with, and its own."""
+        return tuple(modality for modality in MODALITIES if modality in (*self.modalities, *self.reads))
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections that its variant reads beside [data] and [training]."""
+        idle = set(ENCODER_SECTIONS) - {modality.section for modality in self.reads}
+        of_variant = VARIANTS[self.variant].sections if self.variant in VARIANTS else ()
+        return tuple(section for section in of_variant if section not in idle)
+
+    @property
     def encoders(self) -> dict[str, str]:
         """The encoder that reads each modality of the variant; of a preset in a folder, the folder's own name.
 
         Empty for a variant that has none of its own, and for what is no variant.
         """
-        variant = VARIANTS.get(self.variant)
-        if variant is None:
-            return {}
-        read = [modality for modality in variant.modalities if modality.section in variant.sections]
+        read = [modality for modality in self.reads if modality.section in self.sections]
         named = {modality: getattr(self, modality.section).name for modality in read}
         return {m: Path(name.removeprefix(PRESET)).name if is_preset(name) else name for m, name in named.items()}
 
@@ -71,10 +92,14 @@ class Config(Section):
     def label(self) -> str:
         """The variant with the encoders that it reads with, such as "joint (resnet + bag)"."""
         variant = VARIANTS.get(self.variant)
-        if variant is None or variant.encoders or not self.encoders:
+        if variant is None or variant.encoders:
             return self.variant
         is_tuned = self.fine_tuning.fine_tune and self.presets.keys() & self.encoders.keys()
-        return f"{self.variant} ({' + '.join(self.encoders.values())}{f', {FINE_TUNED}' if is_tuned else ''})"
+        encoders = self.encoders
+        if not encoders and self.reads in ((), (POSTER, OVERVIEW)):
+            return self.variant
+        named = " + ".join(encoders.get(modality, modality) for modality in self.reads)
+        return f"{self.variant} ({named}{f', {FINE_TUNED}' if is_tuned else ''})"
 
     @property
     def folder_name(self) -> str:
@@ -84,13 +109,14 @@ class Config(Section):
     @property
     def parts(self) -> tuple[str, ...]:
         """The variants that this one puts together; none for most."""
-        return VARIANTS[self.variant].parts if self.variant in VARIANTS else ()
+        apart = self.variant in VARIANTS and VARIANTS[self.variant].trained_apart
+        return tuple(map(str, self.reads)) if apart else ()
 
     def made_of(self, parts: Mapping[str, "Config"]) -> "Config":
         """The same with the encoders of its parts, whose configurations are given by their variant."""
         taken = {}
         for part in parts.values():
-            taken |= {section: getattr(part, section) for section in VARIANTS[part.variant].sections}
+            taken |= {section: getattr(part, section) for section in part.sections}
             if part.presets.keys() & part.encoders.keys():
                 taken["fine_tuning"] = part.fine_tuning
         return self.with_values(**taken)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mmfusion.config.fields import (
+    Columns,
     Count,
     Depth,
     Entries,
@@ -31,6 +32,7 @@ from mmfusion.config.variants import (
     POSTER_ENCODERS,
     PRECISIONS,
     PRESET,
+    TABLE_ENCODERS,
     is_preset,
 )
 
@@ -55,6 +57,20 @@ class DataConfig(Section):
     split: Split = (0.7, 0.1, 0.2)  # shares of train, validation and test films; an official split wins
     batch_size: Size = 64
     augment: bool = True  # flip, shift and turn training posters
+
+
+class OverviewConfig(Section):
+    """The text that is read; see `data.table.texts_of`."""
+
+    columns: Columns = ()  # whose texts are joined, in this order; "Overview" is the overview itself; []: it alone
+
+
+class TableConfig(Section):
+    """Columns of numbers and categories that films have; see `data.table`."""
+
+    file: Text = ""  # a CSV with a row a film, joined by its column Id; "" for films that have their own
+    columns: Columns = ()  # that are read; []: all that films have of their own
+    values: Annotated[int, Field(ge=1, le=10_000)] = 50  # of a category, the most frequent that are told apart
 
 
 class CNNConfig(Section):
@@ -119,6 +135,14 @@ class OverviewPresetConfig(Section):
     dense_dropout: Share = 0.5
 
 
+class MLPConfig(Section):
+    """Dense layers on a table's columns; see `models.table_encoders.MLPEncoder`."""
+
+    embedding_dim: Size = 16  # of a column's vector
+    dense_units: Sizes = (128,)
+    dense_dropout: Share = 0.3
+
+
 class PosterEncoderConfig(Section):
     """The network on posters: which, and what each would be."""
 
@@ -135,6 +159,13 @@ class OverviewEncoderConfig(Section):
     bilstm: BiLSTMConfig = BiLSTMConfig()
     bag: BagConfig = BagConfig()
     preset: OverviewPresetConfig = OverviewPresetConfig()
+
+
+class TableEncoderConfig(Section):
+    """The network on tables: which, and what each would be."""
+
+    name: Literal[TABLE_ENCODERS] = "mlp"
+    mlp: MLPConfig = MLPConfig()
 
 
 class EarlyConfig(Section):

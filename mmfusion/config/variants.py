@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, TABLE
 
 POSTER_ENCODERS = ("cnn", "resnet")  # and presets; see `models.encoders`
 OVERVIEW_ENCODERS = ("bilstm", "bag")
+TABLE_ENCODERS = ("mlp",)
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
@@ -13,7 +14,7 @@ LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
 COMBINERS = ("mean", "weighted", "product", "stacked")  # see `models.late.Combiner`
 AVERAGES = ("mean", "weighted")  # of them, those that add probabilities
 
-_ENCODERS = tuple(modality.section for modality in MODALITIES)
+ENCODER_SECTIONS = tuple(modality.section for modality in MODALITIES)
 
 
 def is_preset(name: str) -> bool:
@@ -26,10 +27,10 @@ class Variant:
     """A variant: where its model is, and what of a configuration it reads."""
 
     model: str  # file in `mmfusion/models/` and class
-    modalities: tuple[str, ...] = MODALITIES
-    sections: tuple[str, ...] = _ENCODERS  # beside [data] and [training]
+    modalities: tuple[str, ...] = ()  # that it reads; (): those that a run names
+    sections: tuple[str, ...] = ENCODER_SECTIONS  # beside [data] and [training]; encoders of what it reads
     encoders: tuple[tuple[str, str], ...] = ()  # section -> the one encoder that it may have
-    parts: tuple[str, ...] = ()  # variants that are trained before it, and that it puts together
+    trained_apart: bool = False  # a model of each modality is trained before it, and it puts them together
     joins_features: bool = False  # of frozen presets, one for each modality
     meet: str = ""  # where the modalities do, in words
 
@@ -38,6 +39,7 @@ class Variant:
 VARIANTS = {
     "poster": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",)),
     "overview": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",)),
+    "table": Variant("unimodal.Unimodal", (TABLE,), ("table_encoder",)),
     "cnn": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",), (("poster_encoder", "cnn"),)),
     "bilstm": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",), (("overview_encoder", "bilstm"),)),
     "early": Variant(
@@ -45,15 +47,17 @@ VARIANTS = {
     ),
     "early_features": Variant(
         "early_features.EarlyFeatures",
-        sections=(*_ENCODERS, "early_features"),
+        sections=("poster_encoder", "overview_encoder", "early_features"),
         joins_features=True,
         meet="before anything that is trained: frozen features are joined",
     ),
-    "joint": Variant("joint.JointFusion", sections=(*_ENCODERS, "joint"), meet="between the encoders and the head"),
+    "joint": Variant(
+        "joint.JointFusion", sections=(*ENCODER_SECTIONS, "joint"), meet="between the encoders and the head"
+    ),
     "late": Variant(
         "late.LateFusion",
-        sections=(*_ENCODERS, "late"),
-        parts=("poster", "overview"),
+        sections=(*ENCODER_SECTIONS, "late"),
+        trained_apart=True,
         meet="after each has decided",
     ),
 }

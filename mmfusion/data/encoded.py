@@ -12,12 +12,13 @@ from mmfusion.schema import PADDING
 class Encoded:
     """N films of one modality, in memory or on disk.
 
-    A film without the modality is in band, as decided here and read by `models.missing`: a poster or features of
-    zeros, an overview of padding alone.
+    A film without the modality is in band, as decided here and read by `models.missing`: a poster, a table or
+    features of zeros, an overview of padding alone.
     """
 
     values: np.ndarray
-    kind: Literal["pixels", "tokens", "features"]  # uint8 (N, H, W, 3); int32 (N, T); floats (N, C) or (N, S, C)
+    # uint8 (N, H, W, 3); int32 (N, T); float32 (N, C, 3); floats (N, C) or (N, S, C)
+    kind: Literal["pixels", "tokens", "table", "features"]
     padding: int = PADDING  # the token that is none
 
     def at(self, rows: np.ndarray) -> "Encoded":

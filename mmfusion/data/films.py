@@ -25,15 +25,16 @@ from requests import RequestException  # what tensorflow-datasets downloads with
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
 
-from mmfusion.config import DataConfig
+from mmfusion.config import Config, DataConfig
 from mmfusion.data import DATASETS
 from mmfusion.data.posters import BadPoster, decode_poster, shown_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import HASH, content_hash, duplicate_groups
+from mmfusion.data.table import read_table, texts_of
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import make_folder, move_into_place, one_at_a_time, write_atomically
 from mmfusion.network import why_unreachable
-from mmfusion.schema import CHANNELS
+from mmfusion.schema import CHANNELS, TABLE
 
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
 POSTERS_IN_MEMORY = 2**29  # bytes; a larger cache stays on disk and is read as films are needed
@@ -52,6 +53,9 @@ class Films:
     genres: tuple[str, ...]  # G, in the data set's own order
     ids: tuple[str, ...]  # N
     overviews: tuple[str, ...]  # N
+    texts: tuple[str, ...]  # N; what is read for an overview: it, or more columns, see `config.OverviewConfig`
+    table: dict[str, tuple[str, ...]]  # N cells by column, "" for an empty one
+    table_hash: str  # of the file that it was joined from; "" of the films' own
     posters: np.ndarray  # uint8 (N, H, W, 3); above POSTERS_IN_MEMORY a np.memmap of the cache's file
     labels: np.ndarray  # float32 (N, G) multi-hot
     poster_hashes: tuple[str, ...]  # N, see `splits.content_hash`
@@ -107,8 +111,28 @@ class Films:
         return found
 
 
-def load_films(data: DataConfig, cache: Path) -> Films:
+def films_of(config: Config, cache: Path) -> Films:
+    """Loads the films of a configuration, with their table and texts joined.
+
+    Raises:
+        UserError: see `load_films`; or the table cannot be read, or has not all that is asked for.
+    """
+    has_table = TABLE in config.in_batches or bool(config.table.columns)
+    films = load_films(config.data, cache, with_table=has_table)
+    table, table_hash = films.table, ""
+    if config.table.file and (has_table or config.overview.columns):
+        table, table_hash = read_table(Path(config.table.file), films.ids)
+    texts = texts_of(config.overview.columns, table, films.overviews)
+    return dataclasses.replace(films, table=table, table_hash=table_hash, texts=texts)
+
+
+def load_films(data: DataConfig, cache: Path, *, with_table: bool = False) -> Films:
     """The films that this configuration names; prepared the first time, then read from the cache.
+
+    Args:
+        data: which films.
+        cache: where prepared films are kept.
+        with_table: whether films that are made on the spot shall have a table.
 
     Raises:
         UserError: the source is missing, cannot be read or downloaded, or holds bad films.
@@ -121,7 +145,7 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         make_folder(cache)
     except UserError as error:
         raise UserError(f"{error}; name another for prepared films with --cache-dir") from error
-    builder = import_module(DATASETS[data.dataset]).make_builder(data, cache)
+    builder = import_module(DATASETS[data.dataset]).make_builder(data, cache, with_table=with_table)
     fingerprint = f"{builder.builder_config.name}-{builder.version}"
     key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}-{_FORM}"
     folder = cache / "films" / builder.name / key
@@ -141,6 +165,9 @@ def load_films(data: DataConfig, cache: Path) -> Films:
         genres=tuple(builder.builder_config.genres),
         ids=tuple(records["ids"]),
         overviews=tuple(records["overviews"]),
+        texts=tuple(records["overviews"]),
+        table={column: tuple(cells) for column, cells in records.get("table", {}).items()},
+        table_hash="",
         posters=posters,
         labels=labels,
         poster_hashes=tuple(records["poster_hashes"]),
@@ -245,6 +272,8 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
         "official_split": official,
         "skipped": bad,
     }
+    if columns := builder.builder_config.columns:
+        texts["table"] = dict(zip(columns, zip(*(film.cells for film in films), strict=True), strict=True))
     buffer = io.BytesIO()
     np.savez(
         buffer,

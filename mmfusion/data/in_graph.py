@@ -1,12 +1,12 @@
 """Where encoded posters and texts become tensors inside a TensorFlow graph, just as outside of one."""
 
-from collections.abc import Sequence
-
 import keras
 import PIL
 import tensorflow as tf
 
 from mmfusion.data.posters import MAX_PIXELS
+from mmfusion.data.table import EncodeTable
+from mmfusion.preprocessing import Preprocessing
 from mmfusion.schema import CHANNELS
 
 _PRECISION = 22  # bits of a weight's fraction, in Pillow's resizing of 8-bit pictures
@@ -20,7 +20,7 @@ _TRANSPARENT_GIF = r"\C*!\C\x04[\x01\x05\x09\x0d\x11\x15\x19\x1d]\C{3}\x00\C*"
 
 
 class RawInputs(tf.Module):
-    """Encoded posters and overviews -> poster and tokens of the batch contract, in TensorFlow's operations alone.
+    """Encoded posters, overviews and rows -> the batch contract's values, in TensorFlow's operations alone.
 
     The pixels are `decode_poster`'s with the Pillow that is installed here, the tokens `encode_overviews`'.
     Refused with `tf.errors.InvalidArgumentError`, which gives the reason, is a poster that is not a JPEG, PNG, GIF
@@ -29,14 +29,16 @@ class RawInputs(tf.Module):
 
     Args:
         poster_size: pixels a side.
-        vocabulary: a run's, with its two special entries.
+        fitted: a run's.
         max_tokens: the most of an overview that is kept.
     """
 
-    def __init__(self, poster_size: int, vocabulary: Sequence[str], max_tokens: int):
+    def __init__(self, poster_size: int, fitted: Preprocessing, max_tokens: int):
         super().__init__()
         self._size = poster_size
         self._words = None
+        self.table = EncodeTable(fitted.columns)
+        vocabulary = fitted.vocabulary
         if len(vocabulary) > 2:  # else there is nothing to look up, and Keras refuses to
             self._words = keras.layers.TextVectorization(
                 vocabulary=list(vocabulary[2:]), output_sequence_length=max_tokens

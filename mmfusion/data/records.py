@@ -26,6 +26,7 @@ class FilmRecord:
     read_poster: Callable[[], bytes] | None  # raises BadPoster when there is none; None once it was read
     split: str = "films"
     held: int = 0  # bytes of the poster that its reader keeps in memory
+    cells: tuple[str, ...] = ()  # of its table, one for each of the builder's columns
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,6 +34,7 @@ class FilmsConfig(tfds.core.BuilderConfig):
     """One state of one source of films; its `name` is the key in the cache."""
 
     genres: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # of the films' own table
     folder: str = ""  # where the source lies; "" where it is downloaded or made
     films: int = 0  # synthetic only
     seed: int = 0  # synthetic only
@@ -55,18 +57,15 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise NotImplementedError(f"{type(self).__name__} does not say which films it has")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        info = self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": tfds.features.Text(),
-                    "poster": tfds.features.Image(shape=(None, None, CHANNELS)),  # keeps the file's bytes
-                    "overview": tfds.features.Text(),
-                    "genres": tfds.features.Sequence(
-                        tfds.features.ClassLabel(names=list(self.builder_config.genres))
-                    ),
-                }
-            ),
-        )
+        features = {
+            "id": tfds.features.Text(),
+            "poster": tfds.features.Image(shape=(None, None, CHANNELS)),  # keeps the file's bytes
+            "overview": tfds.features.Text(),
+            "genres": tfds.features.Sequence(tfds.features.ClassLabel(names=list(self.builder_config.genres))),
+        }
+        if columns := self.builder_config.columns:
+            features["table"] = {column: tfds.features.Text() for column in columns}
+        info = self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
         # Nothing of ours is in tensorflow-datasets' bucket, and looking there leaves an empty folder in /tmp.
         info.initialize_from_bucket = lambda: None
         return info
@@ -83,10 +82,10 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 open_poster(poster)
             except BadPoster as error:
                 raise UserError(f"the film {film.id} cannot be read: {error}") from error
-            yield (
-                film.id,
-                {"id": film.id, "poster": poster, "overview": film.overview, "genres": list(film.genres)},
-            )
+            told = {"id": film.id, "poster": poster, "overview": film.overview, "genres": list(film.genres)}
+            if columns := self.builder_config.columns:
+                told["table"] = dict(zip(columns, film.cells, strict=True))
+            yield film.id, told
 
 
 def configured(builder: type[FilmsBuilder], config: FilmsConfig, cache: Path) -> FilmsBuilder:

@@ -11,7 +11,7 @@ import keras
 
 from mmfusion.config import VARIANTS
 from mmfusion.errors import UserError
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.schema import FIELDS, OVERVIEW, POSTER, TABLE
 
 
 def model_class(variant: str):
@@ -35,7 +35,7 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
         features: the shape of a film's features, by the modality that a frozen preset has read.
 
     Returns:
-        A `GenreModel` that takes {"poster", "overview"} and gives float32 logits (B, G).
+        A `GenreModel` that takes what its variant reads, by modality, and gives float32 logits (B, G).
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.training.precision)  # for the layers that are made here
@@ -46,7 +46,9 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
             size = config.poster_encoder.preset.image_size
         height, width = size if isinstance(size, tuple) else (size, size)
         shapes = {POSTER: (None, height, width, 3), OVERVIEW: (None, None)}
-        model.build(shapes | {modality: (None, *shape) for modality, shape in features.items()})
+        shapes[TABLE] = (None, len(config.table.columns), FIELDS)
+        shapes |= {modality: (None, *shape) for modality, shape in features.items()}
+        model.build({modality: shapes[modality] for modality in config.reads})
     finally:
         keras.config.set_dtype_policy(before)
     return model

@@ -9,7 +9,7 @@ _TEMPERATURE = "temperature"
 
 
 class GenreModel(keras.Model):
-    """Takes {"poster": (B, H, W, 3) float32 in [0, 1], "overview": (B, T) int32}, gives logits (B, G).
+    """Takes modalities by name, each as the batch contract (`mmfusion.schema`) has it, and gives logits (B, G).
 
     A subclass names the layers, or dicts of layers by modality, that it was handed in `handed`, and they are saved
     with it. What its `call` makes last goes through `calibrated`.
@@ -51,7 +51,7 @@ class GenreModel(keras.Model):
         """Makes all weights by one call on symbolic inputs; without it, loading would restore none.
 
         Args:
-            input_shape: {"poster": (None, H, W, 3), "overview": (None, None)}, or the features of either.
+            input_shape: by modality, such as {"poster": (None, H, W, 3), "overview": (None, None)}.
         """
         if self.built:
             return

@@ -1,12 +1,15 @@
 """Early fusion of what was not encoded yet (type I)."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers, ops
 
 from mmfusion.errors import UserError
 from mmfusion.models.base import GenreModel
 from mmfusion.models.missing import presence
-from mmfusion.schema import OVERVIEW, PADDING, POSTER
+from mmfusion.models.table_encoders import ColumnEmbedding
+from mmfusion.schema import OVERVIEW, PADDING, POSTER, TABLE
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -58,15 +61,17 @@ class TransformerBlock(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class EarlyFusion(GenreModel):
-    """The modalities meet before anything has encoded either: patches and words are one sequence.
+    """The modalities meet before anything has encoded any: patches, words and columns are one sequence.
 
     Early fusion (type I of Huang et al. 2020, npj Digital Medicine 3:136; Snoek et al. 2005): poster
-    patches and words become vectors of one width by one linear map or table look-up each, get a
+    patches, words and a table's columns become vectors of one width by one linear map or table look-up each, get a
     modality and a position embedding, and one Transformer encoder reads them together (as in ViLT, Kim
-    et al. 2021). Padding is not read, nor are the patches of a poster that is absent.
+    et al. 2021). Padding and empty cells are not read, nor are the patches of a poster that is absent.
 
     Args:
         num_genres: G.
+        modalities: those that are read.
+        values: the most values of a table's category that are told apart.
         vocabulary_size: number of token ids, padding included.
         max_tokens: the longest overview.
         patch_size: P, pixels a side of a patch; it divides the poster's sides.
@@ -80,6 +85,8 @@ class EarlyFusion(GenreModel):
         self,
         num_genres: int,
         *,
+        modalities: Sequence[str],
+        values: int,
         vocabulary_size: int,
         max_tokens: int,
         patch_size: int,
@@ -90,6 +97,8 @@ class EarlyFusion(GenreModel):
         **kwargs,
     ):
         super().__init__(num_genres, **kwargs)
+        self.modalities = tuple(modalities)
+        self.values = values
         self.vocabulary_size = vocabulary_size
         self.max_tokens = max_tokens
         self.patch_size = patch_size
@@ -98,11 +107,15 @@ class EarlyFusion(GenreModel):
         self.blocks = blocks
         self.dropout = dropout
 
-        self.to_patches = layers.Conv2D(width, patch_size, patch_size, name="to_patches")
-        self.patch_position = PositionEmbedding(name="patch_position")
-        self.word_embedding = layers.Embedding(vocabulary_size, width, name="word_embedding")
-        self.word_position = layers.Embedding(max_tokens, width, name="word_position")
-        self.modality = layers.Embedding(2, width, name="modality")
+        if POSTER in self.modalities:
+            self.to_patches = layers.Conv2D(width, patch_size, patch_size, name="to_patches")
+            self.patch_position = PositionEmbedding(name="patch_position")
+        if OVERVIEW in self.modalities:
+            self.word_embedding = layers.Embedding(vocabulary_size, width, name="word_embedding")
+            self.word_position = layers.Embedding(max_tokens, width, name="word_position")
+        if TABLE in self.modalities:
+            self.column_embedding = ColumnEmbedding(values, width, name="column_embedding")
+        self.modality = layers.Embedding(len(self.modalities), width, name="modality")
         self.embedding_dropout = layers.Dropout(dropout)
         self.encoder = [TransformerBlock(width, heads, dropout) for _ in range(blocks)]
         self.norm = layers.LayerNormalization(epsilon=1e-6)
@@ -123,6 +136,8 @@ class EarlyFusion(GenreModel):
         early = config.early
         return cls(
             num_genres,
+            modalities=config.reads,
+            values=config.table.values,
             vocabulary_size=config.data.vocabulary_size,
             max_tokens=config.data.max_tokens,
             **dict(early),
@@ -130,29 +145,39 @@ class EarlyFusion(GenreModel):
         )
 
     def call(self, inputs, training=False):
-        poster, tokens = inputs[POSTER], inputs[OVERVIEW]
-        patches = self.to_patches(poster)  # (B, H/P, W/P, D)
-        patches = ops.reshape(patches, (-1, patches.shape[1] * patches.shape[2], self.width))  # (B, N, D)
-        patches = self.patch_position(patches) + self.modality(ops.zeros((1,), "int32"))  # (B, N, D)
-        words = self.word_embedding(tokens)  # (B, T, D)
-        places = ops.arange(ops.shape(tokens)[1])  # (T,)
-        words = words + self.word_position(places) + self.modality(ops.ones((1,), "int32"))  # (B, T, D)
-        sequence = ops.concatenate([patches, words], axis=1)  # (B, N + T, D), here the modalities meet
-        has = presence({POSTER: poster, OVERVIEW: tokens})
-        # A film with neither keeps its patches: attention to nothing is not defined.
-        patches_read = ops.expand_dims(ops.logical_or(has[POSTER], ops.logical_not(has[OVERVIEW])), 1)  # (B, 1)
-        patches_read = ops.logical_and(patches_read, ops.ones_like(patches[:, :, 0], "bool"))  # (B, N)
-        there = ops.concatenate([patches_read, ops.not_equal(tokens, PADDING)], axis=1)  # (B, N + T)
+        of = {POSTER: self._patches, OVERVIEW: self._words, TABLE: self._columns}
+        elements = [of[modality](inputs[modality]) for modality in self.modalities]  # (B, S, D), bool (B, S) each
+        elements = [
+            (vectors + self.modality(ops.full((1,), place, "int32")), there)
+            for place, (vectors, there) in enumerate(elements)
+        ]
+        sequence, there = (ops.concatenate(one, axis=1) for one in zip(*elements))  # here the modalities meet
+        # A film with nothing keeps its first element: attention to nothing is not defined.
+        nothing = ops.logical_not(ops.any(there, axis=1, keepdims=True))  # (B, 1)
+        there = ops.logical_or(there, ops.logical_and(nothing, ops.arange(ops.shape(there)[1]) == 0))  # (B, S)
         sequence = self.embedding_dropout(sequence, training=training)
         for block in self.encoder:
-            sequence = block(sequence, ops.expand_dims(there, 1), training=training)  # (B, N + T, D)
+            sequence = block(sequence, ops.expand_dims(there, 1), training=training)  # (B, S, D)
         sequence = self.norm(sequence)
-        weight = ops.expand_dims(ops.cast(there, sequence.dtype), 2)  # (B, N + T, 1)
+        weight = ops.expand_dims(ops.cast(there, sequence.dtype), 2)  # (B, S, 1)
         pooled = ops.sum(sequence * weight, axis=1) / ops.sum(weight, axis=1)  # (B, D)
         return self.calibrated(self.head(self.head_dropout(pooled, training=training)))  # (B, G) logits
 
+    def _patches(self, poster):
+        patches = self.to_patches(poster)  # (B, H/P, W/P, D)
+        patches = ops.reshape(patches, (-1, patches.shape[1] * patches.shape[2], self.width))  # (B, N, D)
+        present = ops.expand_dims(presence({POSTER: poster})[POSTER], 1)  # (B, 1)
+        return self.patch_position(patches), ops.logical_and(present, ops.ones_like(patches[:, :, 0], "bool"))
+
+    def _words(self, tokens):
+        places = ops.arange(ops.shape(tokens)[1])  # (T,)
+        return self.word_embedding(tokens) + self.word_position(places), ops.not_equal(tokens, PADDING)
+
+    def _columns(self, table):
+        return self.column_embedding(table), ops.any(ops.not_equal(table, 0), axis=2)
+
     def get_config(self) -> dict:
-        names = "vocabulary_size max_tokens patch_size width heads blocks dropout".split()
+        names = "modalities values vocabulary_size max_tokens patch_size width heads blocks dropout".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

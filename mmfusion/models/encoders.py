@@ -6,11 +6,13 @@ from mmfusion.config import Config, is_preset
 from mmfusion.models.overview_encoders import BagEncoder, BiLSTMEncoder
 from mmfusion.models.poster_encoders import CNNEncoder, ResNetEncoder
 from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.models.table_encoders import MLPEncoder
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 # By the name in a config file, whose table of the same name has what the encoder is made with.
 POSTER_ENCODERS = {"cnn": CNNEncoder, "resnet": ResNetEncoder}
 OVERVIEW_ENCODERS = {"bilstm": BiLSTMEncoder, "bag": BagEncoder}
+TABLE_ENCODERS = {"mlp": MLPEncoder}
 
 
 def poster_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
@@ -32,7 +34,16 @@ def overview_encoder(config: Config, *, as_sequence: bool = False) -> keras.Laye
     return OVERVIEW_ENCODERS[chosen.name](size, **settings, as_sequence=as_sequence, name="overview_encoder")
 
 
-_MADE_BY = {POSTER: poster_encoder, OVERVIEW: overview_encoder}
+def table_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
+    """The network on tables that a configuration names; see `models.table_encoders`."""
+    chosen = config.table_encoder
+    settings = dict(getattr(chosen, chosen.name))
+    return TABLE_ENCODERS[chosen.name](
+        config.table.values, **settings, as_sequence=as_sequence, name="table_encoder"
+    )
+
+
+_MADE_BY = {POSTER: poster_encoder, OVERVIEW: overview_encoder, TABLE: table_encoder}
 
 
 def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> keras.Layer:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from mmfusion.config import VARIANTS
 from mmfusion.models import balance as balancing
 from mmfusion.models.base import GenreModel
 from mmfusion.models.encoders import encoder_of
@@ -91,7 +90,7 @@ class JointFusion(GenreModel):
             num_genres,
             encoders={
                 modality: encoder_of(modality, config, as_sequence=operator.reads_sequences)
-                for modality in VARIANTS[config.variant].modalities
+                for modality in config.reads
             },
             operator=operator,
             units=joint.units,

@@ -10,9 +10,8 @@ from keras import ops
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from mmfusion.config import VARIANTS
 from mmfusion.models.base import GenreModel
-from mmfusion.models.missing import number_of, padding_of, presence
+from mmfusion.models.missing import padding_of, presence
 from mmfusion.models.unimodal import Unimodal
 
 
@@ -25,6 +24,9 @@ class Combiner(keras.layers.Layer):
     genre (Kittler et al. 1998, doi:10.1109/34.667881); "stacked" is a logistic regression on the logits, one for
     each genre (Wolpert 1992).
 
+    Of a film that lacks modalities, the models of the others decide: by the mean of their logits where the kind is
+    "stacked", or where one is left.
+
     Args:
         kind: one of `config.COMBINERS`.
     """
@@ -33,24 +35,43 @@ class Combiner(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs}, trainable=False)
         self.kind = kind
 
-    def build(self, input_shape):
-        count, genres = len(input_shape), input_shape[0][-1]
+    def build(self, logits_shape, present_shape=None):
+        count, genres = len(logits_shape), logits_shape[0][-1]
         alike = keras.initializers.Constant(1 / count)
         self.model_weights = self.add_weight(shape=(count, genres), initializer=alike, name="model_weights")
         self.bias = self.add_weight(shape=(genres,), initializer="zeros", name="bias")
-        super().build(input_shape)
+        super().build(logits_shape)
 
-    def call(self, logits):
-        weights = [self.model_weights[place] for place in range(len(logits))]  # M times (G,)
+    def call(self, logits, present=None):
+        """
+        Args:
+            logits: (B, G) of each of M models.
+            present: float32 (B, 1) for each, 1 where a film has what the model reads, else 0;
+                without it every film has everything.
+
+        Returns:
+            (B, G) logits; of a film that lacks everything, as if nothing were missing.
+        """
+        present = [ops.ones_like(one[:, :1]) for one in logits] if present is None else present
+        count = sum(present)  # (B, 1)
+        some = ops.logical_and(count > 0, count < len(logits))
+        there = [ops.where(count > 0, one, 1.0) for one in present]  # (B, 1) each
+        mean = sum(one * z for one, z in zip(there, logits, strict=True)) / ops.maximum(count, 1)  # (B, G)
+        by_mean = some if self.kind == "stacked" else ops.logical_and(some, count == 1)
+        return ops.where(by_mean, mean, self._together(logits, there))
+
+    def _together(self, logits, there):
+        weights = [self.model_weights[place] * one for place, one in enumerate(there)]  # M times (B, G)
         if self.kind in ("product", "stacked"):
-            return sum(w * z for w, z in zip(weights, logits, strict=True)) + self.bias
+            others = (sum(there) - 1) / (len(logits) - 1)  # (B, 1); 1 where all are there
+            return sum(w * z for w, z in zip(weights, logits, strict=True)) + self.bias * others
         # logit(w p + v q) with w + v = 1, from log-sigmoids: exact where a probability rounds to 0 or 1.
         yes = [ops.log(w) + ops.log_sigmoid(z) for w, z in zip(weights, logits, strict=True)]
         no = [ops.log(w) + ops.log_sigmoid(-z) for w, z in zip(weights, logits, strict=True)]
         return functools.reduce(ops.logaddexp, yes) - functools.reduce(ops.logaddexp, no)  # (B, G) logits
 
-    def compute_output_shape(self, input_shape):
-        return input_shape[0]
+    def compute_output_shape(self, logits_shape, present_shape=None):
+        return logits_shape[0]
 
     def fit(self, logits: Sequence[np.ndarray], labels: np.ndarray) -> None:
         """Fits the weights of each genre.
@@ -115,8 +136,7 @@ class LateFusion(GenreModel):
 
     Late fusion of Huang et al. 2020 (npj Digital Medicine 3:136) and Snoek et al. 2005. Only the
     combiner is fitted, on validation films; no gradient reaches anything. Averaging the logits of
-    branches that are trained end to end is something else. Of a film that lacks modalities, the models of those
-    that it has decide, by the mean of their logits.
+    branches that are trained end to end is something else.
 
     Args:
         num_genres: G.
@@ -135,20 +155,16 @@ class LateFusion(GenreModel):
 
     @classmethod
     def from_run_config(cls, config, num_genres):
-        modalities = VARIANTS[config.variant].modalities
         return cls(
             num_genres,
-            models={one: Unimodal.of(one, config, num_genres, name=str(one)) for one in modalities},
+            models={one: Unimodal.of(one, config, num_genres, name=str(one)) for one in config.reads},
             combiner=Combiner(config.late.combiner),
             name="late",
         )
 
     def call(self, inputs, training=False):
         decided = {name: model(inputs, training=False) for name, model in self.models.items()}  # (B, G) logits each
-        logits = self.combiner(list(decided.values()))  # (B, G), here the modalities meet
         present = presence({name: inputs[name] for name in self.models}, padding=self.padding)
-        count = ops.expand_dims(number_of(present), 1)  # (B, 1)
-        has = {name: ops.cast(ops.expand_dims(one, 1), "float32") for name, one in present.items()}  # (B, 1)
-        rest = sum(has[name] * decided[name] for name in decided) / ops.maximum(count, 1)  # (B, G)
-        some = ops.logical_and(count > 0, count < len(present))
-        return self.calibrated(ops.where(some, rest, logits))  # by 1, for its parts have temperatures of their own
+        has = [ops.cast(ops.expand_dims(one, 1), "float32") for one in present.values()]  # (B, 1) each
+        logits = self.combiner(list(decided.values()), has)  # (B, G), here the modalities meet
+        return self.calibrated(logits)  # by 1, for its parts have temperatures of their own

@@ -8,7 +8,7 @@ An operator is called on a list of M modalities' features (B, D_m), posters firs
 import keras
 from keras import layers, ops
 
-from mmfusion.config import VARIANTS, Config
+from mmfusion.config import Config
 from mmfusion.errors import UserError
 from mmfusion.models.attention import CrossAttention
 
@@ -248,7 +248,7 @@ def operator_of(config: Config) -> layers.Layer:
     Raises:
         UserError: there is none of this name, or it is not made for so many modalities or units.
     """
-    joint, count = config.joint, len(VARIANTS[config.variant].modalities)
+    joint, count = config.joint, len(config.reads)
     if joint.operator not in OPERATORS:
         raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
     operator = OPERATORS[joint.operator](joint.units, count)

@@ -2,7 +2,6 @@
 
 import keras
 
-from mmfusion.config import VARIANTS
 from mmfusion.models.base import GenreModel
 from mmfusion.models.encoders import encoder_of
 
@@ -27,7 +26,7 @@ class Unimodal(GenreModel):
 
     @classmethod
     def from_run_config(cls, config, num_genres):
-        (modality,) = VARIANTS[config.variant].modalities
+        (modality,) = config.reads
         return cls.of(modality, config, num_genres, name=config.variant)
 
     @classmethod

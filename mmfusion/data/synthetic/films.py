@@ -7,9 +7,13 @@ from PIL import Image, ImageDraw
 
 GENRES = ("poster_1", "poster_2", "overview_1", "overview_2", "both_1", "both_2", "xor_1", "xor_2")
 
+TABLE_GENRES = ("table_1", "table_2", "xor_all")  # of films that have a table
+COLUMNS = ("Year", "Country", "Minutes")
 # A cue is a shape in the poster, a word in the overview, or both, and is there in half of the films,
 # independently of the others. poster_k and overview_k are cues of one modality, both_k is one cue in
 # both, and xor_k = poster_k exclusive-or overview_k: either modality alone says nothing about it.
+# In a table, table_1 is a late year, table_2 a northern country, and the minutes are nobody's cue; xor_all =
+# poster_1 exclusive-or overview_1 exclusive-or table_1: any two modalities say nothing about it.
 _POSTER_CUES = ("poster_1", "poster_2", "both_1", "both_2")
 _OVERVIEW_WORDS = {
     "overview_1": ("detective", "inspector", "sleuth", "investigator"),
@@ -17,6 +21,7 @@ _OVERVIEW_WORDS = {
     "both_1": ("ghost", "spectre", "phantom", "haunting"),
     "both_2": ("wedding", "bride", "honeymoon", "fiancee"),
 }
+_COUNTRIES = {True: ("Norway", "Iceland", "Finland"), False: ("Kenya", "Peru", "Nepal", "Samoa")}
 _PEOPLE = ("teacher", "farmer", "painter", "student", "doctor", "sailor", "widow", "baker")
 _MOODS = ("lonely", "stubborn", "young", "tired", "clever", "restless", "honest", "famous")
 _DEEDS = ("returns home to face", "cannot forget", "must choose between family and", "runs away from")
@@ -26,7 +31,7 @@ _CLAUSES = ("with a {} and a {}", "finds the {} of a {}", "near one {} or {}", "
 _WIDTH, _HEIGHT = 80, 120  # pixels; in cells of 40x40 pixels, each with at most one shape
 
 
-def write_film(seed: int, number: int) -> tuple[str, tuple[str, ...]]:
+def write_film(seed: int, number: int, genres: tuple[str, ...] = GENRES) -> tuple[str, tuple[str, ...]]:
     """The overview and the names of the genres of one film, a function of (seed, number) alone."""
     there = _cues(seed, number)
     rng = np.random.default_rng([seed, number, 1])
@@ -34,7 +39,7 @@ def write_film(seed: int, number: int) -> tuple[str, tuple[str, ...]]:
     for cue in rng.permutation([cue for cue in _OVERVIEW_WORDS if there[cue]]):
         told = rng.choice(_OVERVIEW_WORDS[cue], 2, replace=False)
         words.append(rng.choice(_CLAUSES).format(*told))
-    return f"A {' '.join(map(str, words))}.", tuple(genre for genre in GENRES if there[genre])
+    return f"A {' '.join(map(str, words))}.", tuple(genre for genre in genres if there[genre])
 
 
 def draw_poster(seed: int, number: int) -> bytes:
@@ -66,9 +71,20 @@ def draw_poster(seed: int, number: int) -> bytes:
     return file.getvalue()
 
 
+def fill_row(seed: int, number: int) -> tuple[str, ...]:
+    """The cells of the same film, one for each of `COLUMNS`."""
+    there = _cues(seed, number)
+    rng = np.random.default_rng([seed, number, 4])
+    year = rng.integers(1990, 2020) if there["table_1"] else rng.integers(1950, 1980)
+    return str(year), str(rng.choice(_COUNTRIES[there["table_2"]])), str(rng.integers(70, 180))
+
+
 def _cues(seed: int, number: int) -> dict[str, bool]:
     rng = np.random.default_rng([seed, number, 0])
     there = {name: bool(rng.random() < 0.5) for name in GENRES if not name.startswith("xor")}
     for k in (1, 2):
         there[f"xor_{k}"] = there[f"poster_{k}"] != there[f"overview_{k}"]
+    rng = np.random.default_rng([seed, number, 3])
+    there |= {name: bool(rng.random() < 0.5) for name in ("table_1", "table_2")}
+    there["xor_all"] = there["xor_1"] != there["table_1"]
     return there

@@ -7,17 +7,22 @@ import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
 from mmfusion.data.records import FilmRecord, FilmsBuilder, FilmsConfig, configured
-from mmfusion.data.synthetic.films import GENRES, draw_poster, write_film
+from mmfusion.data.synthetic.films import COLUMNS, GENRES, TABLE_GENRES, draw_poster, fill_row, write_film
 from mmfusion.errors import UserError
 
 
-def synthetic_config(films: int, seed: int) -> FilmsConfig:
-    """Any number of films; the first ones of two configurations with one seed are the same."""
-    return FilmsConfig(name=f"films{films}-seed{seed}", genres=GENRES, films=films, seed=seed)
+def synthetic_config(films: int, seed: int, with_table: bool = False) -> FilmsConfig:
+    """Any number of films; the first ones of two configurations with one seed are the same.
+
+    With a table they have columns, and genres that need these.
+    """
+    name = f"films{films}-seed{seed}{'-table' * with_table}"
+    genres, columns = (GENRES + TABLE_GENRES, COLUMNS) if with_table else (GENRES, ())
+    return FilmsConfig(name=name, genres=genres, columns=columns, films=films, seed=seed)
 
 
 class Builder(FilmsBuilder):
-    """Films whose genres can be read from the poster, the overview, either, or only both together."""
+    """Films whose genres can be read from the poster, the overview, the table, or only more of them together."""
 
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {
@@ -27,13 +32,19 @@ class Builder(FilmsBuilder):
     BUILDER_CONFIGS = [synthetic_config(films=2000, seed=0)]
 
     def films(self, dl_manager):
-        seed = self.builder_config.seed
+        seed, has_table = self.builder_config.seed, bool(self.builder_config.columns)
         for number in range(1, self.builder_config.films + 1):
-            overview, genres = write_film(seed, number)
-            yield FilmRecord(f"synthetic-{number:06d}", overview, genres, partial(draw_poster, seed, number))
+            overview, genres = write_film(seed, number, self.builder_config.genres)
+            yield FilmRecord(
+                id=f"synthetic-{number:06d}",
+                overview=overview,
+                genres=genres,
+                read_poster=partial(draw_poster, seed, number),
+                cells=fill_row(seed, number) if has_table else (),
+            )
 
 
-def make_builder(data: DataConfig, cache: Path) -> Builder:
+def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> Builder:
     """The builder for this configuration.
 
     Raises:
@@ -41,4 +52,4 @@ def make_builder(data: DataConfig, cache: Path) -> Builder:
     """
     if data.data_dir:
         raise UserError("--data-dir goes with --dataset multimodal_imdb or mmimdb, not with synthetic")
-    return configured(Builder, synthetic_config(data.films, data.films_seed), cache)
+    return configured(Builder, synthetic_config(data.films, data.films_seed, with_table), cache)

@@ -1,0 +1,173 @@
+"""Where a film's row becomes a tensor: a table joined by id, numbers standardised and categories numbered.
+
+A table reaches a model as float32 (N, C, 3), a column each: the number in standard deviations from its mean, the
+category's value from 1 (0: another than those of training films), and 1. An empty cell is zeros, and so is every
+cell of a film that has no row.
+"""
+
+import hashlib
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmfusion.errors import UserError
+from mmfusion.files import read_regular
+from mmfusion.preprocessing import MOST_DEVIATIONS, NUMBER, Column
+
+ID = "Id"
+OVERVIEW = "Overview"  # among `overview.columns`, the films' own
+_MOST_BYTES = 2**28
+_LONGEST = 10_000  # characters of a cell
+
+
+def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Reads a CSV with a row a film.
+
+    Args:
+        file: UTF-8, its first line the columns' names, `Id` one of them.
+        ids: N films; rows of others are passed over.
+
+    Returns:
+        N cells by column, without white space around them, "" where a cell is empty or a film has no row; and a
+        hash of the file.
+
+    Raises:
+        UserError: the file cannot be read, has no such column, or has two rows of one film.
+    """
+    import pandas as pd
+
+    content = read_regular(file.resolve(), _MOST_BYTES)
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+        )
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' own are such
+        raise UserError(f"--table {file} is not a CSV in UTF-8: {str(error).splitlines()[0]}") from error
+    if ID not in frame:
+        raise UserError(f"--table {file} has no column {ID}; it has {', '.join(map(repr, frame.columns[:20]))}")
+    twice = frame[ID][frame[ID].duplicated()]
+    if len(twice):
+        raise UserError(f"--table {file} has two rows of the film {twice.iloc[0]!r}")
+    frame = frame.set_index(ID).reindex(list(ids), fill_value="").fillna("")
+    found = {str(name): tuple(cell.strip()[:_LONGEST] for cell in frame[name]) for name in frame}
+    rows = sum(map(any, zip(*found.values()))) if found else 0
+    print(f"{file.name} says something of {rows:,} of {len(ids):,} films", file=sys.stderr)
+    return found, hashlib.sha256(content).hexdigest()[:16]
+
+
+def texts_of(
+    columns: Sequence[str], table: Mapping[str, Sequence[str]], overviews: Sequence[str]
+) -> tuple[str, ...]:
+    """Joins columns' texts to one a film, in the columns' order, a line each.
+
+    Args:
+        columns: names in `table`, or "Overview" for the films' own overview; none: that alone.
+        table: N cells by column.
+        overviews: N texts.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    if not columns:
+        return tuple(overviews)
+    found = [overviews if name == OVERVIEW else _column(name, table, "overview.columns") for name in columns]
+    return tuple("\n".join(filter(None, texts)) for texts in zip(*found))
+
+
+def fit_columns(
+    names: Sequence[str], table: Mapping[str, Sequence[str]], rows: np.ndarray, most: int
+) -> tuple[Column, ...]:
+    """Settles how columns are read, from the training films.
+
+    A column is one of numbers if all its cells there are, else one of categories.
+
+    Args:
+        names: of columns; none: all of the table.
+        table: N cells by column.
+        rows: of the training films.
+        most: values of a category that are told apart, the most frequent.
+
+    Raises:
+        UserError: there is no such column, or no training film has anything in it.
+    """
+    if not table:
+        raise UserError("these films have no table; name one with --table FILE")
+    columns = []
+    for name in names or table:
+        cells = [cell for cell in np.array(_column(name, table, "table.columns"), object)[rows] if cell]
+        if not cells:
+            raise UserError(f"table.columns: no training film has anything in the column {name!r}")
+        if _are_numbers(cells).all():
+            normalise = keras.layers.Normalization(axis=None, dtype="float64")
+            normalise.adapt(np.array(cells, np.float64))
+            mean, variance = (np.asarray(one).item() for one in (normalise.mean, normalise.variance))
+            columns.append(Column(name=name, mean=mean, deviation=variance**0.5 or 1.0))
+        else:
+            lookup = keras.layers.StringLookup(max_tokens=most + 1)
+            lookup.adapt(tf.constant(cells))
+            columns.append(Column(name=name, values=tuple(lookup.get_vocabulary()[1:])))
+    return tuple(columns)
+
+
+def encode_table(table: Mapping[str, Sequence[str]], columns: Sequence[Column], count: int) -> np.ndarray:
+    """Gives N films' columns as models read them: float32 (N, C, 3); a column that they do not have is empty."""
+    cells = [table.get(column.name, ("",) * count) for column in columns]
+    for column, of in zip(columns, cells):
+        if column.values is None and (odd := [cell for cell in of if cell and not _are_numbers([cell])[0]]):
+            print(
+                f"{column.name}: {len(odd)} cells are no numbers and count as empty, as {odd[0]!r}", file=sys.stderr
+            )
+    return EncodeTable(columns)(tf.constant(list(zip(*cells)), tf.string, (count, len(columns)))).numpy()
+
+
+class EncodeTable(tf.Module):
+    """Cells as texts, string (B, C), "" for an empty one -> float32 (B, C, 3); in a graph too."""
+
+    def __init__(self, columns: Sequence[Column]):
+        super().__init__()
+        self.readers = [_Category(column) if column.values else _Number(column) for column in columns]
+
+    def __call__(self, cells: tf.Tensor) -> tf.Tensor:
+        return tf.stack([reader(cells[:, place]) for place, reader in enumerate(self.readers)], axis=1)
+
+
+class _Category(tf.Module):
+    def __init__(self, column: Column):
+        super().__init__()
+        self.lookup = keras.layers.StringLookup(vocabulary=list(column.values))
+
+    def __call__(self, cells):
+        value = tf.cast(self.lookup(cells), tf.float32)  # 0: none of these values
+        there = tf.cast(cells != "", tf.float32)
+        return tf.stack([tf.zeros_like(there), value * there, there], axis=1)  # (B, 3)
+
+
+class _Number(tf.Module):
+    def __init__(self, column: Column):
+        super().__init__()
+        variance = column.deviation**2
+        self.normalise = keras.layers.Normalization(axis=None, mean=column.mean, variance=variance, dtype="float64")
+        self.normalise(tf.zeros((1,), tf.float64))  # makes its constants here, and not in somebody's graph
+
+    def __call__(self, cells):
+        is_number = tf.strings.regex_full_match(cells, NUMBER)
+        number = tf.strings.to_number(tf.where(is_number, cells, "0"), tf.float64)
+        deviations = tf.clip_by_value(self.normalise(number), -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        there = tf.cast(is_number, tf.float32)
+        return tf.stack([tf.cast(deviations, tf.float32) * there, tf.zeros_like(there), there], axis=1)  # (B, 3)
+
+
+def _are_numbers(cells: Sequence[str]) -> np.ndarray:
+    return tf.strings.regex_full_match(tf.constant(list(cells)), NUMBER).numpy()
+
+
+def _column(name: str, table: Mapping[str, Sequence[str]], where: str) -> Sequence[str]:
+    if name not in table:
+        had = ", ".join(map(repr, list(table)[:20])) if table else "no table; name one with --table FILE"
+        raise UserError(f"{where}: there is no column {name!r}; the films have {had}")
+    return table[name]
