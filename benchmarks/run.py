@@ -14,11 +14,11 @@ from mmfusion.config import ENCODER_SECTIONS, PRESET, VARIANTS, Config, is_prese
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
+from mmfusion.flags import add_config_flags, configure, flags_of, say_which_films
 from mmfusion.idle import acting, refuse_idle
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES
 from mmfusion.startup import begin_command, import_tensorflow
-from mmfusion.train import add_config_flags, configure, flags_of, say_which_films
 
 NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
 COMMANDS = "commands.txt"  # in the results' folder, what was called
@@ -63,7 +63,7 @@ def main() -> None:
     for key, run in runs.items():
         if run.config_file.is_file():
             _check_same(run, sweep[key], args)
-    say_which_films(sweep[0, names[0]], args)
+    say_which_films(sweep[0, names[0]], args.dataset)
     todo = [(seed, name) for (seed, name), run in runs.items() if not _is_done(run, name, args)]
     took = {}  # by name, the seconds of each run of this sweep
     for (seed, name), run in runs.items():

@@ -29,7 +29,10 @@ def first_line(error: Exception) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse, but a wrong flag gets one line like every other fault."""
+    """argparse, but a wrong flag gets one line like every other fault, and --help says what the user typed."""
+
+    def __init__(self, prog: str, **kwargs):
+        super().__init__(prog=sys.argv[0] if sys.argv[0].startswith("mmfusion ") else prog, **kwargs)
 
     def error(self, message: str):
         raise UserError(f"{message}; see --help")

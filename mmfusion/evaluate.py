@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from mmfusion import api
 from mmfusion.data import DATASETS
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
@@ -163,6 +164,8 @@ def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path)
     picture.parent.mkdir(parents=True, exist_ok=True)
     assessment.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture, known)
 
+
+api.as_function(__name__, api.evaluate)
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmfusion import api
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.preprocessing import NUMBER
@@ -112,6 +113,8 @@ def _poster(path: Path | None) -> bytes:
     except OSError as error:
         raise UserError(f"--poster {path}: {error.strerror}") from error
 
+
+api.as_function(__name__, api.predict)
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

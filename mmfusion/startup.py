@@ -1,13 +1,14 @@
 """What must be settled before the large libraries are imported: where they may write, and that quietly."""
 
 import contextlib
+import importlib
 import importlib.machinery
 import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -59,28 +60,51 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow leaves oneDNN's kernels off on processors with AVX2 alone, where they are faster as well.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if not any(finder is _Finder for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder)
+    if not any(isinstance(finder, _Finder) and finder.name == "tensorflow" for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder("tensorflow", _held_back))
+
+
+def register_with_keras() -> None:
+    """Makes Keras know our classes as soon as it is there, so that it loads what was saved of them."""
+    if "keras" in sys.modules:
+        importlib.import_module("mmfusion.models")
+    elif not any(isinstance(finder, _Finder) and finder.name == "keras" for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder("keras", _registering))
 
 
 class _Finder:
-    """Finds TensorFlow, once, as Python does, and has it loaded quietly."""
+    """Finds a package, once, as Python does, and has it loaded inside a context.
 
-    @classmethod
-    def find_spec(cls, name: str, path=None, target=None):
-        if name != "tensorflow":
+    Args:
+        name: of the package.
+        around: gives the context.
+    """
+
+    def __init__(self, name: str, around: Callable[[], contextlib.AbstractContextManager]):
+        self.name = name
+        self.around = around
+
+    def find_spec(self, name: str, path=None, target=None):
+        """Gives the package's spec, and of others none."""
+        if name != self.name:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
-            def quietly(module):
-                sys.meta_path.remove(cls)  # not before: somebody may only look whether there is one
-                with _held_back():
+            def inside(module):
+                sys.meta_path.remove(self)  # not before: somebody may only look whether there is one
+                with self.around():
                     load(module)
 
-            spec.loader.exec_module = quietly
+            spec.loader.exec_module = inside
         return spec
+
+
+@contextlib.contextmanager
+def _registering() -> Iterator[None]:
+    yield
+    importlib.import_module("mmfusion.models")
 
 
 # Some notices come before TensorFlow has read its level, straight to file descriptor 2.

@@ -1,4 +1,4 @@
-"""`import mmfusion.models` is all that Keras needs to load a run's `model.keras` by itself."""
+"""`import mmfusion` is all that Keras needs to load a run's `model.keras` by itself."""
 
 import os
 import subprocess
@@ -82,12 +82,12 @@ def files(tmp_path_factory):
 
 
 def test_keras_loads_every_model_and_it_gives_the_same_logits(files):
-    done = load_elsewhere("import mmfusion.models\nimport keras", files)
+    done = load_elsewhere("import mmfusion\nimport keras", files)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_keras_may_be_there_before(files):
-    done = load_elsewhere("import keras\nimport mmfusion.models", files[-1:])
+    done = load_elsewhere("import keras\nimport mmfusion", files[-1:])
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -11,9 +11,9 @@ from mmfusion.config import VARIANTS, Config
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
+from mmfusion.flags import add_config_flags, configure, flags_of, say_which_films, settled
 from mmfusion.idle import refuse_idle
 from mmfusion.startup import begin_command, import_tensorflow
-from mmfusion.train import add_config_flags, configure, flags_of, say_which_films, settled
 from tuning import OBJECTIVES, TUNERS, workers
 
 EPOCHS = 12  # at most, of a trial
@@ -81,7 +81,7 @@ def main() -> None:
     if args.rehash and role != workers.WORKER:
         forget(cache)
     if role != workers.WORKER:
-        say_which_films(config, args)
+        say_which_films(config, args.dataset)
 
     import_tensorflow()
     workers.share_cores()

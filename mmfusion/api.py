@@ -1,0 +1,266 @@
+"""mmfusion from Python: train, load, predict, evaluate. `import mmfusion` has them all.
+
+import mmfusion
+
+run = mmfusion.train("late", data_dir="films", epochs=3)
+mmfusion.predict(run, posters=["poster.jpg"], overviews=["Two sisters inherit a lighthouse."])
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config
+from mmfusion.errors import UserError
+from mmfusion.flags import KEYS, configured, overrides_of, say_which_films
+from mmfusion.idle import refuse_idle
+from mmfusion.runs import Run, as_parts, check_free
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
+from mmfusion.startup import cache_folder, import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+
+class TrainedRun(Run):
+    """A finished run: `path`, `report` and `model`, beside all that its folder has."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.folder
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """Its network, rebuilt from the checked configuration and given its weights.
+
+        Raises:
+            UserError: it has none, or its files are not those that it wrote.
+        """
+        import_tensorflow()
+        from mmfusion import experiment
+
+        return experiment.load_model(self)
+
+
+def load(path: str | Path) -> TrainedRun:
+    """Opens a finished run's folder.
+
+    Raises:
+        UserError: it is none.
+    """
+    return TrainedRun(Run.open(path).folder)
+
+
+def train(
+    variant: str,
+    *,
+    data_dir: str | Path | None = None,
+    dataset: str | None = None,
+    modalities: Sequence[str] | None = None,
+    table: str | Path | None = None,
+    skip_bad: bool = False,
+    recipe: str = "default",
+    config: str | Path | None = None,
+    poster_encoder: str | None = None,
+    overview_encoder: str | None = None,
+    fine_tune: bool = False,
+    fusion: str | None = None,
+    combiner: str | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    split_seed: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    parts: Sequence[str | Path | Run] = (),
+    out: str | Path | None = None,
+    cache_dir: str | None = None,
+    tensorboard: bool = False,
+) -> TrainedRun:
+    """Trains one variant into a run folder and reports on it, as `python -m mmfusion.train` does.
+
+    Args:
+        variant: a name from `config.VARIANTS`.
+        data_dir: the folder that holds the films; without it films are made on the spot.
+        dataset: its form; "multimodal_imdb" with `data_dir`.
+        modalities: what fusion reads; without it posters and overviews.
+        table: a CSV of films' columns, joined by its column `Id`.
+        skip_bad: drop films that cannot be read.
+        recipe: all settings by one name.
+        config: a TOML file with what differs from the recipe.
+        poster_encoder: its name, or "preset:" and a preset's.
+        overview_encoder: the same.
+        fine_tune: train presets' own weights too.
+        fusion: joint fusion's operator.
+        combiner: late fusion's.
+        epochs: the most to train.
+        seed: of weights, order, augmentation and dropout.
+        split_seed: of train, validation and test films; without it the seed.
+        settings: others by dotted key, such as {"data.poster_size": 96}.
+        parts: for late fusion, finished runs of one modality each.
+        out: the run folder; without it under `runs/`.
+        cache_dir: where prepared films are kept.
+        tensorboard: write TensorBoard logs into the run folder.
+
+    Raises:
+        UserError: what is wrong, in one line.
+    """
+    named = {name: value for name, value in locals().items() if name in KEYS}
+    overrides = {**(settings or {}), **overrides_of(named)}
+    given = {key: key for key in settings or {}} | {KEYS[n]: n for n, v in named.items() if v not in (None, False)}
+    file = Path(config) if config else None
+    if seed is not None:
+        overrides["seed"] = seed
+    run = run_training(
+        variant,
+        lambda name: configured(name, recipe=recipe, file=file, overrides=overrides),
+        given=given,
+        parts=[one if isinstance(one, Run) else Run.open(one) for one in parts],
+        out=Path(out) if out else None,
+        cache=cache_folder(cache_dir),
+        tensorboard=tensorboard,
+    )
+    from mmfusion import assessment
+
+    assessment.finish(run)
+    return load(run.folder)
+
+
+def run_training(
+    variant: str,
+    configure: Callable[[str], Config],
+    *,
+    given: Mapping[str, str],
+    parts: Sequence[Run],
+    out: Path | None,
+    cache: Path,
+    tensorboard: bool,
+) -> Run:
+    """Trains a variant, and late fusion's parts before it; everything but the report is in the folder afterwards.
+
+    Args:
+        variant: a name from `config.VARIANTS`.
+        configure: a variant -> its configuration, for it and for its parts.
+        given: by dotted key, how the caller names the settings that were chosen one by one.
+        parts: finished runs to make late fusion of.
+        out: the run folder; None: one under `runs/` that is called after the configuration.
+        cache: where prepared films are kept.
+        tensorboard: write TensorBoard logs into the run folder.
+
+    Raises:
+        UserError: a setting does nothing, the folder is taken, the parts do not fit, or the films cannot be read.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"unknown variant {variant!r}; there are: {', '.join(VARIANTS)}")
+    if parts and not VARIANTS[variant].trained_apart:
+        apart = " or ".join(name for name, one in VARIANTS.items() if one.trained_apart)
+        raise UserError(f"--parts goes with --variant {apart}")
+    config = configure(variant)
+    refuse_idle(given, [config])
+    if parts:  # they were trained before
+        sections = (*ENCODER_SECTIONS, "fine_tuning", "training")
+        of_parts = [name for key, name in given.items() if key.partition(".")[0] in sections]
+        if names := [*of_parts, *(["--tensorboard"] if tensorboard else [])]:
+            raise UserError(f"{names[0]} does nothing here: --parts are trained already; leave it out")
+    part_configs = {} if parts else {part: configure(part) for part in config.parts}
+    config = config.made_of(part_configs or {part: run.config for part, run in as_parts(config, parts).items()})
+    name = f"{config.folder_name}-{config.data.dataset}-{config.recipe}-{config.seed}"
+    folder = out or Path("runs") / name
+    check_free(folder)
+    say_which_films(config, given.get("data.dataset"))
+
+    import_tensorflow()
+    from mmfusion import experiment
+
+    return experiment.train(
+        config, folder, cache, part_configs=part_configs, part_runs=parts, tensorboard=tensorboard
+    )
+
+
+def predict(
+    run: Run,
+    *,
+    posters: Sequence[bytes | str | Path | None] | None = None,
+    overviews: Sequence[str | None] | None = None,
+    tables: Sequence[Mapping[str, str] | None] | None = None,
+) -> pd.DataFrame:
+    """Predicts the genres of any films, as many as each list holds.
+
+    Args:
+        run: a finished run.
+        posters: files, or their bytes; None for a film without.
+        overviews: texts; None for a film without.
+        tables: by column, such as {"Year": "1994"}; None for a film without.
+
+    Returns:
+        Probabilities, films x genres.
+
+    Raises:
+        UserError: the lists differ in length, a poster cannot be read, or the run's model or preset cannot be had.
+    """
+    import pandas as pd
+
+    import_tensorflow()
+    from mmfusion import experiment
+    from mmfusion.data.posters import BadPoster
+
+    given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
+    films = {modality: list(values) for modality, values in given.items() if values is not None}
+    counts = {modality.plural: len(values) for modality, values in films.items()}
+    if len(set(counts.values())) != 1:
+        raise UserError(f"predict takes one of each for every film, not {counts or 'nothing'}")
+    if POSTER in films:
+        films[POSTER] = [_bytes_of(poster) for poster in films[POSTER]]
+    for modality, nothing in ((OVERVIEW, ""), (TABLE, {})):
+        if modality in films:
+            films[modality] = [nothing if one is None else one for one in films[modality]]
+    try:
+        probabilities = experiment.predict(run, films)
+    except BadPoster as error:
+        raise UserError(f"a poster cannot be read: {error}") from error
+    return pd.DataFrame(probabilities, columns=list(run.genres))
+
+
+def _bytes_of(poster: bytes | str | Path | None) -> bytes:
+    if poster is None or isinstance(poster, bytes):
+        return poster or b""
+    try:
+        return Path(poster).read_bytes()
+    except OSError as error:
+        raise UserError(f"{poster} cannot be read: {error.strerror}") from error
+
+
+def evaluate(*runs: Run, split: str = "test") -> pd.DataFrame:
+    """Scores finished runs on their own films, without TensorFlow.
+
+    Args:
+        runs: trained on the same films and split.
+        split: "test" or "validation".
+
+    Returns:
+        A row a score, see `mmfusion.reports.frame.long_frame`.
+
+    Raises:
+        UserError: they were not scored on the same films and genres.
+    """
+    from mmfusion import assessment
+    from mmfusion.reports.frame import long_frame
+
+    scored = [assessment.score(run, split) for run in runs]
+    assessment.check_comparable(scored)
+    return long_frame([one.report for one in scored])
+
+
+def as_function(module: str, function: Callable) -> None:
+    """Makes a command's module callable.
+
+    `mmfusion.train` is a module as well as a function, and Python puts the module in the function's place once
+    somebody imports it.
+    """
+    door = type("Door", (types.ModuleType,), {"__call__": staticmethod(function)})
+    sys.modules[module].__class__ = door

@@ -1,0 +1,180 @@
+"""The flags, and their namesakes in Python, that settle a configuration: shared by all that trains."""
+
+import argparse
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmfusion.config import (
+    COMBINERS,
+    ENCODER_SECTIONS,
+    OVERVIEW_ENCODERS,
+    POSTER_ENCODERS,
+    PRESET,
+    Config,
+    is_preset,
+    recipe_names,
+    resolve,
+)
+from mmfusion.data import DATASETS
+from mmfusion.errors import UserError
+from mmfusion.schema import MODALITIES
+
+# A setting with a flag of its own: the flag's name, or the argument's, -> its key.
+KEYS = {
+    "dataset": "data.dataset",
+    "data_dir": "data.data_dir",
+    "skip_bad": "data.skip_bad",
+    "modalities": "modalities",
+    "table": "table.file",
+    "split_seed": "split_seed",
+    "poster_encoder": "poster_encoder.name",
+    "overview_encoder": "overview_encoder.name",
+    "fine_tune": "fine_tuning.fine_tune",
+    "fusion": "joint.operator",
+    "epochs": "training.epochs",
+    "combiner": "late.combiner",
+}
+_OTHER_FLAGS = {"variant": "--variant", "recipe": "--recipe"}
+
+
+def add_config_flags(p: argparse.ArgumentParser) -> None:
+    """The flags that `configure` reads, shared by all commands that train."""
+    p.add_argument(
+        "--dataset",
+        choices=list(DATASETS),
+        help="default: multimodal_imdb with --data-dir, synthetic without",
+    )
+    p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
+    p.add_argument("--modalities", nargs="+", metavar="NAME", help=f"what fusion reads: of {', '.join(MODALITIES)}")
+    p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of films' columns, joined by its column Id")
+    p.add_argument("--recipe", choices=recipe_names(), help="all settings by one name (default: default)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with what differs from the recipe")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting by its name in config.json, such as data.poster_size=96 or data.augment=false",
+    )
+    p.add_argument(
+        "--poster-encoder",
+        metavar="NAME",
+        help=f"{', '.join(POSTER_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
+    )
+    p.add_argument(
+        "--overview-encoder",
+        metavar="NAME",
+        help=f"{', '.join(OVERVIEW_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
+    )
+    p.add_argument(
+        "--split-seed", type=int, metavar="N", help="of train, validation and test films (default: the seed)"
+    )
+    p.add_argument("--fine-tune", action="store_true", help="train the presets' own weights too")
+    p.add_argument("--fusion", metavar="NAME", help="joint fusion's operator (see models/operators.py)")
+    p.add_argument("--epochs", type=int, metavar="N", help="the most epochs to train")
+    p.add_argument("--skip-bad", action="store_true", help="drop films that cannot be read, and list them")
+    p.add_argument("--combiner", choices=COMBINERS, help="late fusion's")
+    p.add_argument("--cache-dir", metavar="DIR", help="prepared films (default: $MMFUSION_CACHE)")
+    p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
+
+
+def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
+    """Gives settings by dotted key.
+
+    Args:
+        named: by the names in `KEYS`; None and False say nothing.
+    """
+    found = {KEYS[name]: value for name, value in named.items() if value is not None and value is not False}
+    if found.get("data.data_dir"):
+        found.setdefault("data.dataset", "multimodal_imdb")
+    return {key: str(value) if isinstance(value, Path) else value for key, value in found.items()}
+
+
+def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Config:
+    """Builds the configuration that the flags ask for, for one variant and seed (None: the recipe's).
+
+    Raises:
+        UserError: see `configured`.
+    """
+    overrides = settled(args)
+    if seed is not None:
+        overrides["seed"] = seed
+    return configured(variant, recipe=args.recipe or "default", file=args.config, overrides=overrides)
+
+
+def configured(variant: str, *, recipe: str, file: Path | None, overrides: dict[str, object]) -> Config:
+    """Builds a configuration in which every folder and file is named from the root.
+
+    So `--resume` finds films and presets from any folder.
+
+    Raises:
+        UserError: a folder or a file is not there; or see `mmfusion.config.resolve`.
+    """
+    config = resolve(variant, recipe=recipe, file=file, overrides=overrides)
+    absolute = {}
+    if config.data.data_dir:
+        absolute["data"] = config.data.model_copy(update={"data_dir": str(Path(config.data.data_dir).resolve())})
+    if config.table.file:
+        table = Path(config.table.file).resolve()
+        if not table.is_file():
+            raise UserError(f"--table {config.table.file}: there is no such file")
+        absolute["table"] = config.table.model_copy(update={"file": str(table)})
+    for section in ENCODER_SECTIONS:
+        encoder = getattr(config, section)
+        named = encoder.name.removeprefix(PRESET)
+        folder = Path(named)
+        if not is_preset(encoder.name):
+            continue
+        if not folder.is_dir() and (named.startswith((".", "/")) or ("/" in named and "://" not in named)):
+            raise UserError(f"{encoder.name}: there is no such folder")
+        if folder.is_dir():
+            absolute[section] = encoder.model_copy(update={"name": f"{PRESET}{folder.resolve()}"})
+    return config.with_values(**absolute)
+
+
+def settled(args: argparse.Namespace) -> dict[str, object]:
+    """Gives by dotted key the settings that the flags name one by one.
+
+    Raises:
+        UserError: `--set` cannot be read, or names what another flag says.
+    """
+    named, flags = _named(args), flags_of(args)
+    given = {}
+    for text in args.set:
+        key, value = _setting(text)
+        if (first := key.partition(".")[0]) in _OTHER_FLAGS:
+            raise UserError(f"--set {text}: {first} is chosen with {_OTHER_FLAGS[first]}")
+        if key in named and named[key] != value:
+            raise UserError(f"--set {text}: {flags[key]} says {named[key]}; leave out one of the two")
+        given[key] = value
+    return given | named
+
+
+def flags_of(args: argparse.Namespace) -> dict[str, str]:
+    """Gives by dotted key how the command line names each of these settings."""
+    by_set = {_setting(text)[0]: f"--set {text}" for text in args.set}
+    flags = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items()}
+    return by_set | {key: flags[key] for key in _named(args)}
+
+
+def _named(args: argparse.Namespace) -> dict[str, object]:
+    """The settings that have a flag of their own."""
+    return overrides_of({name: getattr(args, name) for name in KEYS})
+
+
+def say_which_films(config: Config, dataset: str | None) -> None:
+    """Tells where films are made up: nobody should take them for real ones."""
+    if config.data.dataset == "synthetic" and not dataset:
+        print("No --data-dir: using the embedded default, --dataset synthetic.", flush=True)
+
+
+def _setting(text: str) -> tuple[str, object]:
+    """`KEY=VALUE` with the value as in TOML; a bare word is a string."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: write KEY=VALUE")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
