@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from benchmarks.collect import Result, Results
 from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
 from benchmarks.robustness import without_modalities
+from mmfusion.assessment import encoders_of
 from mmfusion.reports import calibration, metrics, resampling
 from mmfusion.reports.contributions import Contribution, contribution
 from mmfusion.schema import SPLITS
@@ -143,15 +144,15 @@ class _Draws:
     def __init__(self, scored: dict[int, tuple]):
         self._scored = scored  # by seed, as `resampling.weighted_scores` gives them
 
-    def score(self, seeds: Iterable[int], path: tuple[str, ...]) -> np.ndarray:
+    def score(self, seeds: Iterable[int], name: str) -> np.ndarray:
         """(D,) means over seeds."""
-        return resampling.mean_over_seeds([self._scored[seed][0][path] for seed in seeds])
+        return resampling.mean_over_seeds([self._scored[seed][0][name] for seed in seeds])
 
     def genres(self, seeds: Iterable[int]) -> np.ndarray:
         """(D, G) average precision, means over seeds."""
         return resampling.mean_over_seeds([self._scored[seed][1] for seed in seeds])
 
-    def paths(self) -> Sequence[tuple[str, ...]]:
+    def names(self) -> Sequence[str]:
         return list(next(iter(self._scored.values()))[0])
 
 
@@ -170,21 +171,18 @@ def _draw(predicted: dict[str, dict[int, resampling.Predicted]], weights: np.nda
 
 
 def _model(name: str, of_seed: dict[int, Result], draws: _Draws) -> Model:
-    overall, genres, bins = {}, {}, {}
+    overall, genres = {}, {}
     for seed, r in of_seed.items():
         scored = (r.test.y_true, r.test.y_prob)
-        overall[seed] = _by_path(metrics.overall(*scored, r.thresholds))
+        overall[seed] = metrics.scores(*scored, r.thresholds)
         genres[seed] = {row["genre"]: row for row in metrics.by_genre(r.genres, *scored, r.thresholds)}
-        bins[seed] = calibration.reliability(*scored)
     scores = {}
-    for path in next(iter(overall.values())):
-        score = Score({seed: found[path] for seed, found in overall.items()})
-        if path in draws.paths():
-            score = _interval(draws.score(of_seed, path), score)
-        scores[".".join(path)] = score
+    for metric in next(iter(overall.values())):
+        score = Score({seed: found[metric] for seed, found in overall.items()})
+        if metric in draws.names():
+            score = _interval(draws.score(of_seed, metric), score)
+        scores[metric] = score
     scores |= {
-        "ece": Score({s: calibration.expected_calibration_error(found) for s, found in bins.items()}),
-        "brier": Score({s: calibration.brier_score(r.test.y_true, r.test.y_prob) for s, r in of_seed.items()}),
         "parameters": Score({s: r.facts["parameters"] for s, r in of_seed.items()}),
         "train_seconds": Score({s: r.train_seconds for s, r in of_seed.items()}),
         "ms_per_film": Score({s: r.ms_per_film for s, r in of_seed.items()}),
@@ -193,9 +191,10 @@ def _model(name: str, of_seed: dict[int, Result], draws: _Draws) -> Model:
     films = np.mean([r.test.y_true.sum(axis=0) for r in of_seed.values()], axis=0)  # (G,)
     return Model(
         name=name,
+        encoders=" + ".join(encoders_of(first.run).values()),
         is_baseline=first.is_baseline,
         modalities=first.modalities,
-        seeds=tuple(of_seed),
+        split_seeds={seed: result.run.config.split_seed for seed, result in of_seed.items()},
         scores=scores,
         genres={
             genre: _interval(drawn[:, g], Score({s: found[genre]["ap"] for s, found in genres.items()}), films[g])
@@ -207,14 +206,6 @@ def _model(name: str, of_seed: dict[int, Result], draws: _Draws) -> Model:
             np.concatenate([r.test.y_prob for r in of_seed.values()]),
         ),
     )
-
-
-def _by_path(scores: dict) -> dict[tuple[str, ...], float | None]:
-    """The scores of `metrics.overall` by where they are in it."""
-    found = {}
-    for key, value in scores.items():
-        found |= {(key, k): v for k, v in value.items()} if isinstance(value, dict) else {(key,): value}
-    return found
 
 
 def _interval(draws: np.ndarray, score: Score, films: float = math.inf) -> Score:
@@ -253,7 +244,7 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
         low, high = resampling.interval(drawn, mean) if enough else (math.nan, math.nan)
         return Gain(mean, low, high, float(p), None if p_holm is None else float(p_holm))
 
-    drawn = our_draws.score(seeds, (MICRO,)) - their_draws.score(seeds, (MICRO,))
+    drawn = our_draws.score(seeds, MICRO) - their_draws.score(seeds, MICRO)
     micro = gain(slice(None), drawn, p_micro)
     genres = {}
     if by_genre:

@@ -41,13 +41,18 @@ class Model:
     """One variant or baseline with all its scores."""
 
     name: str
+    encoders: str  # that it reads with, "resnet + bag"; "" of one without
     is_baseline: bool
     modalities: int  # how many it reads
-    seeds: tuple[int, ...]
+    split_seeds: dict[int, int]  # by seed
     scores: dict[str, Score]  # by dotted name, such as "tuned.f1_macro"
     genres: dict[str, Score]  # average precision
     f1: dict[str, Score]  # of each genre, at its tuned threshold
     reliability: Reliability  # of all seeds together
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.split_seeds)
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,12 @@ class Analysis:
     def compared(self) -> list[Comparison]:
         """All comparisons of two models."""
         return [*self.fusion, *self.further, *self.baseline]
+
+    @property
+    def too_few_permutations(self) -> int:
+        """How many genres are tested, where Holm's method cannot show anything of so many; else 0."""
+        tested = max((sum(g.p_holm == g.p_holm for g in one.genres.values()) for one in self.fusion), default=0)
+        return tested if tested * LEAST_P >= 0.05 else 0
 
     @property
     def undefined(self) -> list[str]:

@@ -8,9 +8,8 @@ import numpy as np
 
 from benchmarks.analysis import better_unimodal
 from benchmarks.collect import Result, Results, collect
-from benchmarks.sheets import as_csv
+from benchmarks.sheets import frame, write_frame
 from mmfusion.assessment import picture_of
-from mmfusion.files import write_atomically
 from mmfusion.reports.metrics import film_losses
 from mmfusion.reports.panels import Film, draw_panel, top_genres
 from mmfusion.startup import import_tensorflow
@@ -100,8 +99,8 @@ def draw_galleries(results: Results, folder: Path) -> dict[str, str]:
                 for model, top in film.top.items()
                 for genre, probability in top
             ]
-            sheet = as_csv(["film", "variant", "genre", "probability", "true"], rows)
-            write_atomically(folder / f"{gallery.name}.csv", sheet)
+            columns = ["film", "model", "genre", "probability", "true"]
+            write_frame(frame(columns, rows), folder / f"{gallery.name}.csv")
             captions[f"{gallery.name}.png"] = f"{gallery.title} (seed {seed}). A tick marks a true genre."
     return captions
 

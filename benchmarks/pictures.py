@@ -11,8 +11,7 @@ from sklearn.metrics import precision_recall_curve
 from benchmarks.collect import Results
 from benchmarks.findings import MICRO, Analysis, Model
 from benchmarks.missing import SHARES
-from benchmarks.sheets import as_csv
-from mmfusion.files import write_atomically
+from benchmarks.sheets import frame, write_frame
 from mmfusion.reports.figures import COLOURS, drawn, legend_columns
 from mmfusion.schema import PLURAL
 
@@ -78,7 +77,7 @@ def _drawn(path: Path, size: tuple[float, float]):
 
 
 def _with_numbers(path: Path, header: Sequence[str], rows) -> bool:
-    write_atomically(path.with_suffix(".csv"), as_csv(header, rows))
+    write_frame(frame(header, rows), path.with_suffix(".csv"))
     return True
 
 
@@ -108,7 +107,7 @@ def _precision_recall(analysis: Analysis, results: Results, path: Path) -> bool:
         axis.grid(color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(fontsize=9, frameon=False)
-    return _with_numbers(path, ["variant", "recall", "precision"], rows)
+    return _with_numbers(path, ["model", "recall", "precision"], rows)
 
 
 def _genres(analysis: Analysis, networks: list[Model], path: Path) -> bool:
@@ -142,7 +141,7 @@ def _genres(analysis: Analysis, networks: list[Model], path: Path) -> bool:
         axis.spines[["top", "right", "left"]].set_visible(False)
         columns = legend_columns(model.name for model in networks)
         figure.legend(loc="outside upper center", ncols=columns, fontsize=9, frameon=False)
-    return _with_numbers(path, ["variant", "genre", "films", "ap", "low", "high"], rows)
+    return _with_numbers(path, ["model", "genre", "films", "ap", "low", "high"], rows)
 
 
 def _gains(analysis: Analysis, path: Path) -> bool:
@@ -172,7 +171,7 @@ def _gains(analysis: Analysis, path: Path) -> bool:
             axis.grid(axis="x", color="0.92")
             axis.spines[["top", "right"]].set_visible(False)
         figure.supxlabel("gain in average precision", fontsize=10)
-    return _with_numbers(path, ["variant", "over", "genre", "gain", "low", "high", "p", "verdict"], rows)
+    return _with_numbers(path, ["model", "over", "genre", "gain", "low", "high", "p", "verdict"], rows)
 
 
 def _missing(analysis: Analysis, path: Path) -> bool:
@@ -210,7 +209,7 @@ def _missing(analysis: Analysis, path: Path) -> bool:
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set_ylabel("micro-AP")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9, frameon=False)
-    return _with_numbers(path, ["missing", "variant", "share", "ap", "over", "difference", "low", "high"], rows)
+    return _with_numbers(path, ["missing", "model", "share", "ap", "over", "difference", "low", "high"], rows)
 
 
 def _heat_map(analysis: Analysis, path: Path) -> bool:
@@ -235,7 +234,7 @@ def _heat_map(analysis: Analysis, path: Path) -> bool:
             for genre, line in zip(genres, values.tolist(), strict=True)
             for model, value in zip(models, line, strict=True)
         ]
-    return _with_numbers(path, ["variant", "genre", "ap"], rows)
+    return _with_numbers(path, ["model", "genre", "ap"], rows)
 
 
 def _reliability(analysis: Analysis, path: Path) -> bool:
@@ -260,4 +259,4 @@ def _reliability(analysis: Analysis, path: Path) -> bool:
             rows += [(model.name, *triple) for triple in triples]
         figure.supxlabel("predicted probability", fontsize=10)
         figure.supylabel("share that is true", fontsize=10)
-    return _with_numbers(path, ["variant", "predicted", "observed", "predictions"], rows)
+    return _with_numbers(path, ["model", "predicted", "observed", "predictions"], rows)

@@ -6,17 +6,10 @@ from pathlib import Path
 
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
+from mmfusion.reports.metrics import METRICS
 
 NAME = "benchmark table"  # of its markers
-COLUMNS = {  # heading -> score in summary.csv
-    "BCE": "bce",
-    "micro-AP": "ap_micro",
-    "macro-AP": "ap_macro",
-    "LRAP": "lrap",
-    "ROC-AUC": "roc_auc_macro",
-    "F1 micro": "tuned.f1_micro",
-    "F1 macro": "tuned.f1_macro",
-}
+COLUMNS = {metric.heading: metric.name for metric in METRICS if metric.in_readme}  # -> score in summary.csv
 
 
 def table(folder: Path) -> str:
@@ -24,8 +17,8 @@ def table(folder: Path) -> str:
     from mmfusion.reports.tables import UNDEFINED, markdown
 
     summary, gains = read_csv(folder / "summary.csv"), read_csv(folder / "gains.csv")
-    cells = {(row["variant"], row["metric"]): row for row in summary}
-    over_all = {row["variant"]: row for row in reversed(gains) if not row["genre"]}  # fusion's rows come first
+    cells = {(row["model"], row["metric"]): row for row in summary if not row["genre"]}
+    over_all = {row["model"]: row for row in reversed(gains) if not row["genre"]}  # fusion's rows come first
 
     def cell(name, metric):
         row = cells[name, metric]
@@ -33,7 +26,7 @@ def table(folder: Path) -> str:
         return (f"{float(row['mean']):.3f}" if row["mean"] else UNDEFINED) + deviation
 
     rows = []
-    for name in dict.fromkeys(row["variant"] for row in summary):
+    for name in dict.fromkeys(row["model"] for row in summary):
         gain = over_all.get(name)
         said = UNDEFINED
         if gain and gain["gain"]:

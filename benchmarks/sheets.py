@@ -1,82 +1,77 @@
-"""The report's numbers as CSV files."""
+"""The report's numbers as pandas frames, which are its CSV files."""
 
-import csv
-import io
+from __future__ import annotations
+
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.findings import MICRO, Analysis, Model
+from benchmarks.findings import Analysis, Model, Score
 from mmfusion.files import write_atomically
+from mmfusion.reports.frame import COLUMNS
 
-# Heading of a column -> name of its score, in `results.csv` and `summary.csv`.
-OVERALL = {
-    "BCE": "bce",
-    "micro-AP": MICRO,
-    "macro-AP": "ap_macro",
-    "LRAP": "lrap",
-    "ROC-AUC": "roc_auc_macro",
+if TYPE_CHECKING:
+    import pandas as pd
+
+COST = {  # heading of a column -> name in `results.csv` and `summary.csv`
+    "parameters": "parameters",
+    "training s": "train_seconds",
+    "ms a film": "ms_per_film",
 }
-_F1 = {f"F1 {average}": f"f1_{average}" for average in ("micro", "macro", "weighted", "samples")}
-TUNED = {heading: f"tuned.{name}" for heading, name in _F1.items()}
-AT_HALF = {heading: f"at_0.5.{name}" for heading, name in _F1.items()}
-CALIBRATION = {"ECE": "ece", "Brier": "brier"}
-COST = {"parameters": "parameters", "training s": "train_seconds", "ms a film": "ms_per_film"}
 
 
 def write_csv(analysis: Analysis, folder: Path) -> None:
     """Writes `results.csv`, `summary.csv`, `gains.csv` and `modalities.csv`."""
-    for name, header, rows in (
-        ("results", ["variant", "seed", "metric", "value"], _results(analysis)),
-        ("summary", ["variant", "metric", "mean", "deviation", "low", "high", "seeds"], _summary(analysis)),
-        (
-            "gains",
-            ["variant", "over", "seeds", "genre", "films", "gain", "low", "high", "p", "p_holm", "verdict"],
-            _gains(analysis),
-        ),
-        (
-            "modalities",
-            ["variant", "genre", *_contributions(analysis)],
-            _modalities(analysis),
-        ),
+    summary = ("model", "metric", "genre", "mean", "deviation", "low", "high", "seeds")
+    gains = ("model", "over", "seeds", "genre", "films", "gain", "low", "high", "p", "p_holm", "verdict")
+    for name, found in (
+        ("results", frame(COLUMNS, _results(analysis))),
+        ("summary", frame(summary, _summary(analysis))),
+        ("gains", frame(gains, _gains(analysis))),
+        ("modalities", frame(("model", "genre", *_contributions(analysis)), _modalities(analysis))),
     ):
-        write_atomically(folder / f"{name}.csv", as_csv(header, rows))
+        write_frame(found, folder / f"{name}.csv")
 
 
-def as_csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """Numbers keep all their digits; what is undefined is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([["" if is_undefined(cell) else cell for cell in row] for row in rows])
-    return text.getvalue()
+def frame(columns: Sequence[str], rows: Iterable[Sequence]) -> pd.DataFrame:
+    """Makes a frame of rows, in which every value stays as it is."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+
+
+def write_frame(found: pd.DataFrame, file: Path) -> None:
+    """Writes a CSV: numbers keep all their digits, and what is undefined is empty."""
+    write_atomically(file, found.to_csv(index=False, lineterminator="\n"))
 
 
 def is_undefined(value) -> bool:
-    """None, or not a number."""
+    """Tells if a value is None, or not a number."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _all_scores(model: Model):
-    yield from model.scores.items()
-    yield from ((f"ap.{genre}", score) for genre, score in model.genres.items())
-    yield from ((f"f1.{genre}", score) for genre, score in model.f1.items())
+def _scores(model: Model) -> Iterator[tuple[str, str, Score]]:
+    """Each score of a model: its name, its genre ("" of all), and it."""
+    yield from ((name, "", score) for name, score in model.scores.items())
+    yield from (("ap", genre, score) for genre, score in model.genres.items())
+    yield from (("f1", genre, score) for genre, score in model.f1.items())
 
 
-def _results(analysis: Analysis):
+def _results(analysis: Analysis) -> Iterator[tuple]:
     for model in analysis.models.values():
-        for metric, score in _all_scores(model):
+        for metric, genre, score in _scores(model):
             for seed, value in score.by_seed.items():
-                yield model.name, seed, metric, value
+                yield model.name, model.encoders, model.split_seeds[seed], seed, "test", metric, genre, value
 
 
-def _summary(analysis: Analysis):
+def _summary(analysis: Analysis) -> Iterator[tuple]:
     for model in analysis.models.values():
-        for metric, score in _all_scores(model):
-            yield model.name, metric, score.mean, score.deviation, score.low, score.high, len(score.defined)
+        for metric, genre, s in _scores(model):
+            yield model.name, metric, genre, s.mean, s.deviation, s.low, s.high, len(s.defined)
 
 
-def _gains(analysis: Analysis):
+def _gains(analysis: Analysis) -> Iterator[tuple]:
     for comparison in analysis.compared:
         gains = {"": comparison.micro, **comparison.genres}
         for genre in ("", *analysis.genres):
@@ -92,7 +87,7 @@ def _contributions(analysis: Analysis) -> list[str]:
     return sorted(names, key=("whole", "additive").__contains__)
 
 
-def _modalities(analysis: Analysis):
+def _modalities(analysis: Analysis) -> Iterator[tuple]:
     names = _contributions(analysis)
     for brought in analysis.brought:
         for genre in ("", *(genre for genre in analysis.genres if genre in brought.genres)):

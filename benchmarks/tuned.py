@@ -71,7 +71,7 @@ def _rows(name: str, pairs: Sequence[tuple]) -> list[dict]:
     for default, tuned in pairs:
         if (default.test.ids, default.validation.ids) != (tuned.test.ids, tuned.validation.ids):
             raise UserError(f"{tuned.run.folder} was scored on other films than {default.run.folder}")
-        row = {"variant": name, "seed": tuned.seed}
+        row = {"model": name, "seed": tuned.seed}
         draws = weights[:, [number[film] for film in tuned.test.ids]]
         gains = []
         for what, result in (("default", default), ("tuned", tuned)):
@@ -81,10 +81,10 @@ def _rows(name: str, pairs: Sequence[tuple]) -> list[dict]:
             gains.append(resampling.weighted_average_precision(result.test.y_true, result.test.y_prob, draws))
         rows.append({**row, "gain": row["test_ap_micro_tuned"] - row["test_ap_micro_default"]})
         drawn.append(gains[1] - gains[0])
-    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("variant", "seed")}
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("model", "seed")}
     low, high = resampling.interval(resampling.mean_over_seeds(drawn), means["gain"])
     rows = [{**row, "low": "", "high": ""} for row in rows]
-    return [*rows, {"variant": name, "seed": "mean", **means, "low": low, "high": high}]
+    return [*rows, {"model": name, "seed": "mean", **means, "low": low, "high": high}]
 
 
 def table(folder: Path) -> str:
@@ -94,11 +94,11 @@ def table(folder: Path) -> str:
     rows = readme.read_csv(folder / FILE)
     lines = []
     for mean in (row for row in rows if row["seed"] == "mean"):
-        of_seeds = [row for row in rows if row["variant"] == mean["variant"] and row["seed"] != "mean"]
+        of_seeds = [row for row in rows if row["model"] == mean["model"] and row["seed"] != "mean"]
         scores = [f"{_said(mean, f'{column}_default')} → {_said(mean, f'{column}_tuned')}" for column in SCORES]
         gain = f"{float(mean['gain']):+.3f} [{float(mean['low']):+.3f}, {float(mean['high']):+.3f}]"
         each = ", ".join(f"{float(row['gain']):+.3f}" for row in of_seeds)
-        lines.append([mean["variant"], *scores, gain, each])
+        lines.append([mean["model"], *scores, gain, each])
     heads = ["validation micro-AP", "test micro-AP", "test macro-AP", "test BCE"]
     return markdown(["default → tuned", *heads, "gain in test micro-AP", "by seed"], lines)
 

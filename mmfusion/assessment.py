@@ -14,6 +14,7 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, metrics, panels, tables
 from mmfusion.runs import Predictions, Run
 from mmfusion.schema import PLURAL
+from mmfusion.templates import render
 
 
 @dataclass(frozen=True)
@@ -314,42 +315,9 @@ def _split_of(run: Run) -> dict[str, str]:
 
 
 def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
-    report = scored[0].report
-    names = ", ".join(s.report["name"] for s in scored)
-    lines = [
-        f"# {names}: {report['films']} {report['split']} films of {report['dataset']}",
-        "",
-        f"Seed {report['seed']}, split seed {report['split_seed']} ({report['split_hash']}). "
-        "One seed: differences of a point or two between "
-        "models can be chance. Probabilities are scored as they are (BCE, AP, LRAP, ROC-AUC); F1 at one "
-        "threshold a genre, chosen for its F1 on validation films. *Genre frequencies* gives every film the "
-        "shares of the training films.",
-        "",
-        _caution(report),
-        "",
-        tables.overall_table([s.report for s in scored]),
-        "",
-        tables.undefined_sentence(report),
-        "",
-    ]
-    if len(scored) > 1:
-        lines += ["## Average precision by genre", "", _comparison(scored), ""]
-    for one in scored:
-        r = one.report
-        cost = f"{r['parameters']:,} parameters, {r['epochs']} epochs, {r['train_seconds']:,.0f} s of training"
-        if r["temperature"] is not None:
-            cost += f"; logits divided by {r['temperature']:.3f}, which is fitted on validation films"
-        lines += [f"## {r['name']}", "", cost + ".", "", encoder_sentence(one.run), ""]
-        lines += [tables.average_table(r), "", "At tuned thresholds, by genre:", "", tables.genre_table(r), ""]
-        if one.gates is not None:
-            means = zip(one.run.facts["reads"], one.gates.mean(axis=0), strict=True)
-            lines += [
-                "Gates: how much each modality is trusted, from 0 to 1; the mean of all units (Arevalo et al. 2017)"
-                " over the films of a genre. "
-                f"Over all films: {', '.join(f'{name} {gate:.3f}' for name, gate in means)}.",
-                "",
-            ]
-    lines.append("## Figures")
-    for file, caption in drawn.items():
-        lines += ["", f"![{caption}](figures/{file})", "", caption]
-    return "\n".join(lines) + "\n"
+    first = scored[0].report
+    made = (tables.overall_table, tables.comparison_table, tables.average_table, tables.genre_table)
+    functions = {one.__name__: one for one in (*made, tables.undefined_sentence, encoder_sentence)}
+    return render(
+        "mmfusion", "report.md", **functions, runs=scored, first=first, caution=_caution(first), drawn=drawn
+    )

@@ -177,6 +177,7 @@ def _readme(said: dict, form: str) -> str:
     needs += ["tensorflow-text"] if OVERVIEW in presets else []
     needs += ["keras-hub"] if OVERVIEW in presets and form != "savedmodel" else []
     return render(
+        "mmfusion",
         "export.md",
         run=said["run"],
         variant=said["variant"],

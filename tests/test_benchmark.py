@@ -194,15 +194,16 @@ class TestReport:
 
     def test_has_a_row_for_every_variant_seed_and_metric(self, sweep):
         found = {
-            (row["variant"], int(row["seed"]), row["metric"]): row["value"] for row in rows(sweep / "results.csv")
+            (row["model"], int(row["seed"]), row["metric"], row["genre"]): row["value"]
+            for row in rows(sweep / "results.csv")
         }
         for name, of_seed in collect(sweep)[0].items():
             for seed, result in of_seed.items():
                 expected = overall(result.test.y_true, result.test.y_prob, result.thresholds)
-                assert float(found[name, seed, "ap_micro"]) == expected["ap_micro"]
-                assert float(found[name, seed, "tuned.f1_macro"]) == expected["tuned"]["f1_macro"]
-                assert float(found[name, seed, "at_0.5.f1_samples"]) == expected["at_0.5"]["f1_samples"]
-                assert found[name, seed, "ap.N/A"] == ""
+                assert float(found[name, seed, "ap_micro", ""]) == expected["ap_micro"]
+                assert float(found[name, seed, "tuned.f1_macro", ""]) == expected["tuned"]["f1_macro"]
+                assert float(found[name, seed, "at_0.5.f1_samples", ""]) == expected["at_0.5"]["f1_samples"]
+                assert found[name, seed, "ap", "N/A"] == ""
 
     def test_says_what_was_called_without_the_names_of_folders(self, sweep):
         text = (sweep / "RESULTS.md").read_text()
@@ -217,7 +218,7 @@ class TestReport:
 
     def test_compares_fusions_with_the_better_unimodal_model_and_networks_with_the_best_baseline(self, sweep):
         results, _ = collect(sweep)
-        pairs = [(row["variant"], row["over"]) for row in rows(sweep / "gains.csv") if not row["genre"]]
+        pairs = [(row["model"], row["over"]) for row in rows(sweep / "gains.csv") if not row["genre"]]
         fusions = [name for name, of_seed in results.items() if of_seed[0].modalities == 2]
         assert [name for name, _ in pairs] == [*fusions, *(row_of(name) for name in NETWORKS)]
         for name, over in pairs[: len(fusions)]:
@@ -229,11 +230,11 @@ class TestReport:
 
     def test_a_gain_is_the_difference_of_means_and_lies_in_its_interval(self, sweep):
         mean = {
-            row["variant"]: float(row["mean"]) for row in rows(sweep / "summary.csv") if row["metric"] == "ap_micro"
+            row["model"]: float(row["mean"]) for row in rows(sweep / "summary.csv") if row["metric"] == "ap_micro"
         }
         for row in rows(sweep / "gains.csv"):
             if not row["genre"]:
-                assert float(row["gain"]) == pytest.approx(mean[row["variant"]] - mean[row["over"]])
+                assert float(row["gain"]) == pytest.approx(mean[row["model"]] - mean[row["over"]])
                 assert float(row["low"]) <= float(row["gain"]) <= float(row["high"])
 
     def test_every_figure_is_there_as_png_and_svg_with_its_numbers(self, sweep):
@@ -329,7 +330,7 @@ def test_the_rest_is_reported_when_runs_are_left_out(copy, monkeypatch, capsys):
     assert str(copy) not in text + (copy / "report.html").read_text()
     assert list((copy / "figures").glob("early-*.png"))  # of the first seed that both models have
     assert "Not every model has every seed" in text
-    seeds = {(row["variant"], row["seed"]) for row in rows(copy / "results.csv")}
+    seeds = {(row["model"], row["seed"]) for row in rows(copy / "results.csv")}
     assert (row_of("joint"), "0") in seeds
     assert (row_of("joint"), "1") not in seeds
     assert (row_of("overview"), "0") not in seeds

@@ -71,7 +71,7 @@ def test_the_table_sets_default_and_tuned_runs_of_the_same_films_side_by_side(sw
     readme.write_text(f"<!-- {tuned.NAME}: begin --><!-- {tuned.NAME}: end -->")
     args = [sweeps / "default", sweeps / "tuned", "--out", tmp_path, "--readme", readme]
     assert command(tuned.main, monkeypatch, *args) == 0
-    found = {(row["variant"], row["seed"]): row for row in rows(tmp_path / "tuned.csv")}
+    found = {(row["model"], row["seed"]): row for row in rows(tmp_path / "tuned.csv")}
     assert list(found) == [(row_of(name), seed) for name in ("overview", "late") for seed in ("0", "mean")]
     for name in ("overview", "late"):
         row = found[row_of(name), "mean"]

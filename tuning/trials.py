@@ -158,7 +158,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             logits = [_logits(one.y_prob) for one in found.values()]
             present = [self._present(part, *part.reads) for part in parts]
             y_prob = cross_fitted(fusion, logits, first.y_true, np.stack(present))
-        score = metrics.overall(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
+        score = metrics.scores(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
         if score is None or not np.isfinite(score):
             raise UserError(f"the validation films give no {self._objective}")
         return float(score)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import brier_score_loss
 
 BINS = 15  # of equal width, as in Guo et al. 2017
 
@@ -20,6 +18,8 @@ class Reliability:
 
 def reliability(y_true: np.ndarray, y_prob: np.ndarray) -> Reliability:
     """All predictions (N, G), sorted into bins by their probability."""
+    from sklearn.calibration import calibration_curve
+
     truth, probability = np.asarray(y_true).ravel() > 0, np.clip(np.asarray(y_prob, np.float64).ravel(), 0, 1)
     observed, predicted = calibration_curve(truth, probability, n_bins=BINS)
     edges = np.linspace(0, 1, BINS + 1)
@@ -27,11 +27,14 @@ def reliability(y_true: np.ndarray, y_prob: np.ndarray) -> Reliability:
     return Reliability(predicted, observed, count[count > 0])
 
 
-def expected_calibration_error(found: Reliability) -> float:
-    """How far probabilities are from shares, on average over predictions (Guo et al. 2017)."""
+def expected_calibration_error(y_true: np.ndarray, y_prob: np.ndarray) -> float:
+    """How far probabilities (N, G) are from shares, on average over predictions (Guo et al. 2017)."""
+    found = reliability(y_true, y_prob)
     return float(np.average(np.abs(found.observed - found.predicted), weights=found.count))
 
 
 def brier_score(y_true: np.ndarray, y_prob: np.ndarray) -> float:
     """Mean squared error of the probabilities (N, G)."""
+    from sklearn.metrics import brier_score_loss
+
     return float(brier_score_loss(np.asarray(y_true).ravel() > 0, np.clip(np.asarray(y_prob).ravel(), 0, 1)))

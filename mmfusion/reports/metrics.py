@@ -1,9 +1,21 @@
 """Scores of multi-label predictions, by scikit-learn; what cannot be scored is undefined, never 0."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from sklearn import metrics as sk
+
+from mmfusion.reports import calibration
+
+
+def sklearn_metrics():
+    """Gives `sklearn.metrics`, which is not needed to name the scores and takes a second to import."""
+    from sklearn import metrics
+
+    return metrics
+
 
 _CLIP = 1e-7  # a probability of exactly 0 or 1 would cost infinitely much
 
@@ -20,41 +32,124 @@ def tune_thresholds(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
     """
     thresholds = np.full(y_true.shape[1], np.nan)
     for genre in np.flatnonzero(y_true.any(axis=0)):
-        precision, recall, candidates = sk.precision_recall_curve(y_true[:, genre], y_prob[:, genre])
+        precision, recall, candidates = sklearn_metrics().precision_recall_curve(y_true[:, genre], y_prob[:, genre])
         total = precision + recall
         f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
         thresholds[genre] = candidates[np.argmax(f1[:-1])]
     return thresholds
 
 
-def overall(y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> dict:
-    """All scores over all genres.
-
-    A genre without a positive film counts in no macro average; a score that needs one and finds none
-    is None.
+class Scorable:
+    """What one model says of some films, with what several scores need of it.
 
     Args:
         y_true: (N, G) multi-hot.
         y_prob: (N, G) probabilities.
         thresholds: (G,) those tuned on validation films; 0.5 is used where there is none (NaN).
-
-    Returns:
-        `bce`, `ap_micro`, `ap_macro`, `lrap`, `roc_auc_macro`, and under `at_0.5` and `tuned` precision,
-        recall and F1, each averaged micro, macro, weighted (by the genres' films) and over samples.
     """
-    y_true = np.asarray(y_true).astype(int)
-    y_prob = np.asarray(y_prob, np.float64)
-    defined = np.flatnonzero(y_true.any(axis=0))
-    two_sided = [genre for genre in defined if not y_true[:, genre].all()]
-    return {
-        "bce": float(np.mean(film_losses(y_true, y_prob))),
-        "ap_micro": average_precision(y_true, y_prob) if defined.size else None,
-        "ap_macro": _mean(average_precision(y_true[:, genre], y_prob[:, genre]) for genre in defined),
-        "lrap": float(sk.label_ranking_average_precision_score(y_true, y_prob)),
-        "roc_auc_macro": _mean(sk.roc_auc_score(y_true[:, g], y_prob[:, g]) for g in two_sided),
-        "at_0.5": _averages(y_true, (y_prob > 0.5).astype(int)),
-        "tuned": _averages(y_true, predicted(y_prob, thresholds)),
-    }
+
+    def __init__(self, y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray):
+        self.y_true = np.asarray(y_true).astype(int)
+        self.y_prob = np.asarray(y_prob, np.float64)
+        self.thresholds = thresholds
+        self.defined = np.flatnonzero(self.y_true.any(axis=0))  # genres with a positive film
+
+    @functools.cached_property
+    def averages(self) -> dict[str, dict[str, float | None]]:
+        """Precision, recall and F1, each averaged in four ways, by "at_0.5" and "tuned"."""
+        return {
+            "at_0.5": _averages(self.y_true, (self.y_prob > 0.5).astype(int)),
+            "tuned": _averages(self.y_true, predicted(self.y_prob, self.thresholds)),
+        }
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score over all genres; None where there is nothing to score.
+
+    A genre without a positive film counts in no macro average.
+    """
+
+    name: str  # dotted, of its place under `metrics` in `report.json`
+    heading: str
+    score: Callable[[Scorable], float | None]
+    table: Literal["overall", "f1", "at_0.5", "calibration", ""] = ""  # of RESULTS.md, that it is a column of
+    in_readme: bool = False
+    objective: Literal["min", "max", ""] = ""  # whether a search may look for it, and for how much of it
+    # Under bootstrap draws: (y_true, y_prob, weights (D, N)) -> (D,). Those below that have intervals are made
+    # together, in `resampling.weighted_scores`.
+    resampled: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
+
+
+def _ap_macro(of: Scorable) -> float | None:
+    return _mean(average_precision(of.y_true[:, g], of.y_prob[:, g]) for g in of.defined)
+
+
+def _lrap(of: Scorable) -> float:
+    return float(sklearn_metrics().label_ranking_average_precision_score(of.y_true, of.y_prob))
+
+
+def _roc_auc_macro(of: Scorable) -> float | None:
+    two_sided = [genre for genre in of.defined if not of.y_true[:, genre].all()]
+    return _mean(sklearn_metrics().roc_auc_score(of.y_true[:, g], of.y_prob[:, g]) for g in two_sided)
+
+
+def _of_averages(at: str, score: str) -> Callable[[Scorable], float | None]:
+    return lambda of: of.averages[at][score]
+
+
+AVERAGES = ("micro", "macro", "weighted", "samples")
+
+# Every score, in the order in which tables have them: reports, CSV files, the README's table and the objectives of
+# searches are made from this list. A line here adds one.
+METRICS = (
+    Metric("bce", "BCE", lambda of: float(np.mean(film_losses(of.y_true, of.y_prob))), "overall", True, "min"),
+    Metric(
+        "ap_micro",
+        "micro-AP",
+        lambda of: average_precision(of.y_true, of.y_prob) if of.defined.size else None,
+        "overall",
+        True,
+        "max",
+    ),
+    Metric("ap_macro", "macro-AP", _ap_macro, "overall", True, "max"),
+    Metric("lrap", "LRAP", _lrap, "overall", True, "max"),
+    Metric("roc_auc_macro", "ROC-AUC", _roc_auc_macro, "overall", True),
+    *(
+        Metric(
+            f"{at}.{score}_{average}",
+            f"{heading} {average}",
+            _of_averages(at, f"{score}_{average}"),
+            table if score == "f1" else "",
+            in_readme=(at, score) == ("tuned", "f1") and average in ("micro", "macro"),
+        )
+        for at, table in (("at_0.5", "at_0.5"), ("tuned", "f1"))
+        for score, heading in (("precision", "P"), ("recall", "R"), ("f1", "F1"))
+        for average in AVERAGES
+    ),
+    Metric("ece", "ECE", lambda of: calibration.expected_calibration_error(of.y_true, of.y_prob), "calibration"),
+    Metric("brier", "Brier", lambda of: calibration.brier_score(of.y_true, of.y_prob), "calibration"),
+)
+
+
+def columns(*tables: str) -> dict[str, str]:
+    """Gives the scores of some of RESULTS.md's tables: heading -> name."""
+    return {metric.heading: metric.name for table in tables for metric in METRICS if metric.table == table}
+
+
+def scores(y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> dict[str, float | None]:
+    """Gives every score of `METRICS` by its name; the arguments are those of `Scorable`."""
+    of = Scorable(y_true, y_prob, thresholds)
+    return {metric.name: metric.score(of) for metric in METRICS}
+
+
+def overall(y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> dict:
+    """Gives the same as `report.json` has it: those at a threshold under `at_0.5` and `tuned`."""
+    found: dict = {}
+    for name, score in scores(y_true, y_prob, thresholds).items():
+        group, _, last = name.rpartition(".")
+        (found.setdefault(group, {}) if group else found)[last] = score
+    return found
 
 
 def by_genre(genres: Sequence[str], y_true: np.ndarray, y_prob: np.ndarray, thresholds: np.ndarray) -> list[dict]:
@@ -89,7 +184,7 @@ def average_precision(y_true: np.ndarray, y_prob: np.ndarray) -> float:
     truth = np.asarray(y_true).ravel() > 0
     if not truth.any():
         return float("nan")
-    return float(sk.average_precision_score(truth, np.asarray(y_prob, np.float64).ravel()))
+    return float(sklearn_metrics().average_precision_score(truth, np.asarray(y_prob, np.float64).ravel()))
 
 
 def film_losses(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
@@ -104,7 +199,7 @@ def predicted(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def _binary(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    scores = sk.precision_recall_fscore_support(truth, predicted, average="binary", zero_division=0)
+    scores = sklearn_metrics().precision_recall_fscore_support(truth, predicted, average="binary", zero_division=0)
     return dict(zip(("precision", "recall", "f1"), map(float, scores[:3])))
 
 

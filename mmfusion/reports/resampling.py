@@ -11,13 +11,10 @@ import numpy as np
 from scipy.stats import permutation_test, rankdata
 from statsmodels.stats.multitest import multipletests
 
-from mmfusion.reports.metrics import film_losses, predicted
+from mmfusion.reports.metrics import METRICS, film_losses, predicted
 
 FEWEST = 20  # positive films of a genre; with fewer, 95% intervals of its average precision hold less often
 _CELLS = 500_000  # numbers of one intermediate array; more films mean fewer draws at a time
-
-# Where a score is in a report's `metrics`, such as ("tuned", "f1_macro").
-Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,15 @@ def draw_films(films: int, draws: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(films, np.full(films, 1 / films), size=draws)
 
 
-def weighted_scores(found: Predicted, draws: np.ndarray) -> tuple[dict[Path, np.ndarray], np.ndarray]:
-    """All scores of `metrics.overall` that have an interval, under each draw.
+def weighted_scores(found: Predicted, draws: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """All scores of `METRICS` that have an interval, under each draw.
 
     Args:
         found: a model's predictions.
         draws: (D, F) weights of all films; those of `found.films` are used.
 
     Returns:
-        By path in `metrics.overall` the scores (D,), and the genres' average precision (D, G); NaN where
+        By name the scores (D,), and the genres' average precision (D, G); NaN where
         a draw leaves nothing to score.
     """
     y_true, y_prob = np.asarray(found.y_true) > 0, np.asarray(found.y_prob, np.float64)
@@ -54,14 +51,15 @@ def weighted_scores(found: Predicted, draws: np.ndarray) -> tuple[dict[Path, np.
     ap, auc = (np.stack(columns, axis=1) for columns in zip(*by_genre))  # each (D, G)
     total = weights.sum(axis=1)
     scores = {
-        ("bce",): _ratio(weights @ film_losses(y_true, y_prob), total),
-        ("ap_micro",): weighted_average_precision(y_true, y_prob, counts),
-        ("ap_macro",): _mean(ap),
-        ("lrap",): _ratio(weights @ _film_lrap(y_true, y_prob), total),
-        ("roc_auc_macro",): _mean(auc),
+        "bce": _ratio(weights @ film_losses(y_true, y_prob), total),
+        "ap_micro": weighted_average_precision(y_true, y_prob, counts),
+        "ap_macro": _mean(ap),
+        "lrap": _ratio(weights @ _film_lrap(y_true, y_prob), total),
+        "roc_auc_macro": _mean(auc),
     }
     for at, said in (("at_0.5", y_prob > 0.5), ("tuned", predicted(y_prob, found.thresholds) > 0)):
-        scores |= {(at, name): values for name, values in _f1_scores(y_true, said, weights).items()}
+        scores |= {f"{at}.{name}": values for name, values in _f1_scores(y_true, said, weights).items()}
+    scores |= {one.name: one.resampled(y_true, y_prob, counts) for one in METRICS if one.resampled}
     return scores, ap
 
 

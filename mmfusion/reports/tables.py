@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 
+from mmfusion.reports.metrics import AVERAGES, columns
+
 # Heading of a column -> where its number is in a report's `metrics`.
 _OVERALL = {
-    "BCE": ("bce",),
-    "micro-AP": ("ap_micro",),
-    "macro-AP": ("ap_macro",),
-    "LRAP": ("lrap",),
-    "ROC-AUC": ("roc_auc_macro",),
-    "F1 micro": ("tuned", "f1_micro"),
-    "F1 macro": ("tuned", "f1_macro"),
-    "F1 weighted": ("tuned", "f1_weighted"),
-    "F1 samples": ("tuned", "f1_samples"),
+    heading: tuple(filter(None, name.rpartition(".")[::2])) for heading, name in columns("overall", "f1").items()
 }
-_AVERAGES = ("micro", "macro", "weighted", "samples")
 _SCORES = {"precision": "precision", "recall": "recall", "F1": "f1"}
 UNDEFINED = "–"
 
@@ -30,7 +23,7 @@ def average_table(report: dict) -> str:
     """One model's averages at 0.5 and at the thresholds tuned on validation films."""
     heads = [f"{name} {at}" for at in ("at 0.5", "tuned") for name in _SCORES]
     rows = []
-    for average in _AVERAGES:
+    for average in AVERAGES:
         keys = [(at, f"{key}_{average}") for at in ("at_0.5", "tuned") for key in _SCORES.values()]
         rows.append([average, *_numbers(report["metrics"], keys)])
     return markdown(["average", *heads], rows)

@@ -6,22 +6,23 @@ import jinja2
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("mmfusion", "templates"),
+        loader=jinja2.PackageLoader(package),
+        autoescape=jinja2.select_autoescape(("html",), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # plain text and Markdown
     )
 
 
-def render(name: str, **values) -> str:
-    """Fills in a template of this folder.
+def render(package: str, name: str, **values) -> str:
+    """Fills in a template.
 
     Args:
+        package: that has it in its folder `templates`.
         name: the file's.
         values: all that it names.
     """
-    return _environment().get_template(name).render(**values)
+    return _environment(package).get_template(name).render(**values)
