@@ -185,7 +185,7 @@ def _model(name: str, of_seed: dict[int, Result], draws: _Draws) -> Model:
     scores |= {
         "parameters": Score({s: r.facts["parameters"] for s, r in of_seed.items()}),
         "train_seconds": Score({s: r.train_seconds for s, r in of_seed.items()}),
-        "ms_per_film": Score({s: r.ms_per_film for s, r in of_seed.items()}),
+        **{name: Score({s: r.answers.get(name) for s, r in of_seed.items()}) for name in _first(of_seed).answers},
     }
     first, drawn = _first(of_seed), draws.genres(of_seed)
     films = np.mean([r.test.y_true.sum(axis=0) for r in of_seed.values()], axis=0)  # (G,)

@@ -5,6 +5,8 @@ scikit-learn and TensorFlow are imported when there is something to fit, so that
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +36,21 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
 
     prepared = experiment.prepare(config, cache)
     start = time.perf_counter()
-    predict, parameters = BASELINES[config.variant](prepared, parts, config)
+    baseline = BASELINES[config.variant]
+    file, function = baseline.fit.split(".")
+    fit = getattr(import_module(f"benchmarks.{file}"), function)
+    predict, parameters = fit(prepared, parts, config)
     fitted = time.perf_counter()
     probabilities = {split: predict(split) for split in ("validation", "test")}
     milliseconds = (time.perf_counter() - fitted) / sum(map(len, probabilities.values())) * 1000
-    averaged = [parts[name].facts for name in AVERAGED.get(config.variant, ())]
+    averaged = [parts[name].facts for name in baseline.averages]
     facts = {
         "parameters": parameters,
-        "reads": list(READS[config.variant]),
+        "reads": list(baseline.reads),
         "train_seconds": round(fitted - start + sum(part["train_seconds"] for part in averaged), 1),
         "ms_per_film": milliseconds + sum(part["ms_per_film"] for part in averaged),
     }
-    if config.variant in OF_PRESETS:
+    if baseline.of_presets:
         facts["presets"] = _read_by_presets(prepared, config).presets
     with Run.create(folder) as run:
         experiment.write_decisions(run, config, prepared, facts)
@@ -53,13 +58,13 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
     return Run(folder)
 
 
-def _frequencies(prepared, parts, config):
+def frequencies(prepared, parts, config):
     """Every film gets the shares of the training films."""
     shares = prepared.films.labels[prepared.rows["train"]].mean(axis=0)  # (G,)
     return lambda split: np.tile(shares, (len(prepared.rows[split]), 1)), shares.size
 
 
-def _tfidf(prepared, parts, config):
+def tfidf(prepared, parts, config):
     """Logistic regression on the overviews' words and pairs of words, each seen in at least two films."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -68,11 +73,11 @@ def _tfidf(prepared, parts, config):
     try:
         vectorizer.fit(overviews[prepared.rows["train"]])
     except ValueError:  # no word is in two films: nothing can be learned from them
-        return _frequencies(prepared, parts, config)
+        return frequencies(prepared, parts, config)
     return _logistic(prepared, lambda split: vectorizer.transform(overviews[prepared.rows[split]]), "tfidf")
 
 
-def _colours(prepared, parts, config):
+def colours(prepared, parts, config):
     """Logistic regression on how much of the poster has which colour."""
     from sklearn.preprocessing import StandardScaler
 
@@ -85,55 +90,56 @@ def _colours(prepared, parts, config):
     return _logistic(prepared, lambda split: scaler.transform(histograms(split)), "colours")
 
 
-def _features(prepared, parts, config):
+def features(prepared, parts, config):
     """Logistic regression on features of frozen presets; joined, it is early fusion of type II with no network."""
     from sklearn.preprocessing import StandardScaler
 
     read = _read_by_presets(prepared, config)
-    joined = np.concatenate([read.films[one].values for one in READS[config.variant]], axis=1)  # (N, D)
+    joined = np.concatenate([read.films[one].values for one in BASELINES[config.variant].reads], axis=1)  # (N, D)
     scaler = StandardScaler().fit(joined[prepared.rows["train"]])
     return _logistic(prepared, lambda split: scaler.transform(joined[prepared.rows[split]]), "features")
 
 
-def _average(prepared, parts, config):
+def average(prepared, parts, config):
     """Late fusion of the two above, with no network in it."""
     both = [parts["tfidf"], parts["colours"]]
     parameters = sum(run.facts["parameters"] for run in both)
     return lambda split: np.mean([run.predictions(split).y_prob for run in both], axis=0), parameters
 
 
-# Every baseline: its name on the command line -> what fits it, and gives what predicts a split's films (N, G)
-# and the number of parameters.
+@dataclass(frozen=True)
+class Baseline:
+    """What fits a baseline, and what it reads."""
+
+    # In this folder, a file and a function: (prepared films, runs that it averages, configuration) -> what predicts
+    # a split's films (N, G), and the number of parameters.
+    fit: str
+    reads: tuple[str, ...] = ()
+    of_presets: bool = False  # what frozen presets make of that
+    averages: tuple[str, ...] = ()  # other baselines
+
+
+# Every baseline by its name on the command line. A line here and a file with such a function make a new one.
 BASELINES = {
-    "frequencies": _frequencies,
-    "colours": _colours,
-    "tfidf": _tfidf,
-    "tfidf_colours": _average,
-    "features_poster": _features,
-    "features_overview": _features,
-    "features": _features,
-}
-OF_PRESETS = ("features_poster", "features_overview", "features")  # need a frozen preset for all that they read
-AVERAGED = {"tfidf_colours": ("tfidf", "colours")}  # a baseline -> those that it averages
-READS = {
-    "frequencies": (),
-    "colours": (POSTER,),
-    "tfidf": (OVERVIEW,),
-    "tfidf_colours": (POSTER, OVERVIEW),
-    "features_poster": (POSTER,),
-    "features_overview": (OVERVIEW,),
-    "features": (POSTER, OVERVIEW),
+    "frequencies": Baseline("baselines.frequencies"),
+    "colours": Baseline("baselines.colours", (POSTER,)),
+    "tfidf": Baseline("baselines.tfidf", (OVERVIEW,)),
+    "tfidf_colours": Baseline("baselines.average", (POSTER, OVERVIEW), averages=("tfidf", "colours")),
+    "features_poster": Baseline("baselines.features", (POSTER,), of_presets=True),
+    "features_overview": Baseline("baselines.features", (OVERVIEW,), of_presets=True),
+    "features": Baseline("baselines.features", (POSTER, OVERVIEW), of_presets=True),
 }
 # Sections of a configuration that each reads beside [data].
 SECTIONS_READ = {
-    name: tuple(modality.section for modality in READS[name]) if name in OF_PRESETS else () for name in BASELINES
+    name: tuple(modality.section for modality in one.reads) if one.of_presets else ()
+    for name, one in BASELINES.items()
 }
 
 
 def _read_by_presets(prepared, config):
     """The films as a network of the same modalities reads them."""
     variants = {(POSTER,): "poster", (OVERVIEW,): "overview", (POSTER, OVERVIEW): "early_features"}
-    return prepared.inputs(config.with_values(variant=variants[READS[config.variant]]))
+    return prepared.inputs(config.with_values(variant=variants[BASELINES[config.variant].reads]))
 
 
 def _logistic(prepared, features, name: str):

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.missing import read_missing
 from benchmarks.probe import read_probe
+from benchmarks.questions import answers
 from mmfusion.assessment import label_of
 from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
@@ -33,7 +34,7 @@ class Result:
     test: Predictions
     thresholds: np.ndarray  # (G,) tuned on validation films; NaN where undefined
     train_seconds: float | None
-    ms_per_film: float | None
+    answers: dict[str, float]  # to the questions that it was asked
     permuted: PermutedPredictions | None  # what it says of exchanged modalities, where it reads several
     without: dict[str, np.ndarray] | None  # by the modality that is missing, what it says then; None: not asked
 
@@ -113,7 +114,7 @@ def _read(path: Path) -> Result:
     if path.parts[-2:] != (f"seed-{config.seed}", config.folder_name):
         raise UserError(f"{path} holds a run of {config.folder_name} with seed {config.seed}")
     validation, test = run.predictions("validation"), run.predictions("test")
-    milliseconds, permuted = (facts.get("ms_per_film"), None) if config.variant in BASELINES else read_probe(run)
+    is_baseline = config.variant in BASELINES
     return Result(
         run=run,
         name=label_of(run),
@@ -125,9 +126,9 @@ def _read(path: Path) -> Result:
         test=test,
         thresholds=tune_thresholds(validation.y_true, validation.y_prob),
         train_seconds=_seconds(run),
-        ms_per_film=milliseconds,
-        permuted=permuted,
-        without=None if config.variant in BASELINES else read_missing(run),
+        answers={"ms_per_film": facts.get("ms_per_film")} if is_baseline else answers(run),
+        permuted=None if is_baseline else read_probe(run)[1],
+        without=None if is_baseline else read_missing(run),
     )
 
 

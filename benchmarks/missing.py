@@ -61,6 +61,11 @@ def read_missing(run: Run) -> dict[str, np.ndarray] | None:
     return answers
 
 
+def scores(run: Run) -> dict[str, float]:
+    """Gives none: its answers have tables of their own."""
+    return {}
+
+
 def ask(run: Run, cache: Path) -> None:
     """Asks the network of a finished run, and writes its answers into the run folder.
 

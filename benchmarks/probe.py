@@ -26,7 +26,7 @@ PAIRED = 128  # films for EMAP: its cost grows with their square
 _LIMIT = 2**32  # bytes; for 100,000 films with 25 genres it has 0.2 GB
 
 
-def is_probed(run: Run) -> bool:
+def is_asked(run: Run) -> bool:
     """Whether its model was asked already."""
     return _file(run).is_file()
 
@@ -43,7 +43,7 @@ def read_probe(run: Run):
     """
     from mmfusion.reports.contributions import PermutedPredictions, coalitions
 
-    if not is_probed(run):
+    if not is_asked(run):
         raise UserError(f"{run.folder} is not finished: it has no probe.npz")
     answers = parse_arrays(read_regular(_file(run), _LIMIT), _file(run))
     try:
@@ -56,6 +56,11 @@ def read_probe(run: Run):
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{_file(run)} cannot be read: {error}") from error
     return milliseconds, found
+
+
+def scores(run: Run) -> dict[str, float]:
+    """Gives how long a film takes."""
+    return {"ms_per_film": read_probe(run)[0]}
 
 
 def _key(names: Sequence[str]) -> str:
@@ -80,7 +85,7 @@ def _check_form(milliseconds: float, found, films: int | None, genres: int) -> N
             raise ValueError(f"{name} must hold {shape} finite numbers")
 
 
-def probe(run: Run, cache: Path) -> None:
+def ask(run: Run, cache: Path) -> None:
     """Asks the model of a finished run, and writes its answers into the run folder.
 
     Args:

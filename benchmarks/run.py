@@ -7,9 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.baselines import AVERAGED, BASELINES, OF_PRESETS, READS, SECTIONS_READ
-from benchmarks.missing import is_asked
-from benchmarks.probe import is_probed
+from benchmarks.baselines import BASELINES, SECTIONS_READ
+from benchmarks.questions import questions
 from mmfusion.config import ENCODER_SECTIONS, PRESET, VARIANTS, Config, is_preset
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
@@ -102,7 +101,8 @@ def main() -> None:
 
 def made_of(config: Config) -> tuple[str, ...]:
     """The models of the same sweep that one is made of; none of most."""
-    return AVERAGED.get(config.variant, config.parts)
+    baseline = BASELINES.get(config.variant)
+    return baseline.averages if baseline else config.parts
 
 
 def _refuse_idle(args: argparse.Namespace, configs: list[Config]) -> None:
@@ -119,7 +119,7 @@ def _names(args: argparse.Namespace) -> list[str]:
     """What this sweep trains, in the order of `NAMES`."""
     config = configure(args, next(iter(BASELINES)), None)
     frozen = {} if config.fine_tuning.fine_tune else config.presets
-    without = {name: set(READS[name]) - frozen.keys() for name in OF_PRESETS}
+    without = {name: set(one.reads) - frozen.keys() for name, one in BASELINES.items() if one.of_presets}
     for name in (name for name, variant in VARIANTS.items() if variant.joins_features):
         own = config.with_values(variant=name)
         without[name] = {modality for modality in own.reads if modality.section in own.sections} - frozen.keys()
@@ -184,7 +184,7 @@ def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
     wanted = {part: _configure(args, part, seed) for part in made_of(_configure(args, name, seed))}
     parts = {part: _run(args, config) for part, config in wanted.items()}
     missing = [part for part, run in parts.items() if not run.finished]
-    if missing and name in AVERAGED:
+    if missing and name in BASELINES:
         raise UserError(f"{name} averages {' and '.join(parts)}; add {' and '.join(missing)} to --variants")
     if missing:
         return {}
@@ -278,18 +278,15 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
 def _is_done(run: Run, name: str, args: argparse.Namespace) -> bool:
     if name in BASELINES or not run.finished:
         return run.finished
-    return is_probed(run) and (is_asked(run) or not args.missing)
+    return all(question.is_asked(run) for question in questions(args))
 
 
 def _ask(run: Run, cache: Path, args: argparse.Namespace) -> None:
     """Asks a finished network what it was not asked yet."""
     import_tensorflow()
-    from benchmarks import missing, probe
-
-    if not is_probed(run):
-        probe.probe(run, cache)
-    if args.missing and not is_asked(run):
-        missing.ask(run, cache)
+    for question in questions(args):
+        if not question.is_asked(run):
+            question.ask(run, cache)
 
 
 if __name__ == "__main__":

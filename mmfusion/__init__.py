@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Config", "TrainedRun", "UserError", "evaluate", "load", "predict", "train"]
 
-_FOUND_IN = {"Config": "mmfusion.config"} | dict.fromkeys(
-    ("TrainedRun", "evaluate", "load", "predict", "train"), "mmfusion.api"
-)
+_FOUND_IN = {"Config": "mmfusion.config", "TrainedRun": "mmfusion.api", "load": "mmfusion.api"}
+_COMMANDS = ("evaluate", "predict", "train")  # their modules can be called, see `api.as_function`
 
 
 def __getattr__(name: str):
+    if name in _COMMANDS:
+        return import_module(f"{__name__}.{name}")
     if name not in _FOUND_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_FOUND_IN[name]), name)

@@ -120,7 +120,7 @@ def train(
         variant,
         lambda name: configured(name, recipe=recipe, file=file, overrides=overrides),
         given=given,
-        parts=[one if isinstance(one, Run) else Run.open(one) for one in parts],
+        parts=parts,
         out=Path(out) if out else None,
         cache=cache_folder(cache_dir),
         tensorboard=tensorboard,
@@ -136,7 +136,7 @@ def run_training(
     configure: Callable[[str], Config],
     *,
     given: Mapping[str, str],
-    parts: Sequence[Run],
+    parts: Sequence[str | Path | Run],
     out: Path | None,
     cache: Path,
     tensorboard: bool,
@@ -160,6 +160,7 @@ def run_training(
     if parts and not VARIANTS[variant].trained_apart:
         apart = " or ".join(name for name, one in VARIANTS.items() if one.trained_apart)
         raise UserError(f"--parts goes with --variant {apart}")
+    part_runs = [one if isinstance(one, Run) else Run.open(one) for one in parts]
     config = configure(variant)
     refuse_idle(given, [config])
     if parts:  # they were trained before
@@ -168,7 +169,7 @@ def run_training(
         if names := [*of_parts, *(["--tensorboard"] if tensorboard else [])]:
             raise UserError(f"{names[0]} does nothing here: --parts are trained already; leave it out")
     part_configs = {} if parts else {part: configure(part) for part in config.parts}
-    config = config.made_of(part_configs or {part: run.config for part, run in as_parts(config, parts).items()})
+    config = config.made_of(part_configs or {part: run.config for part, run in as_parts(config, part_runs).items()})
     name = f"{config.folder_name}-{config.data.dataset}-{config.recipe}-{config.seed}"
     folder = out or Path("runs") / name
     check_free(folder)
@@ -178,7 +179,7 @@ def run_training(
     from mmfusion import experiment
 
     return experiment.train(
-        config, folder, cache, part_configs=part_configs, part_runs=parts, tensorboard=tensorboard
+        config, folder, cache, part_configs=part_configs, part_runs=part_runs, tensorboard=tensorboard
     )
 
 
@@ -257,10 +258,6 @@ def evaluate(*runs: Run, split: str = "test") -> pd.DataFrame:
 
 
 def as_function(module: str, function: Callable) -> None:
-    """Makes a command's module callable.
-
-    `mmfusion.train` is a module as well as a function, and Python puts the module in the function's place once
-    somebody imports it.
-    """
+    """Makes a command's module callable: `mmfusion.train` is the module, and is called as the function."""
     door = type("Door", (types.ModuleType,), {"__call__": staticmethod(function)})
     sys.modules[module].__class__ = door

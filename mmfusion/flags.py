@@ -8,8 +8,7 @@ from pathlib import Path
 from mmfusion.config import (
     COMBINERS,
     ENCODER_SECTIONS,
-    OVERVIEW_ENCODERS,
-    POSTER_ENCODERS,
+    ENCODERS,
     PRESET,
     Config,
     is_preset,
@@ -18,7 +17,7 @@ from mmfusion.config import (
 )
 from mmfusion.data import DATASETS
 from mmfusion.errors import UserError
-from mmfusion.schema import MODALITIES
+from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 # A setting with a flag of its own: the flag's name, or the argument's, -> its key.
 KEYS = {
@@ -60,12 +59,12 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--poster-encoder",
         metavar="NAME",
-        help=f"{', '.join(POSTER_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
+        help=f"{', '.join(ENCODERS[POSTER])}, or preset:NAME_OR_FOLDER of keras-hub",
     )
     p.add_argument(
         "--overview-encoder",
         metavar="NAME",
-        help=f"{', '.join(OVERVIEW_ENCODERS)}, or preset:NAME_OR_FOLDER of keras-hub",
+        help=f"{', '.join(ENCODERS[OVERVIEW])}, or preset:NAME_OR_FOLDER of keras-hub",
     )
     p.add_argument(
         "--split-seed", type=int, metavar="N", help="of train, validation and test films (default: the seed)"

@@ -48,7 +48,7 @@ def _train(args: argparse.Namespace, cache: Path) -> Run:
         args.variant,
         lambda name: configure(args, name, args.seed),
         given=flags_of(args),
-        parts=[Run.open(part) for part in args.parts or ()],
+        parts=args.parts or (),
         out=args.out,
         cache=cache,
         tensorboard=args.tensorboard,

@@ -16,7 +16,7 @@ from conftest import TINY, command, folder_of, row_of, write_folder
 
 from benchmarks import run as benchmark
 from benchmarks import table
-from benchmarks.baselines import BASELINES, OF_PRESETS, READS, SECTIONS_READ
+from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.collect import collect
 from benchmarks.readme import NAME
 from benchmarks.readme import table as readme_table
@@ -63,7 +63,8 @@ def sweep(tmp_path_factory, films):
     return out
 
 
-NAMES = [row_of(name) for name in (*BASELINES, *NETWORKS) if name not in OF_PRESETS]  # there is no preset
+OF_PRESETS = [name for name, one in BASELINES.items() if one.of_presets]  # there is no preset
+NAMES = [row_of(name) for name in (*BASELINES, *NETWORKS) if name not in OF_PRESETS]
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ class TestReport:
             assert results[over][0].is_baseline == results[name][0].is_baseline
         for name, over in pairs[len(fusions) :]:  # else a gain would be that of another modality
             assert over in BASELINES
-            assert set(READS[over]) <= set(results[name][0].facts["reads"])
+            assert set(BASELINES[over].reads) <= set(results[name][0].facts["reads"])
 
     def test_a_gain_is_the_difference_of_means_and_lies_in_its_interval(self, sweep):
         mean = {

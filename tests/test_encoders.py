@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import run_variant, tiny_config
 
 from mmfusion import experiment
-from mmfusion.config import OVERVIEW_ENCODERS, POSTER_ENCODERS
+from mmfusion.config import ENCODERS
 from mmfusion.models import build_model, encoders
 from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.models.poster_encoders import ResidualBlock
@@ -32,8 +32,8 @@ def tokens(length=9):
 
 
 @pytest.mark.parametrize("variant", ["poster", "overview", "joint", "late"])
-@pytest.mark.parametrize("poster", POSTER_ENCODERS)
-@pytest.mark.parametrize("overview", OVERVIEW_ENCODERS)
+@pytest.mark.parametrize("poster", ENCODERS[POSTER])
+@pytest.mark.parametrize("overview", ENCODERS[OVERVIEW])
 def test_any_two_encoders_go_with_any_variant(variant, poster, overview):
     names = {"poster_encoder__name": poster, "overview_encoder__name": overview}
     model = build_model(tiny_config(variant, data__vocabulary_size=WORDS, **names), 3)
@@ -42,7 +42,7 @@ def test_any_two_encoders_go_with_any_variant(variant, poster, overview):
     assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("name", OVERVIEW_ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS[OVERVIEW])
 class TestOverviews:
     def test_features_do_not_depend_on_the_padding(self, name):
         encoder, ids = overview_encoder(name), tokens()
@@ -58,7 +58,7 @@ class TestOverviews:
         assert np.asarray(mask)[0, :9].sum() == 4
 
 
-@pytest.mark.parametrize("name", POSTER_ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS[POSTER])
 def test_as_a_sequence_a_poster_that_is_not_there_has_no_place_to_see(name):
     config = tiny_config("joint", poster_encoder__name=name)
     encoder = encoders.poster_encoder(config, as_sequence=True)

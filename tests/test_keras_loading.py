@@ -13,8 +13,8 @@ from tiny_presets import write_image_preset, write_text_preset
 
 import mmfusion
 from mmfusion import fitting
+from mmfusion.config import OPERATORS
 from mmfusion.models import build_model
-from mmfusion.models.operators import OPERATORS
 from mmfusion.schema import OVERVIEW, POSTER
 from mmfusion.weights import save_model
 

@@ -11,10 +11,9 @@ import tensorflow as tf
 from conftest import FROM_FILMS, tiny_config
 
 import mmfusion.models
-from mmfusion.config import COMBINERS, VARIANTS, Variant, resolve
+from mmfusion.config import COMBINERS, OPERATORS, VARIANTS, Variant, resolve
 from mmfusion.models import build_model
 from mmfusion.models.late import Combiner
-from mmfusion.models.operators import OPERATORS
 from mmfusion.models.poster_encoders import ResidualBlock
 from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from scipy.special import erf
 
+from mmfusion.config import OPERATORS
 from mmfusion.errors import UserError
-from mmfusion.models.operators import OPERATORS
+from mmfusion.models.operators import make_operator
 
 UNITS, FILMS, PATCHES, WORDS, POSTER_WIDTH, OVERVIEW_WIDTH = 8, 4, 5, 6, 3, 5
 VECTOR = [name for name in OPERATORS if name != "cross_attention"]
@@ -34,7 +35,7 @@ def free(x):
 
 def make(name, inputs, **kwargs):
     """An operator with random weights, biases and scales of normalisations too."""
-    operator = OPERATORS[name](UNITS, len(inputs))
+    operator = make_operator(name, UNITS, len(inputs))
     operator = type(operator).from_config({**operator.get_config(), **kwargs})
     operator.build(tf.nest.map_structure(free, inputs))
     rng = np.random.default_rng(2)
@@ -233,7 +234,7 @@ class TestThreeModalities:
         np.testing.assert_allclose(operator(inputs), np.hstack(maps) if name == "concat" else sum(maps), atol=1e-5)
 
     def test_others_say_that_they_are_for_two(self):
-        for_two = {name for name in OPERATORS if OPERATORS[name](UNITS, 3).for_two}
+        for_two = {name for name in OPERATORS if make_operator(name, UNITS, 3).for_two}
         assert for_two == {"bilinear", "film", "cross_attention"}
 
 
@@ -253,7 +254,7 @@ def test_a_modality_that_says_nothing_or_nearly_gives_small_gradients(name, scal
 
 
 def test_low_rank_factors_begin_as_xaviers_matrices_and_differ():
-    operator = OPERATORS["low_rank"](60, 2)
+    operator = make_operator("low_rank", 60, 2)
     operator.build([(None, 40), (None, 40)])
     factors = [np.array(one) for one in operator.factors]
     for one in factors:
@@ -311,4 +312,4 @@ class TestCrossAttention:
 
     def test_units_that_heads_do_not_divide_are_refused(self):
         with pytest.raises(UserError, match="4 heads, which do not divide 6 units"):
-            OPERATORS["cross_attention"](6, 2)
+            make_operator("cross_attention", 6, 2)

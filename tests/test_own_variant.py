@@ -1,5 +1,6 @@
-"""The README's promise: a variant of one's own is one file and one line, and every command knows it."""
+"""The promise: an idea of one's own is one file and one line, and every command knows it."""
 
+import csv
 import os
 import re
 import shutil
@@ -12,10 +13,92 @@ from conftest import write_tiny
 
 REPOSITORY = Path(__file__).parents[1]
 
+OPERATOR = '''
+import keras
+
+from mmfusion.models.operators import Operator
+
+
+@keras.saving.register_keras_serializable(package="own")
+class Greatest(Operator):
+    """The greatest of each unit, of features that are equally many."""
+
+    @classmethod
+    def of(cls, units, count):
+        return cls()
+
+    def call(self, features):
+        least = min(one.shape[1] for one in features)
+        return keras.ops.max(keras.ops.stack([one[:, :least] for one in features]), axis=0)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], min(shape[1] for shape in input_shape))
+'''
+ENCODER = '''
+import keras
+
+
+@keras.saving.register_keras_serializable(package="own")
+class MeanColour(keras.Layer):
+    """The mean of each colour of a poster: (B, H, W, 3) -> (B, 3)."""
+
+    def __init__(self, as_sequence=False, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, posters, training=False):
+        return keras.ops.mean(posters, axis=(1, 2))
+'''
+METRIC = '''
+def share_of_right(of):
+    """The share of films and genres that are told rightly at 0.5."""
+    return float(((of.y_prob > 0.5) == (of.y_true > 0)).mean())
+'''
+BASELINE = '''
+import numpy as np
+
+
+def coin(prepared, parts, config):
+    """Every film may have every genre."""
+    genres = len(prepared.films.genres)
+    return lambda split: np.full((len(prepared.rows[split]), genres), 0.5), 0
+'''
+QUESTION = """
+from mmfusion.files import write_atomically
+
+
+def is_asked(run):
+    return (run.folder / "weights.txt").is_file()
+
+
+def ask(run, cache):
+    from mmfusion import experiment
+
+    write_atomically(run.folder / "weights.txt", str(len(experiment.load_model(run).weights)))
+
+
+def scores(run):
+    return {"weights": float((run.folder / "weights.txt").read_text())}
+"""
+# What is of one's own: the file, its content, the file that gets the line, what the line follows, and the line.
+VARIANTS = "mmfusion/config/variants.py"
+OWN = (
+    ("mmfusion/models/greatest.py", OPERATOR, VARIANTS, "OPERATORS = {", '"greatest": "greatest.Greatest",'),
+    ("mmfusion/models/colour.py", ENCODER, VARIANTS, "    POSTER: {", '"colour": "colour.MeanColour",'),
+    (
+        "mmfusion/reports/right.py",
+        METRIC,
+        "mmfusion/reports/metrics.py",
+        "METRICS = (",
+        'Metric("right", "right", imported("right.share_of_right"), "overall", True, "max"),',
+    ),
+    ("benchmarks/coin.py", BASELINE, "benchmarks/baselines.py", "BASELINES = {", '"coin": Baseline("coin.coin"),'),
+    ("benchmarks/weights.py", QUESTION, "benchmarks/questions.py", "QUESTIONS = {", '"weights": "",'),
+)
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The packages with the README's variant in them."""
+    """The packages with the README's variant in them, and one of each kind besides."""
     folder = tmp_path_factory.mktemp("own")
     for package in ("mmfusion", "tuning", "benchmarks"):
         ignored = shutil.ignore_patterns("__pycache__", "results")
@@ -23,10 +106,14 @@ def copy(tmp_path_factory) -> Path:
     readme = (REPOSITORY / "README.md").read_text("utf-8")
     code = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
     line, file = re.search(r'Add `("gated": .*?)` to `VARIANTS` in `(.*?)`', readme).groups()
-    (folder / "mmfusion" / "models" / "gated.py").write_text(code)
-    variants = folder / file
-    text = variants.read_text().replace("VARIANTS = {\n", f"VARIANTS = {{\n    {line}\n")
-    variants.write_text(text)
+    for name, content, place, after, added in (
+        ("mmfusion/models/gated.py", code, file, "VARIANTS = {", line),
+        *OWN,
+    ):
+        (folder / name).write_text(content)
+        text = (folder / place).read_text()
+        assert text.count(after) == 1
+        (folder / place).write_text(text.replace(after, f"{after}\n    {added}\n"))
     write_tiny(folder / "tiny.toml")
     return folder
 
@@ -36,22 +123,40 @@ COMMANDS = """
 import sys
 import importlib
 
+own = ("--poster-encoder", "colour", "--fusion", "greatest")
+search = ("--max-trials", "1", "--budget-minutes", "0.01", "--objective", "right")
 for module, *args in (
-    ("benchmarks.run", "--variants", "overview", "gated", "--out", "results"),
+    ("benchmarks.run", "--variants", "coin", "overview", "gated", "joint", *own, "--out", "results"),
     ("benchmarks.table", "results"),
-    ("tuning.search", "--variant", "gated", "--max-trials", "1", "--budget-minutes", "0.01", "--out", "search"),
+    ("tuning.search", "--variant", "gated", *search, "--out", "search"),
 ):
     sys.argv = [module, *args, *(() if "table" in module else ("--config", "tiny.toml", "--epochs", "1"))]
     importlib.import_module(module).main()
 """
 
 
-def test_it_is_trained_compared_and_searched_like_the_others(copy):
+@pytest.fixture(scope="module")
+def said(copy) -> str:
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     command = [sys.executable, "-c", COMMANDS]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "seed 0, gated (resnet + bag): run" in done.stdout
-    assert "gated (resnet + bag)" in (copy / "results" / "RESULTS.md").read_text()
+    return done.stdout
+
+
+def test_they_are_trained_compared_and_searched_like_the_others(copy, said):
+    assert "seed 0, gated (colour + bag): run" in said
+    results = (copy / "results" / "RESULTS.md").read_text()
+    assert all(row in results for row in ("| coin ", "| gated (colour + bag) ", "| joint (colour + bag) "))
     assert "--variant gated" in (copy / "search" / "best.toml").read_text()
-    assert "poster_encoder.resnet.dropout" in (copy / "search" / "trials.csv").read_text()
+    assert "overview_encoder.bag.embedding_dim" in (copy / "search" / "trials.csv").read_text()
+
+
+def test_a_score_and_an_answer_stand_in_every_table(copy, said):
+    with (copy / "results" / "results.csv").open(newline="") as file:
+        rows = {(row["model"], row["metric"]): row["value"] for row in csv.DictReader(file)}
+    assert 0 <= float(rows["coin", "right"]) <= 1
+    assert float(rows["joint (colour + bag)", "weights"]) > 0
+    head = (copy / "results" / "RESULTS.md").read_text().split("## Scores")[1].splitlines()[2]
+    assert [cell.strip() for cell in head.split("|")[2:4]] == ["right", "BCE"]
+    assert "right 0." in (copy / "search" / "best.toml").read_text()

@@ -244,12 +244,12 @@ class TestCalibration:
         y_true = np.concatenate([np.arange(10) < right for right in (1, 5, 9)])[:, None]
         found = calibration.reliability(y_true, y_prob)
         np.testing.assert_array_equal(found.count, [10, 10, 10])
-        assert calibration.expected_calibration_error(found) == pytest.approx(0)
+        assert calibration.expected_calibration_error(y_true, y_prob) == pytest.approx(0)
 
     def test_the_error_is_weighed_by_predictions(self):
         y_prob = np.array([[0.9]] * 3 + [[0.2]])
-        found = calibration.reliability(np.array([[1], [1], [0], [0]]), y_prob)
-        assert calibration.expected_calibration_error(found) == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.2)
+        found = calibration.expected_calibration_error(np.array([[1], [1], [0], [0]]), y_prob)
+        assert found == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.2)
         assert calibration.brier_score([[1], [0]], [[0.5], [0.2]]) == pytest.approx((0.25 + 0.04) / 2)
 
     def test_bins_are_those_of_scikit_learn(self):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.probe import probe, read_probe
+from benchmarks.probe import ask, read_probe
 from mmfusion import assessment, experiment
 from mmfusion.config import resolve
 from mmfusion.reports.contributions import contribution
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
         found[variant] = run = experiment.train(config, folder / variant, cache, part_runs=parts)
         assessment.write_report(run)
         if variant in ("joint", "late"):
-            probe(run, cache)
+            ask(run, cache)
     return found
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import keras_tuner
 
-from mmfusion.config import COMBINERS, LOSSES, VARIANTS, Config, override
-from mmfusion.models.operators import OPERATORS
+from mmfusion.config import COMBINERS, LOSSES, OPERATORS, VARIANTS, Config, override
 from mmfusion.schema import OVERVIEW, POSTER
 
 

@@ -27,18 +27,18 @@ from mmfusion.config.fields import (
 from mmfusion.config.variants import (
     BALANCES,
     COMBINERS,
+    ENCODERS,
     LOSSES,
-    OVERVIEW_ENCODERS,
-    POSTER_ENCODERS,
     PRECISIONS,
     PRESET,
-    TABLE_ENCODERS,
     is_preset,
 )
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 
-def _encoder(names: tuple[str, ...]):
-    """The type of an encoder's name: one of these, or a preset's."""
+def _encoder(modality: str):
+    """The type of an encoder's name: one of a modality's, or a preset's."""
+    names = tuple(ENCODERS[modality])
     meaning = f"{', '.join(names)}, or {PRESET} and the name or folder of a keras-hub preset"
     return Annotated[Text, checked(lambda v: v in names or (is_preset(v) and len(v) > len(PRESET)), meaning)]
 
@@ -146,7 +146,7 @@ class MLPConfig(Section):
 class PosterEncoderConfig(Section):
     """The network on posters: which, and what each would be."""
 
-    name: _encoder(POSTER_ENCODERS) = "resnet"
+    name: _encoder(POSTER) = "resnet"
     cnn: CNNConfig = CNNConfig()
     resnet: ResNetConfig = ResNetConfig()
     preset: PosterPresetConfig = PosterPresetConfig()
@@ -155,7 +155,7 @@ class PosterEncoderConfig(Section):
 class OverviewEncoderConfig(Section):
     """The network on overviews: which, and what each would be."""
 
-    name: _encoder(OVERVIEW_ENCODERS) = "bag"
+    name: _encoder(OVERVIEW) = "bag"
     bilstm: BiLSTMConfig = BiLSTMConfig()
     bag: BagConfig = BagConfig()
     preset: OverviewPresetConfig = OverviewPresetConfig()
@@ -164,7 +164,7 @@ class OverviewEncoderConfig(Section):
 class TableEncoderConfig(Section):
     """The network on tables: which, and what each would be."""
 
-    name: Literal[TABLE_ENCODERS] = "mlp"
+    name: Literal[tuple(ENCODERS[TABLE])] = "mlp"
     mlp: MLPConfig = MLPConfig()
 
 

@@ -4,9 +4,23 @@ from dataclasses import dataclass
 
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, TABLE
 
-POSTER_ENCODERS = ("cnn", "resnet")  # and presets; see `models.encoders`
-OVERVIEW_ENCODERS = ("bilstm", "bag")
-TABLE_ENCODERS = ("mlp",)
+# Every encoder by its modality and name: its file in `mmfusion/models/` and class. Posters and overviews have
+# presets too. A line here and a file with such a class make a new one; a section of its name has its settings.
+ENCODERS = {
+    POSTER: {"cnn": "poster_encoders.CNNEncoder", "resnet": "poster_encoders.ResNetEncoder"},
+    OVERVIEW: {"bilstm": "overview_encoders.BiLSTMEncoder", "bag": "overview_encoders.BagEncoder"},
+    TABLE: {"mlp": "table_encoders.MLPEncoder"},
+}
+# Joint fusion's operators in the same form; see `models.operators`.
+OPERATORS = {
+    "concat": "operators.Concat",
+    "sum": "operators.Sum",
+    "gated": "operators.Gated",
+    "low_rank": "operators.LowRank",
+    "bilinear": "operators.Bilinear",
+    "film": "operators.FiLM",
+    "cross_attention": "attention.CrossAttention",
+}
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`

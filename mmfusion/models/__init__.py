@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import keras
 
-from mmfusion.config import VARIANTS
+from mmfusion.config import ENCODERS, OPERATORS, VARIANTS
 from mmfusion.errors import UserError
+from mmfusion.models.registry import class_of
 from mmfusion.schema import FIELDS, OVERVIEW, POSTER, TABLE
 
 
@@ -22,8 +23,7 @@ def model_class(variant: str):
     """
     if variant not in VARIANTS:
         raise UserError(f"{variant!r} is no variant with a model; there are: {', '.join(VARIANTS)}")
-    module, name = VARIANTS[variant].model.split(".")
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    return class_of(VARIANTS[variant].model)
 
 
 def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] = MappingProxyType({})):
@@ -54,5 +54,7 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
     return model
 
 
-for _name in {variant.model.split(".")[0] for variant in VARIANTS.values()} | {"optimizers"}:
-    import_module(f"{__name__}.{_name}")  # encoders, operators and metrics come with the variants
+_NAMED = [variant.model for variant in VARIANTS.values()] + [*OPERATORS.values()]
+_NAMED += [name for of in ENCODERS.values() for name in of.values()]
+for _file in {name.split(".")[0] for name in _NAMED} | {"optimizers"}:
+    import_module(f"{__name__}.{_file}")

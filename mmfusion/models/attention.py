@@ -70,6 +70,11 @@ class CrossAttention(layers.Layer):
     reads_sequences = True
     for_two = True
 
+    @classmethod
+    def of(cls, units: int, count: int) -> "CrossAttention":
+        """Makes one, as `models.operators.Operator.of`."""
+        return cls(units)
+
     def __init__(self, units: int, **kwargs):
         if units % HEADS:
             raise UserError(f"cross_attention has {HEADS} heads, which do not divide {units} units (joint.units)")

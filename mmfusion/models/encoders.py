@@ -2,50 +2,38 @@
 
 import keras
 
-from mmfusion.config import Config, is_preset
-from mmfusion.models.overview_encoders import BagEncoder, BiLSTMEncoder
-from mmfusion.models.poster_encoders import CNNEncoder, ResNetEncoder
+from mmfusion.config import ENCODERS, Config, is_preset
 from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
-from mmfusion.models.table_encoders import MLPEncoder
+from mmfusion.models.registry import class_of
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
-# By the name in a config file, whose table of the same name has what the encoder is made with.
-POSTER_ENCODERS = {"cnn": CNNEncoder, "resnet": ResNetEncoder}
-OVERVIEW_ENCODERS = {"bilstm": BiLSTMEncoder, "bag": BagEncoder}
-TABLE_ENCODERS = {"mlp": MLPEncoder}
-
-
-def poster_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
-    """The network on posters that a configuration names; see `models.poster_encoders`, `models.presets`."""
-    chosen = config.poster_encoder
-    if is_preset(chosen.name):
-        return poster_preset_encoder(config, as_sequence=as_sequence)
-    settings = dict(getattr(chosen, chosen.name))
-    return POSTER_ENCODERS[chosen.name](**settings, as_sequence=as_sequence, name="poster_encoder")
-
-
-def overview_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
-    """The network on overviews that a configuration names; see `models.overview_encoders`, `models.presets`."""
-    chosen = config.overview_encoder
-    if is_preset(chosen.name):
-        return overview_preset_encoder(config, as_sequence=as_sequence)
-    settings = dict(getattr(chosen, chosen.name))
-    size = config.data.vocabulary_size
-    return OVERVIEW_ENCODERS[chosen.name](size, **settings, as_sequence=as_sequence, name="overview_encoder")
-
-
-def table_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
-    """The network on tables that a configuration names; see `models.table_encoders`."""
-    chosen = config.table_encoder
-    settings = dict(getattr(chosen, chosen.name))
-    return TABLE_ENCODERS[chosen.name](
-        config.table.values, **settings, as_sequence=as_sequence, name="table_encoder"
-    )
-
-
-_MADE_BY = {POSTER: poster_encoder, OVERVIEW: overview_encoder, TABLE: table_encoder}
+_PRESETS = {POSTER: poster_preset_encoder, OVERVIEW: overview_preset_encoder}
+# What an encoder is made with beside its settings, of what the training films settled.
+_SIZES = {OVERVIEW: lambda config: (config.data.vocabulary_size,), TABLE: lambda config: (config.table.values,)}
 
 
 def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> keras.Layer:
-    """The network on one modality that a configuration names."""
-    return _MADE_BY[modality](config, as_sequence=as_sequence)
+    """Builds the network on one modality that a configuration names.
+
+    Args:
+        modality: posters, say.
+        config: of the run; its section for the encoder has what it is made with.
+        as_sequence: give a vector for each place, word or column instead of one a film.
+    """
+    section = f"{modality}_encoder"
+    chosen = getattr(config, section)
+    if is_preset(chosen.name):
+        return _PRESETS[modality](config, as_sequence=as_sequence)
+    settings = dict(getattr(chosen, chosen.name, ()))  # one of your own may have none
+    sizes = _SIZES.get(modality, lambda config: ())(config)
+    return class_of(ENCODERS[modality][chosen.name])(*sizes, **settings, as_sequence=as_sequence, name=section)
+
+
+def poster_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
+    """Builds the network on posters; see `models.poster_encoders` and `models.presets`."""
+    return encoder_of(POSTER, config, as_sequence=as_sequence)
+
+
+def overview_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:
+    """Builds the network on overviews; see `models.overview_encoders` and `models.presets`."""
+    return encoder_of(OVERVIEW, config, as_sequence=as_sequence)

@@ -56,7 +56,7 @@ class Combiner(keras.layers.Layer):
         count = sum(present)  # (B, 1)
         some = ops.logical_and(count > 0, count < len(logits))
         there = [ops.where(count > 0, one, 1.0) for one in present]  # (B, 1) each
-        mean = sum(one * z for one, z in zip(there, logits, strict=True)) / ops.maximum(count, 1)  # (B, G)
+        mean = _weighted_sum(there, logits) / ops.maximum(count, 1)  # (B, G)
         by_mean = some if self.kind == "stacked" else ops.logical_and(some, count == 1)
         return ops.where(by_mean, mean, self._together(logits, there))
 
@@ -64,7 +64,7 @@ class Combiner(keras.layers.Layer):
         weights = [self.model_weights[place] * one for place, one in enumerate(there)]  # M times (B, G)
         if self.kind in ("product", "stacked"):
             others = (sum(there) - 1) / (len(logits) - 1)  # (B, 1); 1 where all are there
-            return sum(w * z for w, z in zip(weights, logits, strict=True)) + self.bias * others
+            return _weighted_sum(weights, logits) + self.bias * others
         # logit(w p + v q) with w + v = 1, from log-sigmoids: exact where a probability rounds to 0 or 1.
         yes = [ops.log(w) + ops.log_sigmoid(z) for w, z in zip(weights, logits, strict=True)]
         no = [ops.log(w) + ops.log_sigmoid(-z) for w, z in zip(weights, logits, strict=True)]
@@ -106,6 +106,11 @@ class Combiner(keras.layers.Layer):
         config = super().get_config()
         config.pop("trainable")
         return {**config, "kind": self.kind}
+
+
+def _weighted_sum(weights, values):
+    # Not a chain of additions, whose order TensorFlow decides by the names of its operations.
+    return ops.sum(ops.stack([w * v for w, v in zip(weights, values, strict=True)]), axis=0)
 
 
 _STEPS = 20  # of a weight between 0 and 1

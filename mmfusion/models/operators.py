@@ -8,9 +8,9 @@ An operator is called on a list of M modalities' features (B, D_m), posters firs
 import keras
 from keras import layers, ops
 
-from mmfusion.config import Config
+from mmfusion.config import OPERATORS, Config
 from mmfusion.errors import UserError
-from mmfusion.models.attention import CrossAttention
+from mmfusion.models.registry import class_of
 
 RANK = 4  # R of low-rank fusion; Liu et al. found low ranks enough, and high ones less stable
 FACTORS = 5  # k of factorised bilinear pooling, and its dropout, as in Yu et al.
@@ -24,10 +24,24 @@ class Operator(layers.Layer):
     reads_sequences = False
     for_two = False
 
+    @classmethod
+    def of(cls, units: int, count: int) -> "Operator":
+        """Makes one.
+
+        Args:
+            units: D, of what it gives.
+            count: M, of the modalities.
+        """
+        return cls(units)
+
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class Concat(Operator):
     """The features side by side: (B, D_1 + D_2 + ...)."""
+
+    @classmethod
+    def of(cls, units, count):
+        return cls()
 
     def call(self, features):
         return ops.concatenate(features, axis=-1)  # (B, D_1 + D_2 + ...)
@@ -67,6 +81,10 @@ class Sum(VectorOperator):
         count: M, of the modalities.
     """
 
+    @classmethod
+    def of(cls, units, count):
+        return cls(units, count)
+
     def __init__(self, units: int, count: int = 2, **kwargs):
         super().__init__(units, **kwargs)
         self.count = count
@@ -97,6 +115,10 @@ class Gated(VectorOperator):
         units: D, of the gates and of what it gives.
         count: M, of the modalities.
     """
+
+    @classmethod
+    def of(cls, units, count):
+        return cls(units, count)
 
     def __init__(self, units: int, count: int = 2, **kwargs):
         super().__init__(units, **kwargs)
@@ -229,17 +251,9 @@ class FiLM(VectorOperator):
         return ops.relu(gamma * self.poster(poster) + self.beta(overview))  # (B, D)
 
 
-# Every operator: its name in a config file (`joint.operator`) -> a function of units (D) and of the number of
-# modalities (M) that makes the layer.
-OPERATORS = {
-    "concat": lambda units, count: Concat(),
-    "sum": Sum,
-    "gated": Gated,
-    "low_rank": lambda units, count: LowRank(units),
-    "bilinear": lambda units, count: Bilinear(units),
-    "film": lambda units, count: FiLM(units),
-    "cross_attention": lambda units, count: CrossAttention(units),
-}
+def make_operator(name: str, units: int, count: int) -> Operator:
+    """Makes the operator of this name for M modalities; the arguments are those of `Operator.of`."""
+    return class_of(OPERATORS[name]).of(units, count)
 
 
 def operator_of(config: Config) -> layers.Layer:
@@ -251,7 +265,7 @@ def operator_of(config: Config) -> layers.Layer:
     joint, count = config.joint, len(config.reads)
     if joint.operator not in OPERATORS:
         raise UserError(f"unknown joint.operator {joint.operator!r}; there are: {', '.join(OPERATORS)}")
-    operator = OPERATORS[joint.operator](joint.units, count)
-    if getattr(operator, "for_two", False) and count != 2:
+    operator = make_operator(joint.operator, joint.units, count)
+    if operator.for_two and count != 2:
         raise UserError(f"joint.operator {joint.operator} is made for two modalities, not {count}")
     return operator
