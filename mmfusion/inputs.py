@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -81,13 +80,13 @@ def of_films(config: Config, films: Films, fitted: Preprocessing) -> Inputs:
         UserError: a preset cannot be had, or the films cannot be read any more.
     """
     presets = presets_of(config)
-    own = {
-        POSTER: lambda: Encoded(films.posters, "pixels"),
-        OVERVIEW: lambda: _tokens(config, fitted, films.texts),
-        TABLE: lambda: Encoded(encode_table(films.table, fitted.columns, len(films)), "table"),
-    }
-    own |= {name: lambda preset=preset: preset.encode(_kept(preset, films)) for name, preset in presets.items()}
-    return _inputs({name: own[name]() for name in config.in_batches}, presets)
+    read = {}
+    for name in config.in_batches:
+        if name in presets:
+            read[name] = presets[name].encode(_kept(presets[name], films))
+        else:
+            read[name] = READINGS[name].of_films(config, films, fitted)
+    return _inputs(read, presets)
 
 
 def of_raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) -> Inputs:
@@ -110,36 +109,52 @@ def encoded(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) 
     return _raw(config, fitted, raw, lambda preset: preset.encoded)
 
 
-_NOTHING = {POSTER: b"", OVERVIEW: "", TABLE: MappingProxyType({})}  # of one film that lacks the modality
-
-
 def _raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence], reader: Callable) -> Inputs:
     count = len(next(iter(raw.values())))
-    raw = {name: raw.get(name, [_NOTHING[name]] * count) for name in config.in_batches}
-    presets = presets_of(config)
-    own = {
-        POSTER: lambda of: _pixels(config, of),
-        OVERVIEW: lambda of: _tokens(config, fitted, of),
-        TABLE: lambda of: _rows(fitted, of),
-    }
-    for name, preset in presets.items():
-        own[name] = lambda of, preset=preset: preset.encode(_in_one(reader(preset)(of), len(of)))
-    return _inputs({name: own[name](of) for name, of in raw.items()}, presets)
+    presets, read = presets_of(config), {}
+    for name in config.in_batches:
+        films = raw.get(name, [READINGS[name].nothing] * count)
+        if name in presets:
+            read[name] = presets[name].encode(_in_one(reader(presets[name])(films), count))
+        else:
+            read[name] = READINGS[name].of_raw(config, films, fitted)
+    return _inputs(read, presets)
 
 
-def _pixels(config: Config, posters: Sequence[bytes]) -> Encoded:
+@dataclass(frozen=True)
+class Reading:
+    """How films of one modality become what models read, where no preset reads them."""
+
+    nothing: object  # stands for a film that lacks it
+    of_films: Callable[[Config, Films, Preprocessing], Encoded]  # all of a data set
+    of_raw: Callable[[Config, Sequence, Preprocessing], Encoded]  # any, as files and texts
+
+
+def _pixels(config: Config, posters: Sequence[bytes], fitted: Preprocessing) -> Encoded:
     size = config.data.poster_size
     none = np.zeros((size, size, CHANNELS), np.uint8)
     return Encoded(np.stack([decode_poster(one, size) if one else none for one in posters]), "pixels")
 
 
-def _tokens(config: Config, fitted: Preprocessing, overviews: Sequence[str]) -> Encoded:
+def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> Encoded:
     return Encoded(encode_overviews(overviews, fitted.vocabulary, config.data.max_tokens), "tokens")
 
 
-def _rows(fitted: Preprocessing, rows: Sequence[Mapping[str, str]]) -> Encoded:
+def _rows(config: Config, rows: Sequence[Mapping[str, str]], fitted: Preprocessing) -> Encoded:
     cells = {column.name: tuple(row.get(column.name, "").strip() for row in rows) for column in fitted.columns}
     return Encoded(encode_table(cells, fitted.columns, len(rows)), "table")
+
+
+# A line here, with a function in `data/`, makes films of another modality known.
+READINGS = {
+    POSTER: Reading(b"", lambda config, films, fitted: Encoded(films.posters, "pixels"), _pixels),
+    OVERVIEW: Reading("", lambda config, films, fitted: _tokens(config, films.texts, fitted), _tokens),
+    TABLE: Reading(
+        {},
+        lambda config, films, fitted: Encoded(encode_table(films.table, fitted.columns, len(films)), "table"),
+        _rows,
+    ),
+}
 
 
 def _inputs(films: dict[str, Encoded], presets: dict[str, "Preset"]) -> Inputs:

@@ -96,6 +96,56 @@ OWN = (
 )
 
 
+# A modality of one's own: how long an overview is. What is there, and what stands before or after it then.
+READING = """
+import numpy as np
+
+from mmfusion.data.encoded import Encoded
+
+
+def lengths(overviews):
+    return Encoded(np.array([[len(overview) / 100] for overview in overviews], np.float32), "features")
+"""
+RESCALED = """
+import keras
+
+
+@keras.saving.register_keras_serializable(package="own")
+class Rescaled(keras.layers.Dense):
+    def __init__(self, units=4, as_sequence=False, **kwargs):
+        super().__init__(units, activation="relu", **kwargs)
+"""
+ALL = "MODALITIES = (POSTER, OVERVIEW, TABLE"
+NEW_VARIANT = '    "length": Variant("unimodal.Unimodal", ("length",), ("length_encoder",)),\n'
+NEW_SECTION = """class LengthEncoderConfig(Section):
+    name: Literal["rescaled"] = "rescaled"
+
+
+"""
+NEW_READING = """    "length": Reading(
+        "", lambda config, films, fitted: lengths(films.texts), lambda config, texts, fitted: lengths(texts)
+    ),
+"""
+# A file, what its new lines stand before or after, and with them.
+MODALITY = (
+    ("mmfusion/schema.py", ALL, f'LENGTH = Modality("length", "lengths")\n{ALL}, LENGTH'),
+    (VARIANTS, "VARIANTS = {\n", f"VARIANTS = {{\n{NEW_VARIANT}"),
+    (VARIANTS, "ENCODERS = {\n", 'ENCODERS = {\n    "length": {"rescaled": "rescaled.Rescaled"},\n'),
+    ("mmfusion/config/sections.py", "class EarlyConfig", f"{NEW_SECTION}class EarlyConfig"),
+    ("mmfusion/config/run.py", "    LateConfig,\n", "    LateConfig,\n    LengthEncoderConfig,\n"),
+    (
+        "mmfusion/config/run.py",
+        "    fine_tuning: FineTuningConfig",
+        "    length_encoder: LengthEncoderConfig = LengthEncoderConfig()\n    fine_tuning: FineTuningConfig",
+    ),
+    (
+        "mmfusion/inputs.py",
+        "READINGS = {\n",
+        f"from mmfusion.data.lengths import lengths\n\nREADINGS = {{\n{NEW_READING}",
+    ),
+)
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
     """The packages with the README's variant in them, and one of each kind besides."""
@@ -114,6 +164,12 @@ def copy(tmp_path_factory) -> Path:
         text = (folder / place).read_text()
         assert text.count(after) == 1
         (folder / place).write_text(text.replace(after, f"{after}\n    {added}\n"))
+    (folder / "mmfusion" / "data" / "lengths.py").write_text(READING)
+    (folder / "mmfusion" / "models" / "rescaled.py").write_text(RESCALED)
+    for place, before, after in MODALITY:
+        text = (folder / place).read_text()
+        assert text.count(before) == 1, (place, before)
+        (folder / place).write_text(text.replace(before, after))
     write_tiny(folder / "tiny.toml")
     return folder
 
@@ -124,9 +180,11 @@ import sys
 import importlib
 
 own = ("--poster-encoder", "colour", "--fusion", "greatest")
+three = ("--modalities", "poster", "overview", "length")
 search = ("--max-trials", "1", "--budget-minutes", "0.01", "--objective", "right")
 for module, *args in (
     ("benchmarks.run", "--variants", "coin", "overview", "gated", "joint", *own, "--out", "results"),
+    ("benchmarks.run", "--variants", "length", "joint", *three, *own, "--out", "results"),
     ("benchmarks.table", "results"),
     ("tuning.search", "--variant", "gated", *search, "--out", "search"),
 ):
@@ -160,3 +218,16 @@ def test_a_score_and_an_answer_stand_in_every_table(copy, said):
     head = (copy / "results" / "RESULTS.md").read_text().split("## Scores")[1].splitlines()[2]
     assert [cell.strip() for cell in head.split("|")[2:4]] == ["right", "BCE"]
     assert "right 0." in (copy / "search" / "best.toml").read_text()
+
+
+def test_a_modality_is_read_fused_and_asked_for_its_share(copy, said):
+    fused = "joint (colour + bag + rescaled)"
+    with (copy / "results" / "modalities.csv").open(newline="") as file:
+        (whole,) = [row for row in csv.DictReader(file) if row["model"] == fused and not row["genre"]]
+    assert float(whole["length_shapley"]) < 1
+    results = (copy / "results" / "RESULTS.md").read_text()
+    assert "| length (rescaled) " in results
+    assert f"| {fused} " in results.split("## Gains")[1]
+    assert " over joint (colour + bag)" in results or " than joint (colour + bag)" in results
+    lines = [READING, RESCALED, *(after.replace(before, "") for _, before, after in MODALITY)]
+    assert sum(one.strip().count("\n") + 1 for one in lines) < 100

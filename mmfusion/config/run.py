@@ -58,7 +58,8 @@ class Config(Section):
     @property
     def reads(self) -> tuple[Modality, ...]:
         """The modalities that its variant reads; none of what is no variant."""
-        return (VARIANTS[self.variant].modalities or self.modalities) if self.variant in VARIANTS else ()
+        named = (VARIANTS[self.variant].modalities or self.modalities) if self.variant in VARIANTS else ()
+        return tuple(modality for modality in MODALITIES if modality in named)
 
     @property
     def in_batches(self) -> tuple[Modality, ...]:
