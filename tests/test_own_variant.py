@@ -1,6 +1,9 @@
 """The promise: an idea of one's own is one file and one line, and every command knows it."""
 
 import csv
+import functools
+import importlib
+import inspect
 import os
 import re
 import shutil
@@ -231,3 +234,26 @@ def test_a_modality_is_read_fused_and_asked_for_its_share(copy, said):
     assert " over joint (colour + bag)" in results or " than joint (colour + bag)" in results
     lines = [READING, RESCALED, *(after.replace(before, "") for _, before, after in MODALITY)]
     assert sum(one.strip().count("\n") + 1 for one in lines) < 100
+
+
+class TestWhereToLook:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8").split("## Where to look")[1]
+
+    @pytest.mark.parametrize(("name", "file"), re.findall(r"`([\w.]+)`\s+(?:in |\()`([\w/]+\.py)`", text))
+    def test_what_it_names_is_there(self, name, file):
+        module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+        found = functools.reduce(getattr, name.split("."), module)
+        if name.endswith(("Fusion.call", "Features.call")):
+            assert "here the modalities meet" in inspect.getsource(found)
+
+    def test_it_names_all_of_the_three(self):
+        names = re.findall(r"`([\w.]+)`\s+(?:in |\()`[\w/]+\.py`", self.text)
+        assert {"decode_poster", "JointFusion.call", "LateFusion.call", "EarlyFusion.call", "METRICS"} <= set(names)
+
+    @pytest.mark.parametrize(("room", "lines"), re.findall(r"\| `([\w/*.]+)` \| ([\d,]+) \|", text))
+    def test_a_room_has_about_so_many_lines(self, room, lines):
+        files = REPOSITORY.glob(room) if room.endswith(".py") else (REPOSITORY / room).rglob("*.py")
+        found = sum(
+            len(file.read_text("utf-8").splitlines()) for file in files if not file.name.endswith("_test.py")
+        )
+        assert found == pytest.approx(int(lines.replace(",", "")), rel=0.05)
