@@ -157,7 +157,7 @@ class _Draws:
 
 
 def _films(predicted: dict[str, dict[int, resampling.Predicted]]) -> int:
-    """How many there are in all seeds together."""
+    """Counts them in all seeds together."""
     return 1 + max(int(p.films.max()) for of_seed in predicted.values() for p in of_seed.values())
 
 

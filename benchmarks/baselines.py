@@ -109,7 +109,7 @@ def average(prepared, parts, config):
 
 @dataclass(frozen=True)
 class Baseline:
-    """What fits a baseline, and what it reads."""
+    """A baseline: what fits it, and what it reads."""
 
     # In this folder, a file and a function: (prepared films, runs that it averages, configuration) -> what predicts
     # a split's films (N, G), and the number of parameters.

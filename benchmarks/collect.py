@@ -49,7 +49,7 @@ class Result:
 
     @property
     def modalities(self) -> int:
-        """How many the model reads."""
+        """Counts those that the model reads."""
         return len(self.facts["reads"])
 
 

@@ -67,7 +67,7 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """What these films can show: "better", "worse" or "" (nothing)."""
+        """Verdict of these films: "better", "worse" or "" (nothing)."""
         p = self.p if self.p_holm is None else self.p_holm
         if p < 0.05 and self.gain > 0 and self.low > 0:  # an undefined interval is never beyond 0
             return "better"
@@ -107,13 +107,13 @@ class Margin:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the interval is on one side of 0."""
+        """Tells if the interval is on one side of 0."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Where some test films have no poster, or no overview; each list has an entry a share of `missing.SHARES`."""
+    """Scores where test films lack a modality; each list has an entry a share of `missing.SHARES`."""
 
     modality: str  # that is missing
     scores: dict[str, list[Score]]  # micro-AP by network, and of switches between two of them
@@ -147,7 +147,7 @@ class Analysis:
 
     @property
     def too_few_permutations(self) -> int:
-        """How many genres are tested, where Holm's method cannot show anything of so many; else 0."""
+        """Counts the genres that are tested, where Holm's method cannot show anything of so many; else 0."""
         tested = max((sum(g.p_holm == g.p_holm for g in one.genres.values()) for one in self.fusion), default=0)
         return tested if tested * LEAST_P >= 0.05 else 0
 

@@ -23,22 +23,22 @@ _LIMIT = 2**32  # bytes; for 100,000 films with 25 genres it has 0.02 GB
 
 
 def is_missing(ids: Sequence[str], share: float) -> np.ndarray:
-    """Which films miss something where a share of all films does: bool (N,)."""
+    """Tells which films miss something where a share of all films does: bool (N,)."""
     return np.array([_place(film) < share for film in ids], bool)
 
 
 def _place(film: str) -> float:
-    """Where a film is in the order of going missing, from 0 to below 1."""
+    """Places a film in the order of going missing, from 0 to below 1."""
     return int.from_bytes(hashlib.sha256(film.encode()).digest()[:6], "big") / 2**48
 
 
 def is_asked(run: Run) -> bool:
-    """Whether its model was asked already."""
+    """Tells if its model was asked already."""
     return _file(run).is_file()
 
 
 def read_missing(run: Run) -> dict[str, np.ndarray] | None:
-    """What the network of a finished run said of its test films without one modality.
+    """Reads what the network of a finished run said of its test films without one modality.
 
     Returns:
         By the modality that is missing, of those that the network reads, probabilities (N, G) in the order of the

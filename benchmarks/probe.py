@@ -27,12 +27,12 @@ _LIMIT = 2**32  # bytes; for 100,000 films with 25 genres it has 0.2 GB
 
 
 def is_asked(run: Run) -> bool:
-    """Whether its model was asked already."""
+    """Tells if its model was asked already."""
     return _file(run).is_file()
 
 
 def read_probe(run: Run):
-    """What the model of a finished run answered.
+    """Reads what the model of a finished run answered.
 
     Returns:
         Milliseconds a film, and what it said of exchanged modalities as `contributions.PermutedPredictions`, None
@@ -162,7 +162,7 @@ def _file(run: Run) -> Path:
 
 
 def _adds_probabilities(config) -> bool:
-    """Whether the sum is one of probabilities, as late fusion's averages are; elsewhere it is one of logits."""
+    """Tells if the sum is one of probabilities, as late fusion's averages are; elsewhere it is one of logits."""
     return bool(config.parts) and config.late.combiner in AVERAGES
 
 

@@ -116,7 +116,7 @@ def _refuse_idle(args: argparse.Namespace, configs: list[Config]) -> None:
 
 
 def _names(args: argparse.Namespace) -> list[str]:
-    """What this sweep trains, in the order of `NAMES`."""
+    """Names what this sweep trains, in the order of `NAMES`."""
     config = configure(args, next(iter(BASELINES)), None)
     frozen = {} if config.fine_tuning.fine_tune else config.presets
     without = {name: set(one.reads) - frozen.keys() for name, one in BASELINES.items() if one.of_presets}
@@ -170,7 +170,7 @@ def _check_config_dir(args: argparse.Namespace) -> None:
 
 
 def _part_configs(args: argparse.Namespace, name: str, seed: int) -> dict[str, Config]:
-    """How the parts of late fusion are trained that are its own: by its file, not by theirs."""
+    """Configures the parts of late fusion that are its own: by its file, not by theirs."""
     parts = configure(_with_file(args, name), name, seed).parts
     return {part: configure(_with_file(args, name), part, seed) for part in parts}
 
@@ -212,7 +212,7 @@ def _is_same(config: Config, other: Config) -> bool:
 
 
 def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
-    """What is still to be done, at the pace of this sweep's runs; "" before the first network is through."""
+    """Estimates the time left, at the pace of this sweep's runs; "" before the first network is through."""
     networks = [statistics.mean(seconds) for name, seconds in took.items() if name in VARIANTS]
     if not networks:
         return ""

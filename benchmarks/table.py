@@ -65,13 +65,13 @@ def _draw(analysis, results, figures: Path) -> tuple[dict[str, str], dict[str, s
 
 
 def _commands(folder: Path) -> list[str]:
-    """What `benchmarks.run` was called with, as it wrote it down."""
+    """Reads what `benchmarks.run` was called with, as it wrote it down."""
     file = folder / COMMANDS
     return file.read_text("utf-8").splitlines() if file.is_file() else ["(unknown: there is no commands.txt)"]
 
 
 def _machine(results) -> str:
-    """Where and when, as the runs say it."""
+    """Says where and when, as the runs do."""
     facts = [result.facts for of_seed in results.values() for result in of_seed.values()]
     machines = sorted({f"{f['cores']} cores ({f['processor']})" for f in facts})
     versions = facts[0]["versions"]

@@ -46,7 +46,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better the product is."""
+        """Ratio by which the product is better."""
         product, notebook = map(self.median, NAMES)
         if product is None or notebook is None:
             return None
@@ -100,7 +100,7 @@ def _write(folder: Path, tables: list[str], lines: list[dict]) -> None:
 
 
 def _data(args: argparse.Namespace) -> list[dict]:
-    """What to time on, as overrides of the recipe."""
+    """Gives what to time on, as overrides of the recipe."""
     if args.films:
         return [{"data.dataset": "synthetic", "data.films": films} for films in args.films]
     return [{"data.dataset": "multimodal_imdb", "data.data_dir": str(args.data_dir.resolve())}]
@@ -166,7 +166,7 @@ def _one_after_the_other(rows: dict[str, Row]) -> None:
 
 
 def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
-    """What only a process of its own tells: the way to the first step, and the most memory it took."""
+    """Measures what only a process of its own tells: the way to the first step, and the most memory it took."""
     rows = []
     sides = NAMES if args.data_dir else NAMES[:1]
     for variant in [one for one in VARIANTS if one in (*MODALITIES, "joint") and one in args.variants]:
@@ -197,7 +197,7 @@ def _ask_fresh(*flags: str) -> dict:
 
 
 def _say(what: str) -> None:
-    """Where it stands, for whoever waits."""
+    """Tells where it stands, for whoever waits."""
     print(f"  {time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 

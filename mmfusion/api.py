@@ -160,7 +160,6 @@ def run_training(
     if parts and not VARIANTS[variant].trained_apart:
         apart = " or ".join(name for name, one in VARIANTS.items() if one.trained_apart)
         raise UserError(f"--parts goes with --variant {apart}")
-    part_runs = [one if isinstance(one, Run) else Run.open(one) for one in parts]
     config = configure(variant)
     refuse_idle(given, [config])
     if parts:  # they were trained before
@@ -168,6 +167,7 @@ def run_training(
         of_parts = [name for key, name in given.items() if key.partition(".")[0] in sections]
         if names := [*of_parts, *(["--tensorboard"] if tensorboard else [])]:
             raise UserError(f"{names[0]} does nothing here: --parts are trained already; leave it out")
+    part_runs = [one if isinstance(one, Run) else Run.open(one) for one in parts]
     part_configs = {} if parts else {part: configure(part) for part in config.parts}
     config = config.made_of(part_configs or {part: run.config for part, run in as_parts(config, part_runs).items()})
     name = f"{config.folder_name}-{config.data.dataset}-{config.recipe}-{config.seed}"

@@ -129,7 +129,7 @@ def check_comparable(scored: Sequence[Scored]) -> None:
 
 
 def summary(scored: Sequence[Scored]) -> str:
-    """What the terminal shows: the overall table, and by genre one run or several side by side."""
+    """Tables for the terminal: the overall one, and by genre one run or several side by side."""
     report = scored[0].report
     genres = tables.genre_table(report) if len(scored) == 1 else _comparison(scored)
     head = f"{report['dataset']}, {report['films']} {report['split']} films; F1 at thresholds tuned on validation"

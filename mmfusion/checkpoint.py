@@ -79,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the patience is used up."""
+        """Tells if the patience is used up."""
         losses = [row[MONITOR] for row in self._rows]
         return bool(self._patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= self._patience
 

@@ -24,7 +24,7 @@ class UserError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """What an error of somebody else's says, for a message of ours."""
+    """Gives the first line of somebody else's error, for a message of ours."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

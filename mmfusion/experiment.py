@@ -271,7 +271,7 @@ def _decide(run: Run, config: Config, prepared: Prepared) -> keras.Model:
 
 
 def _facts_of(config: Config, model: keras.Model, read: inputs.Inputs) -> dict:
-    """What `config.json` shall say of a network."""
+    """Collects what `config.json` shall say of a network."""
     facts = {"parameters": model.count_params(), "reads": list(config.reads)}
     more = {"features": read.features, "presets": read.presets}
     return facts | {name: value for name, value in more.items() if value}
@@ -386,7 +386,7 @@ def _train(model: keras.Model, run: Run, config: Config, source: Source, prepare
 
 
 def _temperature(model: keras.Model, config: Config) -> float | None:
-    """What was fitted; late fusion's parts have theirs."""
+    """Gives the temperature that was fitted; late fusion's parts have theirs."""
     fitted = config.training.calibrate and not config.parts
     return float(model.temperature) if fitted else None
 

@@ -35,7 +35,7 @@ def check_id(film: str, where: str) -> str:
 
 
 def is_text(value) -> bool:
-    """Whether it is a string that UTF-8 can write: JSON and the command line can hold half a character."""
+    """Tells if UTF-8 can write a string: JSON and the command line can hold half a character."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:

@@ -218,7 +218,7 @@ _FORMATS = {
 
 
 def _of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray]) -> _Predict:
-    """What makes the network's inputs, and then calls it."""
+    """Gives what makes the network's inputs, and then calls it."""
     config, fitted = run.config, run.fitted
 
     def predict(films):

@@ -85,7 +85,7 @@ def _is_idle_of_films(key: str, config: Config) -> bool:
 
 
 def acts_nowhere(key: str, configs: Iterable[Config], baselines: Mapping[str, Collection[str]]) -> bool:
-    """Whether none of these runs would be another one with another value of this setting."""
+    """Tells if none of these runs would be another one with another value of this setting."""
     return all(is_idle(key, config, baselines) or _is_idle_inside(key, config) for config in configs)
 
 

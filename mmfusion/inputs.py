@@ -123,7 +123,7 @@ def _raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence], rea
 
 @dataclass(frozen=True)
 class Reading:
-    """How films of one modality become what models read, where no preset reads them."""
+    """Reads films of one modality, where no preset does."""
 
     nothing: object  # stands for a film that lacks it
     of_films: Callable[[Config, Films, Preprocessing], Encoded]  # all of a data set
@@ -210,7 +210,7 @@ class Preset:
         raise NotImplementedError
 
     def features(self, read: tf.Tensor) -> tf.Tensor:
-        """What the backbone makes of a batch: float32 (B, C), or of a sequence float16 (B, S, C)."""
+        """Computes the features of a batch: float32 (B, C), or as a sequence float16 (B, S, C)."""
         sequence, mask = self.backbone(read)
         if not self.as_sequence:
             return presets.pooled(sequence, mask)
@@ -354,7 +354,7 @@ def _in_one(batches: Iterator[np.ndarray], count: int) -> np.ndarray:
 
 
 def _kept(preset: Preset, films: Films) -> np.ndarray:
-    """What a preset makes of all films, from the cache or, the first time, from the films."""
+    """Gives a preset's features of all films, from the cache or, the first time, from the films."""
     folder = films.cache / "features" / films.dataset
     texts = ""
     if preset.kind == "tokens" and films.texts != films.overviews:  # made of other columns too

@@ -28,7 +28,7 @@ def machine() -> dict:
 
 
 def _threads() -> int:
-    """How many TensorFlow takes for one operation."""
+    """Counts the threads that TensorFlow takes for one operation."""
     if chosen := tf.config.threading.get_intra_op_parallelism_threads():
         return chosen
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")

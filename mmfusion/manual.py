@@ -118,12 +118,12 @@ def _inputs(run: Run, form: str, poster: dict) -> dict:
 
 
 def _table(run: Run) -> dict:
-    """How a row becomes what the network reads."""
+    """Describes how a row becomes what the network reads."""
     return {"columns": columns_to_list(run.fitted.columns), "most_deviations": MOST_DEVIATIONS, "number": NUMBER}
 
 
 def _poster(run: Run, found: dict[str, inputs.Preset]) -> dict:
-    """How a poster's file becomes what the network reads."""
+    """Describes how a poster's file becomes what the network reads."""
     if POSTER in found:
         height, width = run.config.poster_encoder.preset.image_size
         reading = presets.reading_of(presets.image_converter(run.config))
@@ -146,7 +146,7 @@ def _poster(run: Run, found: dict[str, inputs.Preset]) -> dict:
 
 
 def _overview(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
-    """How an overview becomes what the network reads."""
+    """Describes how an overview becomes what the network reads."""
     said = {"longest": run.config.data.max_tokens}
     if OVERVIEW in found:
         said |= {"padding": found[OVERVIEW].padding, "words": "cut and numbered by the preset's own tokenizer"}

@@ -26,7 +26,7 @@ def why_unreachable(url: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What the system said at the bottom of an error of requests, which wraps it several times."""
+    """Finds what the system said at the bottom of an error of requests, which wraps it several times."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__

@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _row(words: list[str], run: Run) -> dict[str, str]:
-    """What is given of a film's table, by column."""
+    """Gives the cells of a film's table, by column."""
     row = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -25,7 +25,7 @@ class Column(Section):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What was fitted on the training films."""
+    """Vocabulary and columns, fitted on the training films."""
 
     vocabulary: Sequence[str]  # of overviews: "", "[UNK]", then words
     columns: tuple[Column, ...] = ()  # of tables

@@ -63,7 +63,7 @@ _HISTORY = ("epoch", "seconds", *(a + b for a in ("", "val_") for b in ("loss", 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of the films of one split."""
+    """Predictions for the films of one split."""
 
     ids: tuple[str, ...]  # N
     y_true: np.ndarray  # uint8 (N, G)
@@ -197,7 +197,7 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether nothing but the report is left to do: the manifest comes after all that is trained."""
+        """Tells if nothing but the report is left to do: the manifest comes after all that is trained."""
         return self.manifest_file.is_file()
 
     @property
@@ -210,7 +210,7 @@ class Run:
 
     @property
     def facts(self) -> dict:
-        """What `config.json` says beside the configuration.
+        """Facts of `config.json` beside the configuration.
 
         Raises:
             UserError: a fact is unknown, missing or of the wrong type.
@@ -325,7 +325,7 @@ class Run:
 
     @property
     def fitted(self) -> Preprocessing:
-        """What was fitted on the training films."""
+        """Preprocessing that was fitted on the training films."""
         columns = ()
         if self.columns_file.is_file():
             columns = columns_of_list(self._read_json(self.columns_file, _LIST_LIMIT), str(self.columns_file))
@@ -359,7 +359,7 @@ class Run:
         write_arrays(self.state_file, arrays)
 
     def read_state(self) -> dict[str, np.ndarray]:
-        """What training goes on from; empty when there is nothing.
+        """Reads what training goes on from; {} when there is nothing.
 
         Raises:
             UserError: the file is damaged.
@@ -417,7 +417,7 @@ class Run:
 
     @property
     def temperature(self) -> float | None:
-        """What the model's logits were divided by before they became these probabilities; None: not fitted.
+        """Temperature that the model's logits were divided by; None: not fitted.
 
         Raises:
             UserError: the file is damaged, or holds something else under this name.
@@ -430,7 +430,7 @@ class Run:
         return float(found)
 
     def gates(self, split: str) -> np.ndarray | None:
-        """How much each modality of each film of a split is trusted, (N, M) from 0 to 1; None without gates.
+        """Reads how much each modality of each film is trusted, (N, M) from 0 to 1; None without gates.
 
         Raises:
             UserError: the file is damaged, or holds something else under this name.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def cache_folder(option: str | None = None) -> Path:
-    """Where prepared films are kept: the option, else $MMFUSION_CACHE, else the user's cache folder.
+    """Gives the folder of prepared films: the option, else $MMFUSION_CACHE, else the user's cache folder.
 
     Keras and matplotlib keep small files of their own; from here on they do so in this folder too.
     """

@@ -15,6 +15,8 @@ from PIL import Image
 
 from mmfusion.startup import import_tensorflow
 
+# Two processes of tests share two cores, and what they train is too small for threads.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import_tensorflow()
 os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 

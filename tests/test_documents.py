@@ -15,7 +15,7 @@ from test_benchmark import settings
 from tiny_presets import write_image_preset, write_text_preset
 
 from benchmarks import options
-from mmfusion import train
+from mmfusion import flags as flags_of_commands
 from mmfusion.config import resolve
 
 # What stands for the reader's own, after a flag or anywhere. `{place}` is where the tests keep their films.
@@ -159,7 +159,7 @@ def test_what_a_document_shows_runs(document, reader, place, monkeypatch, capfd)
     few = [option for option in options.OPTIONS if "steps_per_execution" in option.model]
     monkeypatch.setattr(options, "OPTIONS", few)
     monkeypatch.setattr(options, "VARIANTS", ["poster"])
-    monkeypatch.setattr(train, "resolve", resolve_small)
+    monkeypatch.setattr(flags_of_commands, "resolve", resolve_small)
     for one in EVERYTHING[document]:
         if one.code:
             exec(compile(one.code, str(one), "exec"), {"__name__": "shown"})

@@ -118,8 +118,7 @@ def test_late_fusion_without_a_modality_is_the_other_model(sweep):
 def test_the_section_has_every_network_the_floor_and_what_fusions_have_over_it(sweep):
     results, _ = collect(sweep)
     numbers = {
-        (row["missing"], row["variant"], float(row["share"])): row
-        for row in rows(sweep / "figures" / "missing.csv")
+        (row["missing"], row["model"], float(row["share"])): row for row in rows(sweep / "figures" / "missing.csv")
     }
     assert len(numbers) == 2 * (len(NETWORKS) + 1) * len(SHARES)
     test = results[row_of("poster")][0].test

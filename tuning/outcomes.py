@@ -9,7 +9,7 @@ from mmfusion.files import write_atomically
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a trial came to; kept in its folder as `outcome.json`."""
+    """Outcome of a trial; kept in its folder as `outcome.json`."""
 
     score: float | None  # None: it failed
     reason: str  # why it failed
@@ -25,7 +25,7 @@ def write_outcome(outcome: Outcome, folder: Path) -> None:
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """What a trial's folder says of its end; None where the process died before it could write that."""
+    """Reads a trial's outcome from its folder; None where the process died before it could write that."""
     try:
         return Outcome(**json.loads((folder / "outcome.json").read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -117,7 +117,7 @@ def _value(row, name: str, search):
 
 
 def _places(values: list) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where each value lies from 0 to 1, and the marks of its axis."""
+    """Places each value from 0 to 1, with the marks of its axis."""
     different = {str(value): value for value in values}
     if any(not isinstance(value, float) for value in values) or len(different) <= 4:
         order = sorted(different.values(), key=lambda v: (sum(v), v) if isinstance(v, list) else v)

@@ -82,7 +82,7 @@ class Resumable:
     @property
     @keras_tuner.synchronized
     def complete(self) -> bool:
-        """Whether nothing is running and nothing will be given out any more."""
+        """Tells if nothing is running and nothing will be given out any more."""
         return not self.ongoing_trials and not self._retry_queue and self._nothing_new()
 
     def ended(self) -> list[kt.Trial]:
@@ -231,7 +231,7 @@ class Resumable:
         self.save()
 
     def _rebuild(self) -> None:
-        """What `set_state` would have restored, from the trials alone."""
+        """Restores what `set_state` would have, from the trials alone."""
         folder = Path(self._project_dir)
         outcomes = [read_outcome(folder / f"trial_{name}") for name in self.trials]
         self._spent_before = sum(outcome.seconds for outcome in outcomes if outcome)

@@ -48,7 +48,7 @@ def parser() -> ArgumentParser:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What a search is; kept in its folder as `search.json`."""
+    """A search's decisions; kept in its folder as `search.json`."""
 
     variant: str
     tuner: str

@@ -129,7 +129,7 @@ SECTIONS = {
 
 
 def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
-    """What can be searched, by name.
+    """Gives what can be searched, by name.
 
     Args:
         start: a configuration for the variant, and for late fusion one for each of its parts, which come first.
@@ -146,7 +146,7 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
 
 
 def _of_films(config: Config) -> dict:
-    """What decides how the films of this configuration's modalities are read."""
+    """Gives the settings of how the films of this configuration's modalities are read."""
     of = {POSTER: _data_of_posters, OVERVIEW: _data_of_overviews}
     return {name: values for one in config.reads if one in of for name, values in of[one](config).items()}
 
@@ -160,7 +160,7 @@ def _of_encoders(config: Config) -> dict:
 
 
 def _data_of_posters(config: Config) -> dict:
-    """What decides how posters are read; a preset reads them in its own size, and a frozen one before training."""
+    """The same of posters; a preset reads them in its own size, and a frozen one before training."""
     if POSTER not in config.presets or "poster_encoder" not in config.sections:
         return DATA_OF_POSTERS
     return {"data.augment": DATA_OF_POSTERS["data.augment"]} if config.fine_tuning.fine_tune else {}

@@ -145,7 +145,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
         return run
 
     def _present(self, config: Config, modality: str) -> np.ndarray:
-        """Which validation films have what this configuration's model reads."""
+        """Tells which validation films have what this configuration's model reads."""
         films = prepared(config, self._cache)
         return films.inputs(config).films[modality].present(films.rows["validation"])
 
@@ -167,7 +167,7 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
 def cross_fitted(
     config: Config, logits: Sequence[np.ndarray], labels: np.ndarray, present: np.ndarray
 ) -> np.ndarray:
-    """What late fusion's combiner says of films that it was not fitted on.
+    """Predicts by late fusion's combiner films that it was not fitted on.
 
     Scored on the films that fitted it, the combiner with the most weights would always look best.
 
@@ -193,7 +193,7 @@ def cross_fitted(
 
 
 def _is_the_machines(error: Exception) -> bool:
-    """Whether the disk or the like is at fault, which no other trial would get over either."""
+    """Tells if the disk or the like is at fault, which no other trial would get over either."""
     return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
 
 

@@ -32,7 +32,7 @@ LEFT, OVER = "left", "over"  # last words of who ends by itself, and of a chief 
 
 
 def role() -> str:
-    """What KerasTuner's environment variables make of this process.
+    """Reads the role of this process from KerasTuner's environment variables.
 
     Raises:
         UserError: some of them are set, but not all.
@@ -221,14 +221,14 @@ class _Watch:
         self._last: dict[str, tuple[str, float, float]] = {}  # the count, since when, and for how long it may stay
 
     def last_word(self, name: str) -> str:
-        """What somebody wrote last; "" where there is nothing."""
+        """Reads what somebody wrote last; "" where there is nothing."""
         try:
             return (self._folder / f"{name}.beat").read_text()
         except OSError:
             return ""
 
     def dead(self, name: str) -> bool:
-        """Whether somebody has stopped counting, or has said that it leaves, after it was seen to count."""
+        """Tells if somebody has stopped counting, or has said that it leaves, after it was seen to count."""
         count = self.last_word(name)
         if name not in self._last:
             self._last[name] = (count, time.monotonic(), self._first)

@@ -44,7 +44,7 @@ def _encoder(modality: str):
 
 
 class DataConfig(Section):
-    """Which films, and how they become batches."""
+    """Films, and how they become batches."""
 
     dataset: Text = "synthetic"
     data_dir: Text = ""  # "" for a data set that is downloaded or made on the spot
@@ -118,7 +118,7 @@ class BagConfig(Section):
 
 
 class PosterPresetConfig(Section):
-    """What stands on a pretrained backbone for posters; see `models.presets.PresetEncoder`."""
+    """Layers on a pretrained backbone for posters; see `models.presets.PresetEncoder`."""
 
     image_size: PictureSize = (224, 224)  # height and width that posters are resized to, in pixels
     dropout: Share = 0.2
@@ -127,7 +127,7 @@ class PosterPresetConfig(Section):
 
 
 class OverviewPresetConfig(Section):
-    """What stands on a pretrained backbone for overviews; see `models.presets.PresetEncoder`."""
+    """Layers on a pretrained backbone for overviews; see `models.presets.PresetEncoder`."""
 
     layers: Depth = 4  # so many of its last layers are read
     dropout: Share = 0.2
@@ -186,7 +186,7 @@ class EarlyFeaturesConfig(Section):
 
 
 class JointConfig(Section):
-    """Where the encoders meet in joint fusion; see `models.joint.JointFusion`."""
+    """Joint fusion of the encoders' features; see `models.joint.JointFusion`."""
 
     operator: Text = "concat"
     units: Size = 256
@@ -197,13 +197,13 @@ class JointConfig(Section):
 
 
 class LateConfig(Section):
-    """How the models' decisions are combined; see `models.late.LateFusion`."""
+    """Late fusion of the models' decisions; see `models.late.LateFusion`."""
 
     combiner: Literal[COMBINERS] = "product"
 
 
 class FineTuningConfig(Section):
-    """Whether and how a preset's own weights are trained; without it they stay as they came."""
+    """Fine-tuning of a preset's own weights; without it they stay as they came."""
 
     fine_tune: bool = False
     learning_rate: Positive = 2e-5  # of the preset's layers; those on top of it have `training.learning_rate`

@@ -124,7 +124,7 @@ def read_tar(path: Path, suffix: str, limit: int) -> Iterator[tuple[str, bytes |
 
 
 class _Bounded(gzip.GzipFile):
-    """What comes out of a gzip, as long as it is not too much."""
+    """Unpacks a gzip, as long as not too much comes out of it."""
 
     def __init__(self, path: Path):
         super().__init__(path)

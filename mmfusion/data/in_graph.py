@@ -156,7 +156,7 @@ def _resize(pixels, size: int):
 
 
 def _weights(old, new: int):
-    """What each of `old` pixels in a row counts in each of `new`: float64 (new, old), whole numbers."""
+    """Weighs each of `old` pixels of a row in each of `new`: float64 (new, old), whole numbers."""
     old = tf.cast(old, tf.float64)
     scale = old / new
     reach = tf.maximum(scale, 1.0)  # of the triangle, to either side of its centre

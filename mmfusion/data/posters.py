@@ -142,7 +142,7 @@ def _upright_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _orientation(exif: bytes) -> int:
-    """How the camera was held, as EXIF counts it from 1 to 8; 1 where that cannot be read.
+    """Reads how the camera was held, as EXIF counts it from 1 to 8; 1 where that cannot be read.
 
     Pillow would read all of EXIF, warn of or stop at what is wrong in it though the picture is good, and,
     in older versions, take gigabytes for entries that share one megabyte.

@@ -21,7 +21,7 @@ ALPHA = 0.3  # how much is modulated; the authors choose it for each data set, a
 
 
 def coefficients(logits, labels, whole):
-    """What the gradient of each encoder is multiplied by, equations 9 and 10 of the paper.
+    """Computes the coefficient of each encoder's gradient, equations 9 and 10 of the paper.
 
     The paper has two modalities; of more, each is compared with the mean of the others.
 

@@ -117,7 +117,7 @@ class JointFusion(GenreModel):
         return (logits, own) if with_own else logits
 
     def gates(self, inputs):
-        """How much a gated unit trusts each modality of each film: (B, M), the means of its gates, from 0 to 1.
+        """Computes how much a gated unit trusts each modality of each film: (B, M), means of gates, from 0 to 1.
 
         Args:
             inputs: as the model is called on; its operator has `gates`, as `models.operators.Gated`.
@@ -138,7 +138,7 @@ class JointFusion(GenreModel):
         return presence({name: inputs[name] for name in self.encoders}, padding=self.padding)
 
     def _own_logits(self, features) -> dict:
-        """What each encoder's own head says, (B, G) each; {} without these heads."""
+        """Computes the logits of each encoder's own head, (B, G) each; {} without these heads."""
         own = {}
         for name, head in self.heads.items():
             vector = pooled(*features[name]) if isinstance(features[name], tuple) else features[name]

@@ -52,7 +52,7 @@ def training_loss(name: str, frequencies: np.ndarray | None) -> Callable | None:
 
 
 def positive_weights(frequencies: np.ndarray) -> np.ndarray:
-    """How much a positive film of each genre counts: the root of negatives / positives, from 1/10 to 10.
+    """Weighs a positive film of each genre: the root of negatives / positives, from 1/10 to 10.
 
     With the ratio itself both sides of every genre would count alike: at one film in a hundred a positive would
     count 99 times, and a few films decide the gradient. The root goes half of the way on the scale of logits; it is

@@ -34,7 +34,7 @@ def padding_of(encoders: Mapping[str, keras.Layer]) -> dict[str, int]:
 
 
 def number_of(present: Mapping):
-    """How many of its modalities each film has: float32 (B,)."""
+    """Counts the modalities that each film has: float32 (B,)."""
     return sum(ops.cast(one, "float32") for one in present.values())
 
 

@@ -135,7 +135,7 @@ class Gated(VectorOperator):
         super().build(input_shape)
 
     def gates(self, features):
-        """How much each modality is trusted: M times (B, D), from 0 to 1; of two they add up to 1.
+        """Computes how much each modality is trusted: M times (B, D), from 0 to 1; of two they add up to 1.
 
         Args:
             features: as the operator is called on.

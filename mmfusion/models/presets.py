@@ -103,7 +103,7 @@ class OverviewBackbone(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class PresetEncoder(layers.Layer):
-    """What is trained on top of a pretrained backbone: features (B, D), or a sequence (B, S, C) and its mask.
+    """Trained layers on a pretrained backbone: features (B, D), or a sequence (B, S, C) and its mask.
 
     Args:
         backbone: a `PosterBackbone` or `OverviewBackbone` that is trained too; None for a frozen one, whose
@@ -285,7 +285,7 @@ def text_preprocessor(config: Config):
 
 
 def reading_of(converter_or_tokenizer) -> dict:
-    """How a preset's own converter or tokenizer reads: what it was made with, and its words."""
+    """Describes a preset's own converter or tokenizer: what it was made with, and its words."""
     found = converter_or_tokenizer.get_config()
     if hasattr(converter_or_tokenizer, "get_vocabulary"):
         found["vocabulary"] = list(converter_or_tokenizer.get_vocabulary())
@@ -311,7 +311,7 @@ def fingerprint(backbone: PosterBackbone | OverviewBackbone, reading: dict) -> s
 
 
 def _load(name: str, load):
-    """What keras-hub makes of a preset.
+    """Loads a preset by keras-hub.
 
     Args:
         name: with "preset:" before it.
@@ -367,7 +367,7 @@ def _hub_off() -> Iterator[None]:
 
 
 def _last_layers(name: str, backbone: keras.Model, count: int) -> list:
-    """What the last blocks of a network on texts give, (B, T, C) each, the last of all in its final form."""
+    """Gives the outputs of a text network's last blocks, (B, T, C) each, the last of all in its final form."""
     final = backbone.output
     if isinstance(final, dict):
         if "sequence_output" not in final:

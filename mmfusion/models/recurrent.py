@@ -61,7 +61,7 @@ class BidirectionalLSTM(layers.Bidirectional):
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """What is traced in this block has only operations that the converters to ONNX and LiteRT carry over rightly.
+    """Has traced in this block only operations that the converters to ONNX and LiteRT carry over rightly.
 
     Those of training are not among them: tf2onnx gives the states that an array got from its end in the order in
     which it got them, and LiteRT has no arrays whose elements have an open number of films.
@@ -88,7 +88,7 @@ def _kept(inputs, dropout, cell, training):
 
 
 def _product(x, kept, kernel):
-    """What x adds to the four gates, (..., B, E) -> (..., B, 4 U), in the type of the kernel (E, 4 U)."""
+    """Computes what x adds to the four gates, (..., B, E) -> (..., B, 4 U), in the type of the kernel (E, 4 U)."""
     parts = zip(tf.unstack(kept), tf.split(kernel, kept.shape[0], axis=1))
     return tf.concat([tf.matmul(tf.cast(x * of, kernel.dtype), part) for of, part in parts], axis=-1)
 
@@ -192,7 +192,7 @@ def _both_directions(mask, forward_z, backward_z, forward_kernel, backward_kerne
 def _both_directions_portable(
     mask, forward_z, backward_z, forward_kernel, backward_kernel, forward_kept, backward_kept
 ):
-    """What `_both_directions` gives, without its arrays and its gradient; in more time."""
+    """Computes the same as `_both_directions`, without its arrays and its gradient; in more time."""
     z, kernel, kept = (forward_z, backward_z), (forward_kernel, backward_kernel), (forward_kept, backward_kept)
     steps, batch, units = tf.shape(mask)[0], tf.shape(mask)[1], forward_kernel.shape[0]
     there = tf.expand_dims(tf.cast(mask, tf.float32), 2)  # (T, B, 1)

@@ -28,7 +28,7 @@ def reliability(y_true: np.ndarray, y_prob: np.ndarray) -> Reliability:
 
 
 def expected_calibration_error(y_true: np.ndarray, y_prob: np.ndarray) -> float:
-    """How far probabilities (N, G) are from shares, on average over predictions (Guo et al. 2017)."""
+    """Computes how far probabilities (N, G) are from shares, on average over predictions (Guo et al. 2017)."""
     found = reliability(y_true, y_prob)
     return float(np.average(np.abs(found.observed - found.predicted), weights=found.count))
 

@@ -27,7 +27,7 @@ class PermutedPredictions:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What each modality brings, in average precision; NaN where nothing can be scored."""
+    """Contribution of each modality, in average precision; NaN where nothing can be scored."""
 
     perceptual: Mapping[str, float]  # lost when the modality is permuted, as a share of the average precision
     shapley: Mapping[str, float]  # they add up to the average precision less that of permuted films

@@ -41,7 +41,7 @@ def tune_thresholds(y_true: np.ndarray, y_prob: np.ndarray) -> np.ndarray:
 
 
 class Scorable:
-    """What one model says of some films, with what several scores need of it.
+    """Predictions of one model, with what several scores need of them.
 
     Args:
         y_true: (N, G) multi-hot.

@@ -18,7 +18,7 @@ _POSTER_WIDTH, _POSTER_HEIGHT = 1.1, 1.55  # inches, at the most
 
 @dataclass(frozen=True)
 class Film:
-    """What a panel shows of one film."""
+    """One film as a panel shows it."""
 
     title: str
     poster: np.ndarray  # uint8 (H, W, 3)

@@ -19,7 +19,7 @@ _CELLS = 500_000  # numbers of one intermediate array; more films mean fewer dra
 
 @dataclass(frozen=True)
 class Predicted:
-    """What one model said of one test split."""
+    """Predictions of one model for one test split."""
 
     films: np.ndarray  # (N,) numbers of the films; a film has the same number in every seed
     y_true: np.ndarray  # (N, G) multi-hot

@@ -123,7 +123,7 @@ def _jsons(folder: Path) -> Iterator[tuple[str, bytes | None, str]]:
 
 
 def _read_texts(folder: Path):
-    """What the JSON files say.
+    """Reads the JSON files.
 
     Returns:
         The split of each film; the longest plot and the genres of each film of the split that has a JSON

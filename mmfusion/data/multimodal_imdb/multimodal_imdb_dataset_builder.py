@@ -71,7 +71,7 @@ def _read_csv(folder: Path) -> bytes:
 
 
 def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
-    """What reads a poster, by its file's name, from the zip; that stays open as long as this is kept."""
+    """Gives what reads a poster, by its file's name, from the zip, which stays open as long as it is kept."""
     try:
         archive = open_zip(path)
     except zipfile.BadZipFile as error:
