@@ -139,7 +139,8 @@ SECTIONS_READ = {
 def _read_by_presets(prepared, config):
     """The films as a network of the same modalities reads them."""
     variants = {(POSTER,): "poster", (OVERVIEW,): "overview", (POSTER, OVERVIEW): "early_features"}
-    return prepared.inputs(config.with_values(variant=variants[BASELINES[config.variant].reads]))
+    reads = BASELINES[config.variant].reads
+    return prepared.inputs(config.with_values(variant=variants[reads], modalities=(POSTER, OVERVIEW)))
 
 
 def _logistic(prepared, features, name: str):

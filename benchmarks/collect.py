@@ -147,6 +147,7 @@ def _settings(config: Config) -> str:
 # What runs have in common, how it is read off one, and which runs must agree.
 _MUST_AGREE: tuple[tuple[str, Callable, Callable], ...] = (
     ("other films", lambda r: r.facts["fingerprint"], lambda r: None),
+    ("another table", lambda r: r.facts.get("table"), lambda r: "table" in r.facts),
     ("other genres", lambda r: r.genres, lambda r: None),
     ("another split", lambda r: r.facts["split"], lambda r: r.seed),
     ("other test films", lambda r: (r.test.ids, r.test.y_true.tobytes()), lambda r: r.seed),

@@ -1,4 +1,4 @@
-"""What a finished network says of its test films without their poster, or their overview: `missing.npz`.
+"""What a finished network says of its test films without one of their modalities: `missing.npz`.
 
 A network answers film by film. So two answers, besides that to the film as it is, are enough for any share of
 films that miss something: of each share some films have the one answer and the others the other.

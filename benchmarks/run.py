@@ -13,7 +13,7 @@ from mmfusion.config import ENCODER_SECTIONS, PRESET, VARIANTS, Config, is_prese
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.flags import add_config_flags, configure, flags_of, say_which_films
+from mmfusion.flags import KEYS, add_config_flags, configure, flags_of, say_which_films
 from mmfusion.idle import acting, refuse_idle
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES
@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
     p.add_argument(
         "--missing",
         action="store_true",
-        help="also ask the networks for their test films without posters, and without overviews",
+        help="also ask the networks for their test films without each of their modalities",
     )
     p.add_argument("--out", type=Path, required=True, metavar="RESULTS_DIR", help="for seed-S/VARIANT, a run each")
     return p
@@ -135,9 +135,9 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 def _is_aside(name: str, config: Config) -> bool:
     """Tells if a variant has to be asked for: it would not be compared with the others' encoders or modalities."""
-    variant = VARIANTS.get(name)
-    if variant is None:
-        return False
+    if name in BASELINES:
+        return not set(BASELINES[name].reads) <= set(config.modalities)
+    variant = VARIANTS[name]
     trained_from_words = not set(variant.sections) & set(ENCODER_SECTIONS)
     other_modality = not set(variant.modalities) <= set(config.modalities)
     return bool(variant.encoders) or other_modality or (trained_from_words and bool(config.presets))
@@ -233,21 +233,29 @@ _ENCODERS = ("--poster-encoder", "--overview-encoder")
 
 
 def anonymous(words: list[str]) -> str:
-    """A command's flags without the names of this machine's folders and files."""
-    said = []
-    for before, word in zip(["", *words], words):
-        flag, equals, _ = word.partition("=")
-        if before in _PLACES:
-            said.append(_PLACES[before])
-        elif before in _ENCODERS and is_preset(word):
-            said.append(f"{PRESET}{Path(word.removeprefix(PRESET)).name}")
-        elif equals and (flag in _PLACES or (before == "--set" and flag == "data.data_dir")):
-            said.append(f"{flag}={_PLACES.get(flag, 'DIR')}")
-        elif word.startswith("--set=data.data_dir="):
-            said.append("--set=data.data_dir=DIR")
-        else:
-            said.append(word)
+    """Gives a command's flags without the names of this machine's folders and files."""
+    said, before = [], ""
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if before in _PLACES or before in _ENCODERS:
+            word = _place(before, word)
+        elif equals and flag in _PLACES:
+            word = f"{flag}={_PLACES[flag]}"
+        elif before == "--set" or word.startswith("--set="):
+            *start, key, value = word.split("=", 2 if word.startswith("--set=") else 1)
+            word = "=".join([*start, key, _place(_KEYS.get(key, ""), value)])
+        said.append(word)
+        before = word
     return shlex.join(said)
+
+
+def _place(flag: str, word: str) -> str:
+    if flag in _ENCODERS and is_preset(word):
+        return f"{PRESET}{Path(word.removeprefix(PRESET)).name}"
+    return _PLACES.get(flag, word)
+
+
+_KEYS = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items()}
 
 
 def _keep_command(out: Path) -> None:

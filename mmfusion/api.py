@@ -9,6 +9,7 @@ mmfusion.predict(run, posters=["poster.jpg"], overviews=["Two sisters inherit a 
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config
 from mmfusion.errors import UserError
-from mmfusion.flags import KEYS, configured, overrides_of, say_which_films
+from mmfusion.flags import KEYS, combined, configured, overrides_of, say_which_films
 from mmfusion.idle import refuse_idle
+from mmfusion.preprocessing import NUMBER
 from mmfusion.runs import Run, as_parts, check_free
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -111,8 +113,9 @@ def train(
         UserError: what is wrong, in one line.
     """
     named = {name: value for name, value in locals().items() if name in KEYS}
-    overrides = {**(settings or {}), **overrides_of(named)}
-    given = {key: key for key in settings or {}} | {KEYS[n]: n for n, v in named.items() if v not in (None, False)}
+    said = {KEYS[name]: name for name, value in named.items() if value is not None and value is not False}
+    overrides = combined(settings or {}, overrides_of(named), said)
+    given = {key: key for key in settings or {}} | said
     file = Path(config) if config else None
     if seed is not None:
         overrides["seed"] = seed
@@ -211,15 +214,21 @@ def predict(
     from mmfusion.data.posters import BadPoster
 
     given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
+    if any(isinstance(values, str | bytes | Mapping) for values in given.values()):
+        raise UserError("predict takes lists, with an entry for every film")
     films = {modality: list(values) for modality, values in given.items() if values is not None}
     counts = {modality.plural: len(values) for modality, values in films.items()}
-    if len(set(counts.values())) != 1:
+    if len(set(counts.values())) != 1 or not max(counts.values()):
         raise UserError(f"predict takes one of each for every film, not {counts or 'nothing'}")
+    if not set(films) & set(run.config.reads):
+        wanted = " or ".join(modality.plural for modality in run.config.reads)
+        raise UserError(f"{run.folder} is a run of {run.config.label}: give {wanted}")
     if POSTER in films:
-        films[POSTER] = [_bytes_of(poster) for poster in films[POSTER]]
-    for modality, nothing in ((OVERVIEW, ""), (TABLE, {})):
-        if modality in films:
-            films[modality] = [nothing if one is None else one for one in films[modality]]
+        films[POSTER] = [poster_bytes(one) if isinstance(one, str | Path) else one or b"" for one in films[POSTER]]
+    if OVERVIEW in films:
+        films[OVERVIEW] = [one or "" for one in films[OVERVIEW]]
+    if TABLE in films:
+        films[TABLE] = [checked_row(run, one or {}) for one in films[TABLE]]
     try:
         probabilities = experiment.predict(run, films)
     except BadPoster as error:
@@ -227,13 +236,41 @@ def predict(
     return pd.DataFrame(probabilities, columns=list(run.genres))
 
 
-def _bytes_of(poster: bytes | str | Path | None) -> bytes:
-    if poster is None or isinstance(poster, bytes):
-        return poster or b""
+def poster_bytes(file: str | Path) -> bytes:
+    """Reads a poster's file.
+
+    Raises:
+        UserError: it is empty, too large, or cannot be read.
+    """
+    from mmfusion.data.posters import MAX_POSTER_BYTES
+
     try:
-        return Path(poster).read_bytes()
+        with Path(file).open("rb") as opened:  # it may be a pipe
+            encoded = opened.read(MAX_POSTER_BYTES + 1)
     except OSError as error:
-        raise UserError(f"{poster} cannot be read: {error.strerror}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    if len(encoded) > MAX_POSTER_BYTES:
+        raise UserError(f"{file} has more than {MAX_POSTER_BYTES:,} bytes")
+    if not encoded:
+        raise UserError(f"{file} is empty")
+    return encoded
+
+
+def checked_row(run: Run, cells: Mapping[str, object]) -> dict[str, str]:
+    """Gives what is known of a film's table as texts by column.
+
+    Raises:
+        UserError: the run knows no such column, or a column of numbers has another value.
+    """
+    columns = {column.name: column for column in run.fitted.columns}
+    row = {name: "" if value is None else str(value).strip() for name, value in cells.items()}
+    for name, value in row.items():
+        if name not in columns:
+            read = f"it reads {', '.join(columns)}" if columns else "it reads no table"
+            raise UserError(f"{run.folder} knows no column {name!r}; {read}")
+        if value and columns[name].values is None and not re.fullmatch(NUMBER, value):
+            raise UserError(f"{name} is a column of numbers, and {value!r} is none")
+    return row
 
 
 def evaluate(*runs: Run, split: str = "test") -> pd.DataFrame:
@@ -252,6 +289,8 @@ def evaluate(*runs: Run, split: str = "test") -> pd.DataFrame:
     from mmfusion import assessment
     from mmfusion.reports.frame import long_frame
 
+    if not runs:
+        raise UserError("evaluate takes one run or more")
     scored = [assessment.score(run, split) for run in runs]
     assessment.check_comparable(scored)
     return long_frame([one.report for one in scored])

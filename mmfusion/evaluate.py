@@ -11,6 +11,7 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.overlap import splits_of
 from mmfusion.runs import Run
+from mmfusion.schema import TABLE
 from mmfusion.startup import begin_command, import_tensorflow
 
 
@@ -81,6 +82,8 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
         raise UserError("--split validation does not go with --data-dir: those films tuned the run; leave one out")
     if args.films and len(runs) > 1 and not args.out:
         raise UserError("--films with several runs needs --out DIR for the picture")
+    if args.table and not any(TABLE in run.config.reads or run.config.overview.columns for run in runs):
+        raise UserError("--table does nothing here: no run reads a table; leave it out")
     for flag in ("dataset", "table", "skip_bad"):
         if getattr(args, flag) and not args.data_dir:
             raise UserError(f"--{flag.replace('_', '-')} goes with --data-dir")

@@ -311,8 +311,7 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
             ("split", split_hash(prepared.split), part.facts["split"]),
             ("list of genres", prepared.films.genres, part.genres),
             ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
-            ("table", prepared.films.table_hash, part.facts.get("table", "")),
-            ("columns of the table", _read_columns(prepared.fitted, part), _read_columns(part.fitted, part)),
+            *_of_table(part, prepared, config),
             ("poster size", config.data.poster_size, part.config.data.poster_size),
             ("number of tokens", config.data.max_tokens, part.config.data.max_tokens),
             ("training.precision", config.training.precision, part.config.training.precision),
@@ -324,8 +323,15 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
                 )
 
 
-def _read_columns(fitted: Preprocessing, part: Run) -> tuple:
-    return fitted.columns if TABLE in part.config.reads else ()
+def _of_table(part: Run, prepared: Prepared, config: Config) -> list[tuple]:
+    """What a part that reads a table must have in common with a run, each as (what, the run's, the part's)."""
+    if TABLE not in part.config.reads:
+        return []
+    return [
+        ("table", prepared.films.table_hash, part.facts.get("table", "")),
+        ("table's columns", prepared.fitted.columns, part.fitted.columns),
+        ("number of table.values", config.table.values, part.config.table.values),
+    ]
 
 
 def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Model:

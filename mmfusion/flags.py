@@ -138,16 +138,26 @@ def settled(args: argparse.Namespace) -> dict[str, object]:
     Raises:
         UserError: `--set` cannot be read, or names what another flag says.
     """
-    named, flags = _named(args), flags_of(args)
-    given = {}
-    for text in args.set:
-        key, value = _setting(text)
+    return combined(dict(map(_setting, args.set)), _named(args), flags_of(args))
+
+
+def combined(given: Mapping[str, object], named: Mapping[str, object], how: Mapping[str, str]) -> dict[str, object]:
+    """Puts settings that are given by key together with those that have a flag or an argument.
+
+    Args:
+        given: by dotted key.
+        named: likewise.
+        how: by dotted key, what names those.
+
+    Raises:
+        UserError: both name a setting, or a key is chosen otherwise.
+    """
+    for key, value in given.items():
         if (first := key.partition(".")[0]) in _OTHER_FLAGS:
-            raise UserError(f"--set {text}: {first} is chosen with {_OTHER_FLAGS[first]}")
+            raise UserError(f"{key}={value}: {first} is chosen with {_OTHER_FLAGS[first]}")
         if key in named and named[key] != value:
-            raise UserError(f"--set {text}: {flags[key]} says {named[key]}; leave out one of the two")
-        given[key] = value
-    return given | named
+            raise UserError(f"{key}={value}: {how[key]} says {named[key]}; leave out one of the two")
+    return {**given, **named}
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, str]:

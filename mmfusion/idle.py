@@ -47,7 +47,7 @@ def _is_idle_inside(key: str, config: Config) -> bool:
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
         return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
-    return key == "data.augment" and bool(config.reads) and POSTER not in config.reads
+    return key in ("data.augment", "early.patch_size") and bool(config.reads) and POSTER not in config.reads
 
 
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:

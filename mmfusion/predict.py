@@ -1,7 +1,6 @@
 """`python -m mmfusion.predict`: the genres of one film, from its poster, its overview, its table, or several."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 from mmfusion import api
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
-from mmfusion.preprocessing import NUMBER
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 from mmfusion.startup import begin_command, import_tensorflow
@@ -23,7 +21,12 @@ def parser() -> ArgumentParser:
     p.add_argument("--poster", type=Path, metavar="FILE", help="JPEG, PNG, GIF, WebP or BMP")
     p.add_argument("--overview", metavar="TEXT", help="a few sentences on what the film is about")
     p.add_argument(
-        "--table", nargs="+", default=[], metavar="COLUMN=VALUE", help="what its table says, such as Year=1994"
+        "--table",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="what its table says, such as Year=1994",
     )
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return p
@@ -36,7 +39,7 @@ def main() -> None:
     variant, overview = run.config.variant, args.overview or ""
     if not is_text(overview):
         raise UserError("--overview is not a text: it has bytes that are not UTF-8")
-    poster, row = _poster(args.poster), _row(args.table, run)
+    poster, row = api.poster_bytes(args.poster) if args.poster else b"", _row(args.table, run)
     begin_command()
     import_tensorflow()
     from mmfusion import experiment
@@ -84,34 +87,12 @@ def _row(words: list[str], run: Run) -> dict[str, str]:
     row = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if not equals:
+        if not equals or not value.strip():
             raise UserError(f"--table {word}: write COLUMN=VALUE")
-        columns = {column.name: column for column in run.fitted.columns}
-        if name not in columns:
-            read = f"it reads {', '.join(columns)}" if columns else "it reads no table"
-            raise UserError(f"--table {word}: {run.folder} knows no column {name!r}; {read}")
-        if columns[name].values is None and not re.fullmatch(NUMBER, value.strip()):
-            raise UserError(f"--table {word}: {name} is a column of numbers")
+        if name in row:
+            raise UserError(f"--table {word}: {name} is {row[name]} already")
         row[name] = value
-    return row
-
-
-def _poster(path: Path | None) -> bytes:
-    """The file's content; nothing, which means no poster, without a file."""
-    from mmfusion.data.posters import MAX_POSTER_BYTES
-
-    if path is None:
-        return b""
-    try:
-        with path.open("rb") as file:  # it may be a pipe
-            encoded = file.read(MAX_POSTER_BYTES + 1)
-        if len(encoded) > MAX_POSTER_BYTES:
-            raise UserError(f"--poster {path}: more than {MAX_POSTER_BYTES:,} bytes")
-        if not encoded:
-            raise UserError(f"--poster {path}: the file is empty")
-        return encoded
-    except OSError as error:
-        raise UserError(f"--poster {path}: {error.strerror}") from error
+    return api.checked_row(run, row)
 
 
 api.as_function(__name__, api.predict)

@@ -6,11 +6,16 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mmfusion.config.fields import Positive, Section, Text
+from mmfusion.config.fields import Section, Text, checked
 from mmfusion.errors import UserError
+from mmfusion.files import is_text
 
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?"  # as in Python and TensorFlow alike
+# As in Python and TensorFlow alike, and so that its square is one too.
+NUMBER = r"[+-]?([0-9]{1,18}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?"
+_GREATEST = 1e120
 MOST_DEVIATIONS = 5.0  # a number further from the mean counts as so far: budgets lie thousands apart
+
+_Value = Annotated[str, Field(min_length=1, max_length=10_000), checked(is_text, "a text")]
 
 
 class Column(Section):
@@ -18,9 +23,9 @@ class Column(Section):
 
     name: Text
     # Of a category, the most frequent first; none of numbers.
-    values: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=10_000)] | None = None
-    mean: float = 0.0  # of numbers
-    deviation: Positive = 1.0  # their standard deviation
+    values: Annotated[tuple[_Value, ...], Field(strict=False, min_length=1, max_length=10_000)] | None = None
+    mean: Annotated[float, Field(ge=-_GREATEST, le=_GREATEST)] = 0.0  # of numbers
+    deviation: Annotated[float, Field(ge=1 / _GREATEST, le=_GREATEST)] = 1.0  # their standard deviation
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Preprocessing:
     columns: tuple[Column, ...] = ()  # of tables
 
 
-_COLUMNS = TypeAdapter(tuple[Column, ...])
+_COLUMNS = TypeAdapter(Annotated[tuple[Column, ...], Field(max_length=1000)])
 
 
 def columns_to_list(columns: Sequence[Column]) -> list[dict]:

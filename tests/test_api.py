@@ -72,6 +72,15 @@ class TestPython:
             (lambda run: mmfusion.predict(run, posters=[None], overviews=[]), "'posters': 1, 'overviews': 0"),
             (lambda run: mmfusion.predict(run, posters=["none.jpg"]), "none.jpg cannot be read"),
             (lambda run: mmfusion.predict(run, posters=[b"no picture"]), "a poster cannot be read"),
+            (lambda run: mmfusion.predict(run, overviews=[]), "one of each for every film"),
+            (lambda run: mmfusion.predict(run, overviews="A ghost"), "predict takes lists"),
+            (lambda run: mmfusion.predict(run, tables=[{"Year": 1994}]), "give posters or overviews"),
+            (lambda run: mmfusion.evaluate(), "one run or more"),
+            (lambda run: mmfusion.train("joint", settings={"recipe": "report"}), "recipe is chosen with --recipe"),
+            (
+                lambda run: mmfusion.train("joint", epochs=3, settings={"training.epochs": 9}),
+                "training.epochs=9: epochs says 3; leave out one of the two",
+            ),
         ],
     )
     def test_what_is_wrong_is_said_in_one_line(self, run, call, said):

@@ -44,7 +44,8 @@ ADDED = {
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
     "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],
-    "benchmarks.run results/three": ["--variants", "joint"],
+    "benchmarks.run results/three": ["--variants", "poster", "overview", "late"],
+    "benchmarks.run results/three --modalities": ["--variants", "table", "late"],
     "benchmarks.run results/real": ["--variants", "tfidf", "poster", "overview", "late"],  # what others read
     "benchmarks.run results/start": ["--variants", "bilstm"],
     "benchmarks.run results/tuned": ["--variants", "bilstm"],

@@ -44,6 +44,10 @@ class TestFile:
         assert len(content) == 16
         assert "1 of 3 films" in capsys.readouterr().err
 
+    def test_white_space_around_names_and_ids_and_rows_without_an_id_are_nothing(self, tmp_path):
+        (tmp_path / "more.csv").write_text("Id , Year\n tt1 ,1994\n,\n,\n")
+        assert read_table(tmp_path / "more.csv", ["tt1"])[0] == {"Year": ("1994",)}
+
     def test_cells_stay_texts(self, tmp_path):
         file = write_table(tmp_path / "more.csv", {"007": ("0090", "NA"), "7": ("nan", "None")})
         table, _ = read_table(file, ["007", "7"])
@@ -57,6 +61,10 @@ class TestFile:
             ("Id,Year\ntt1,é\n".encode("latin-1"), "not a CSV in UTF-8"),
             (b'Id,Year\ntt1,"1994\n', "not a CSV in UTF-8"),
             (b"", "not a CSV in UTF-8"),
+            (b"Id,Title,Year\ntt1,Good, Bad,1966\n", "not a CSV in UTF-8.*Expected 3 fields in line 2, saw 4"),
+            (b"Id,Year,Year\ntt1,1,2\n", "a column is called 'Year'"),
+            (b",Id,Year\n0,tt1,2\n", "a column is called ''"),
+            (b"Id;Year\ntt1;1\n", "has no column Id; it has 'Id;Year'"),
         ],
     )
     def test_what_cannot_be_joined_is_refused_in_one_line(self, tmp_path, content, said):
@@ -102,6 +110,29 @@ class TestColumns:
         (column,) = fit_columns(["Language"], TABLE_OF_FIVE, np.arange(5), 1)
         assert column.values == ("en",)
 
+    @pytest.mark.parametrize(
+        ("cells", "expected"),
+        [
+            (("1000000000", "1000000001", "1000000002"), (-1.2247449, 0, 1.2247449)),
+            (("0.1", "0.1", "0.1"), (0, 0, 0)),
+            (("-1e99", "0", "1e99"), (-1.2247449, 0, 1.2247449)),
+        ],
+    )
+    def test_numbers_of_any_size_are_standardised(self, cells, expected):
+        columns = fit_columns(["Year"], {"Year": cells}, np.arange(3), 9)
+        found = encode_table({"Year": cells}, columns, 3)[:, 0, 0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    @pytest.mark.parametrize("cell", ["[UNK]", "9" * 400, "\u00a0x", "a\nb"])
+    def test_odd_cells_are_values_like_others(self, cell):
+        columns = fit_columns(["Year"], {"Year": (cell, cell)}, np.arange(2), 9)
+        assert columns[0].values == (cell,)
+        np.testing.assert_array_equal(encode_table({"Year": (cell, "other")}, columns, 2)[:, 0, 1], [1, 0])
+
+    def test_films_without_a_column_of_the_run_are_refused(self):
+        with pytest.raises(UserError, match="the run's columns: there is no column 'Year'; the films have 'year'"):
+            encode_table({"year": ("1990",)}, self.columns, 1)
+
     def test_a_column_with_one_word_in_it_is_a_category(self):
         (column,) = fit_columns(["Year"], {"Year": ("1990", "soon")}, np.arange(2), 9)
         assert set(column.values) == {"1990", "soon"}
@@ -139,6 +170,11 @@ class TestColumns:
             [{"name": "Year", "values": []}],
             [{"name": "Year", "values": ["a", "a"]}],
             [{"name": "Year", "values": [1]}],
+            [{"name": "Year", "values": ["x\ud800"]}],
+            [{"name": "Year", "values": [""]}],
+            [{"name": "Year", "mean": 1e300}],
+            [{"name": "Year", "deviation": 1e200}],
+            [{"name": f"Year{n}"} for n in range(1001)],
             [{"name": "Year", "more": 1}],
         ],
     )
@@ -349,11 +385,29 @@ class TestRuns:
             ("Year", "write COLUMN=VALUE"),
             ("Title=Alien", "knows no column 'Title'; it reads Year, Language"),
             ("Year=soon", "Year is a column of numbers"),
+            ("Year=", "write COLUMN=VALUE"),
         ],
     )
     def test_a_wrong_column_is_refused_in_one_line(self, runs, monkeypatch, capsys, word, said):
         assert command(predict.main, monkeypatch, runs["joint"].folder, "--table", word) == 2
         assert said in capsys.readouterr().err
+
+    def test_late_fusion_is_made_of_finished_runs_that_never_saw_the_table(
+        self, runs, films, tmp_path, monkeypatch
+    ):
+        tiny, out = runs["joint"].folder.parent / "tiny.toml", []
+        of = ["--data-dir", films[0], "--config", tiny]
+        read = ["--table", films[1], "--set", 'table.columns=["Year", "Language"]']
+        for variant, more in (("poster", []), ("overview", []), ("table", read)):
+            out.append(tmp_path / variant)
+            call = ["--variant", variant, *of, *more, "--epochs", 1, "--out", out[-1]]
+            assert command(train.main, monkeypatch, *call) == 0
+        late = ["--variant", "late", "--modalities", *ALL, *of, *read, "--parts", *out]
+        assert command(train.main, monkeypatch, *late, "--out", tmp_path / "late") == 0
+        assert [part.name for part in Run.open(tmp_path / "late").parts] == ALL
+        wrong = ["--set", "table.values=9", "--out", tmp_path / "other"]
+        assert command(train.main, monkeypatch, *late, *wrong) == 2
+        assert not (tmp_path / "other").exists()
 
     @pytest.mark.parametrize("form", list(formats._FORMATS))
     @pytest.mark.parametrize("variant", ["joint", "late", "early"])

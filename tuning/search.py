@@ -95,7 +95,8 @@ def main() -> None:
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
     films = prepared(config, cache)
-    search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, films.films.fingerprint)
+    source = f"{films.films.fingerprint} {films.films.table_hash}".strip()
+    search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
     if role == workers.WORKER:
         workers.wait_for(args.out / FILE)
     _keep(search, args.out)

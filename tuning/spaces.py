@@ -2,8 +2,8 @@
 
 A hyperparameter is a setting of `mmfusion.config.Config`; nothing here knows a layer. The value that the
 search starts from is always among a hyperparameter's values, so the starting configuration is a point of
-the space. For late fusion `poster.` and `overview.` before a name say which part's setting it is; names
-without either, those of the data above all, hold for both.
+the space. For late fusion a modality before a name (`poster.`) says which part's setting it is; names without one,
+those of the data above all, hold for all parts.
 """
 
 import json
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import keras_tuner
 
 from mmfusion.config import COMBINERS, LOSSES, OPERATORS, VARIANTS, Config, override
+from mmfusion.idle import acts_nowhere
+from mmfusion.models.registry import class_of
 from mmfusion.schema import OVERVIEW, POSTER
 
 
@@ -136,6 +138,9 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
     """
     *parts, variant = start.values()
     own = {name: values for section in variant.sections for name, values in SECTIONS.get(section, {}).items()}
+    own = {name: values for name, values in own.items() if not acts_nowhere(name, [variant], {})}
+    if len(variant.reads) != 2 and "joint.operator" in own:
+        own["joint.operator"] = Choice(tuple(name for name in OPERATORS if not class_of(OPERATORS[name]).for_two))
     if not parts:
         return _of_films(variant) | _of_encoders(variant) | own | TRAINING
     films, of_parts = {}, {}

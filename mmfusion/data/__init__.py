@@ -1,4 +1,4 @@
-"""Films from files, downloads or nothing at all, as one source of (poster, tokens, labels)."""
+"""Films from files, downloads or nothing at all, as one source of batches."""
 
 # Every data set: its name on the command line -> the package of its tensorflow-datasets builder.
 # Plain names, so that `--help` can list them without importing TensorFlow.

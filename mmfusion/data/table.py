@@ -18,11 +18,14 @@ import tensorflow as tf
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
 from mmfusion.preprocessing import MOST_DEVIATIONS, NUMBER, Column
+from mmfusion.schema import LONGEST_GENRE
 
 ID = "Id"
 OVERVIEW = "Overview"  # among `overview.columns`, the films' own
 _MOST_BYTES = 2**28
 _LONGEST = 10_000  # characters of a cell
+_LEAST_DEVIATION = 1e-12  # of the mean
+_OTHER = "\n"  # stands for all other values of a category; no cell is that
 
 
 def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], str]:
@@ -42,22 +45,34 @@ def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[str, ...
     import pandas as pd
 
     content = read_regular(file.resolve(), _MOST_BYTES)
-    try:
+    try:  # without a header for pandas, which would rename columns and cut longer rows
         frame = pd.read_csv(
-            io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+            io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None
         )
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own are such
         raise UserError(f"--table {file} is not a CSV in UTF-8: {str(error).splitlines()[0]}") from error
-    if ID not in frame:
-        raise UserError(f"--table {file} has no column {ID}; it has {', '.join(map(repr, frame.columns[:20]))}")
+    frame = frame.fillna("").apply(lambda column: column.str.strip())
+    frame.columns = _names(frame.iloc[0], file)
+    frame = frame.iloc[1:]
+    frame = frame[frame[ID] != ""]
     twice = frame[ID][frame[ID].duplicated()]
     if len(twice):
         raise UserError(f"--table {file} has two rows of the film {twice.iloc[0]!r}")
-    frame = frame.set_index(ID).reindex(list(ids), fill_value="").fillna("")
-    found = {str(name): tuple(cell.strip()[:_LONGEST] for cell in frame[name]) for name in frame}
+    frame = frame.set_index(ID).reindex(list(ids), fill_value="")
+    found = {name: tuple(cell[:_LONGEST] for cell in frame[name]) for name in frame}
     rows = sum(map(any, zip(*found.values()))) if found else 0
     print(f"{file.name} says something of {rows:,} of {len(ids):,} films", file=sys.stderr)
     return found, hashlib.sha256(content).hexdigest()[:16]
+
+
+def _names(header: Sequence[str], file: Path) -> list[str]:
+    names = list(header)
+    if ID not in names:
+        raise UserError(f"--table {file} has no column {ID}; it has {', '.join(map(repr, names[:20]))}")
+    for name in names:
+        if not name or not name.isprintable() or len(name) > LONGEST_GENRE or names.count(name) > 1:
+            raise UserError(f"--table {file}: a column is called {name[:99]!r}; each must have a name of its own")
+    return names
 
 
 def texts_of(
@@ -103,20 +118,24 @@ def fit_columns(
         if not cells:
             raise UserError(f"table.columns: no training film has anything in the column {name!r}")
         if _are_numbers(cells).all():
-            normalise = keras.layers.Normalization(axis=None, dtype="float64")
-            normalise.adapt(np.array(cells, np.float64))
-            mean, variance = (np.asarray(one).item() for one in (normalise.mean, normalise.variance))
-            columns.append(Column(name=name, mean=mean, deviation=variance**0.5 or 1.0))
+            numbers = np.array(cells, np.float64)
+            mean, deviation = float(numbers.mean()), float(numbers.std())
+            varies = deviation > _LEAST_DEVIATION * max(1.0, abs(mean))  # else it is what rounding leaves
+            columns.append(Column(name=name, mean=mean, deviation=deviation if varies else 1.0))
         else:
-            lookup = keras.layers.StringLookup(max_tokens=most + 1)
+            lookup = keras.layers.StringLookup(max_tokens=most + 1, oov_token=_OTHER)
             lookup.adapt(tf.constant(cells))
             columns.append(Column(name=name, values=tuple(lookup.get_vocabulary()[1:])))
     return tuple(columns)
 
 
 def encode_table(table: Mapping[str, Sequence[str]], columns: Sequence[Column], count: int) -> np.ndarray:
-    """Gives N films' columns as models read them: float32 (N, C, 3); a column that they do not have is empty."""
-    cells = [table.get(column.name, ("",) * count) for column in columns]
+    """Gives N films' columns as models read them: float32 (N, C, 3).
+
+    Raises:
+        UserError: the films have no such column.
+    """
+    cells = [_column(column.name, table, "the run's columns") for column in columns]
     for column, of in zip(columns, cells):
         if column.values is None and (odd := [cell for cell in of if cell and not _are_numbers([cell])[0]]):
             print(
@@ -139,7 +158,7 @@ class EncodeTable(tf.Module):
 class _Category(tf.Module):
     def __init__(self, column: Column):
         super().__init__()
-        self.lookup = keras.layers.StringLookup(vocabulary=list(column.values))
+        self.lookup = keras.layers.StringLookup(vocabulary=list(column.values), oov_token=_OTHER)
 
     def __call__(self, cells):
         value = tf.cast(self.lookup(cells), tf.float32)  # 0: none of these values
@@ -150,14 +169,12 @@ class _Category(tf.Module):
 class _Number(tf.Module):
     def __init__(self, column: Column):
         super().__init__()
-        variance = column.deviation**2
-        self.normalise = keras.layers.Normalization(axis=None, mean=column.mean, variance=variance, dtype="float64")
-        self.normalise(tf.zeros((1,), tf.float64))  # makes its constants here, and not in somebody's graph
+        self._mean, self._deviation = column.mean, column.deviation
 
     def __call__(self, cells):
         is_number = tf.strings.regex_full_match(cells, NUMBER)
         number = tf.strings.to_number(tf.where(is_number, cells, "0"), tf.float64)
-        deviations = tf.clip_by_value(self.normalise(number), -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        deviations = tf.clip_by_value((number - self._mean) / self._deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
         there = tf.cast(is_number, tf.float32)
         return tf.stack([tf.cast(deviations, tf.float32) * there, tf.zeros_like(there), there], axis=1)  # (B, 3)
 

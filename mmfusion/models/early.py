@@ -125,7 +125,7 @@ class EarlyFusion(GenreModel):
     @classmethod
     def check(cls, config):
         early, size = config.early, config.data.poster_size
-        if size % early.patch_size:
+        if POSTER in config.reads and size % early.patch_size:
             raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
         if early.width % early.heads:
             raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")

@@ -15,7 +15,7 @@ from mmfusion.models.presets import pooled
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class JointFusion(GenreModel):
-    """The modalities meet between their encoders and one head, and the loss trains all three.
+    """The modalities meet between their encoders and one head, and the loss trains all of them.
 
     Joint fusion of Huang et al. 2020 (npj Digital Medicine 3:136), also called intermediate fusion. Where a film
     lacks a modality, a learned embedding is read instead of the encoder's features.
