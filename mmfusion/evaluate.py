@@ -25,7 +25,7 @@ def parser() -> ArgumentParser:
         help="which films (default: test; with --data-dir all that no run was trained or tuned on)",
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="films of another folder")
-    p.add_argument("--table", type=Path, metavar="FILE", help="those films' columns (default: the run's own file)")
+    p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of those films' columns")
     p.add_argument("--dataset", choices=list(DATASETS), help="the form of --data-dir (default: the run's)")
     p.add_argument("--skip-bad", action="store_true", help="drop films of --data-dir that cannot be read")
     p.add_argument("--films", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
@@ -101,8 +101,9 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
             dataset = args.dataset or ("multimodal_imdb" if data.dataset == "synthetic" else data.dataset)
             folder = str(args.data_dir.resolve())
             data = data.model_copy(update={"data_dir": folder, "dataset": dataset, "skip_bad": args.skip_bad})
-        table = config.table.model_copy(update={"file": str(args.table or config.table.file)})
-        config = config.with_values(data=data, table=table)
+            # Not the run's own: a stranger's would name any file of this machine, and has not these films.
+            table = config.table.model_copy(update={"file": str(args.table or "")})
+            config = config.with_values(data=data, table=table)
         key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, data.poster_size)
         key += (config.in_batches, config.table, config.overview)
         if key not in loaded:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import command, tiny_config, write_folder, write_tiny
 from test_models import GENRES, WORDS, gradients, logits, make
 
-from mmfusion import experiment, formats, predict, train
+from mmfusion import evaluate, experiment, formats, predict, train
 from mmfusion.config import COMBINERS, resolve
 from mmfusion.data.films import films_of
 from mmfusion.data.synthetic import films as synthetic
@@ -408,6 +408,16 @@ class TestRuns:
         wrong = ["--set", "table.values=9", "--out", tmp_path / "other"]
         assert command(train.main, monkeypatch, *late, *wrong) == 2
         assert not (tmp_path / "other").exists()
+
+    def test_other_films_are_scored_with_a_table_of_their_own(self, runs, films, tmp_path, monkeypatch, capsys):
+        other = write_folder(tmp_path / "other", films=12, seed=5)
+        call = [runs["joint"].folder, "--data-dir", other, "--split", "all"]
+        assert command(evaluate.main, monkeypatch, *call) == 2
+        assert (
+            "there is no column 'Year'; the films have no table; name one with --table" in capsys.readouterr().err
+        )
+        assert command(evaluate.main, monkeypatch, *call, "--table", films[1]) in (0, 2)
+        assert "no table" not in capsys.readouterr().err
 
     @pytest.mark.parametrize("form", list(formats._FORMATS))
     @pytest.mark.parametrize("variant", ["joint", "late", "early"])
