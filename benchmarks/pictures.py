@@ -177,7 +177,7 @@ def _gains(analysis: Analysis, path: Path) -> bool:
 def _missing(analysis: Analysis, path: Path) -> bool:
     if not analysis.missing:
         return False
-    with _drawn(path, (9, 4.2)) as figure:
+    with _drawn(path, (3 + 3 * len(analysis.missing), 4.2)) as figure:
         axes = figure.subplots(1, len(analysis.missing), sharey=True, squeeze=False)[0]
         networks = [name for name, model in analysis.models.items() if not model.is_baseline]
         percent, rows = 100 * np.array(SHARES), []

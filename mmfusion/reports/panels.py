@@ -11,6 +11,7 @@ from mmfusion.reports.figures import drawn
 from mmfusion.reports.metrics import film_losses
 
 _COLUMNS = 2
+_LINE = 74  # characters of one
 _LINES = 5  # of the overview, at the most
 _WIDTH, _HEAD = 6.0, 0.4  # inches: of a film with its text, and of the title
 _POSTER_WIDTH, _POSTER_HEIGHT = 1.1, 1.55  # inches, at the most
@@ -79,9 +80,9 @@ def draw_panel(title: str, films: Sequence[Film], *paths: Path) -> None:
 
 
 def _describe(film: Film) -> str:
-    overview = textwrap.wrap(film.overview, 74, max_lines=_LINES, placeholder=" …")
+    overview = textwrap.wrap(film.overview, _LINE, max_lines=_LINES, placeholder=" …")
     lines = [film.title, *(overview or ["(no overview)"]), "", f"true: {', '.join(film.genres) or 'none'}"]
     for model, top in film.top.items():
         said = (f"{genre} {p:.2f}{' ✓' if genre in film.genres else ''}" for genre, p in top)
-        lines.append(f"{model}: {', '.join(said)}")
+        lines += textwrap.wrap(f"{model}: {', '.join(said)}", _LINE, subsequent_indent="    ")
     return "\n".join(lines)
