@@ -11,6 +11,7 @@ from mmfusion.reports.figures import drawn
 from mmfusion.reports.metrics import film_losses
 
 _COLUMNS = 2
+_NO_BREAK = "\u00a0"  # space
 _LINE = 74  # characters of one
 _LINES = 5  # of the overview, at the most
 _WIDTH, _HEAD = 6.0, 0.4  # inches: of a film with its text, and of the title
@@ -84,5 +85,6 @@ def _describe(film: Film) -> str:
     lines = [film.title, *(overview or ["(no overview)"]), "", f"true: {', '.join(film.genres) or 'none'}"]
     for model, top in film.top.items():
         said = (f"{genre} {p:.2f}{' ✓' if genre in film.genres else ''}" for genre, p in top)
+        said = (one.replace(" ", _NO_BREAK) for one in said)  # a genre, its probability and its tick stay together
         lines += textwrap.wrap(f"{model}: {', '.join(said)}", _LINE, subsequent_indent="    ")
     return "\n".join(lines)
