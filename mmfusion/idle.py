@@ -65,7 +65,8 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
 
 def _is_idle_of_modalities(key: str, config: Config, baseline: bool) -> bool:
     """The same of what says which modalities are read, and of which columns they are made."""
-    if key in ("modalities", "table.columns") and config.data.dataset == "synthetic":
+    made = config.data.dataset == "synthetic"
+    if made and (key == "table.columns" or (key == "modalities" and TABLE in config.modalities)):
         return False  # with a table other films are made
     read = {OVERVIEW, POSTER} if baseline else config.reads
     if key == "modalities":

@@ -1,4 +1,4 @@
-"""Where encoded posters and texts become tensors inside a TensorFlow graph, just as outside of one."""
+"""Where posters and texts become tensors in an exported model: in a TensorFlow graph, just as outside of one."""
 
 import keras
 import PIL
