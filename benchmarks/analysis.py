@@ -13,7 +13,6 @@ from joblib import Parallel, delayed
 from benchmarks.collect import Result, Results
 from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
 from benchmarks.robustness import without_modalities
-from mmfusion.assessment import encoders_of
 from mmfusion.reports import calibration, metrics, resampling
 from mmfusion.reports.contributions import Contribution, contribution
 from mmfusion.schema import SPLITS
@@ -52,7 +51,7 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         dataset=first.run.config.data.dataset,
         films=sizes,
         splits=len({result.facts["split"] for result in by_seed.values()}),
-        split_seeds=tuple(sorted({result.run.config.split_seed for result in by_seed.values()})),
+        split_seeds=tuple(sorted({result.split_seed for result in by_seed.values()})),
         genres=tuple(first.genres[g] for g in order),
         support={first.genres[g]: float(support[:, g].mean()) for g in order},
         sometimes=[first.genres[g] for g in order if support[:, g].any() and not support[:, g].all()],
@@ -191,10 +190,10 @@ def _model(name: str, of_seed: dict[int, Result], draws: _Draws) -> Model:
     films = np.mean([r.test.y_true.sum(axis=0) for r in of_seed.values()], axis=0)  # (G,)
     return Model(
         name=name,
-        encoders=" + ".join(encoders_of(first.run).values()),
+        encoders=first.encoders,
         is_baseline=first.is_baseline,
         modalities=first.modalities,
-        split_seeds={seed: result.run.config.split_seed for seed, result in of_seed.items()},
+        split_seeds={seed: result.split_seed for seed, result in of_seed.items()},
         scores=scores,
         genres={
             genre: _interval(drawn[:, g], Score({s: found[genre]["ap"] for s, found in genres.items()}), films[g])

@@ -11,7 +11,7 @@ from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.missing import read_missing
 from benchmarks.probe import read_probe
 from benchmarks.questions import answers
-from mmfusion.assessment import label_of
+from mmfusion.assessment import encoders_of, label_of
 from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
 from mmfusion.idle import acting
@@ -27,7 +27,9 @@ class Result:
     run: Run
     name: str  # its row's: the variant and the encoders that it reads with
     variant: str  # or baseline
+    encoders: str  # "resnet + bag"; "" of one without
     seed: int
+    split_seed: int
     facts: dict
     genres: tuple[str, ...]
     validation: Predictions
@@ -119,7 +121,9 @@ def _read(path: Path) -> Result:
         run=run,
         name=label_of(run),
         variant=config.variant,
+        encoders=" + ".join(encoders_of(run).values()),
         seed=config.seed,
+        split_seed=config.split_seed,
         facts=facts,
         genres=genres,
         validation=validation,

@@ -370,7 +370,7 @@ class TestPredict:
             ("poster", ["--overview", "x"], "is a run of poster (resnet) and reads the poster: add --poster"),
             ("overview", [], "is a run of overview (bag) and reads the overview: add --overview"),
             ("late", ["--overview", " "], "reads the poster and the overview: add --poster or --overview"),
-            ("poster", ["--poster", "nowhere.jpg"], "--poster nowhere.jpg: No such file"),
+            ("poster", ["--poster", "nowhere.jpg"], "nowhere.jpg cannot be read: No such file"),
             ("poster", ["--poster", __file__], "not a readable picture"),
         ],
     )
