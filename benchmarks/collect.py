@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.baselines import BASELINES, SECTIONS_READ
-from benchmarks.missing import read_missing
-from benchmarks.probe import read_probe
-from benchmarks.questions import answers
+from benchmarks.questions import read_answers
 from mmfusion.assessment import encoders_of, label_of
 from mmfusion.config import VARIANTS, Config
 from mmfusion.errors import UserError
@@ -116,7 +114,9 @@ def _read(path: Path) -> Result:
     if path.parts[-2:] != (f"seed-{config.seed}", config.folder_name):
         raise UserError(f"{path} holds a run of {config.folder_name} with seed {config.seed}")
     validation, test = run.predictions("validation"), run.predictions("test")
-    is_baseline = config.variant in BASELINES
+    asked, numbers = {}, {"ms_per_film": facts.get("ms_per_film")}
+    if config.variant not in BASELINES:
+        asked, numbers = read_answers(run)
     return Result(
         run=run,
         name=label_of(run),
@@ -130,9 +130,9 @@ def _read(path: Path) -> Result:
         test=test,
         thresholds=tune_thresholds(validation.y_true, validation.y_prob),
         train_seconds=_seconds(run),
-        answers={"ms_per_film": facts.get("ms_per_film")} if is_baseline else answers(run),
-        permuted=None if is_baseline else read_probe(run)[1],
-        without=None if is_baseline else read_missing(run),
+        answers=numbers,
+        permuted=asked["probe"][1] if asked else None,
+        without=asked.get("missing"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a finished network says of its test films without one of their modalities: `missing.npz`.
+"""Asks a finished network for its test films without one of their modalities, and keeps `missing.npz`.
 
 A network answers film by film. So two answers, besides that to the film as it is, are enough for any share of
 films that miss something: of each share some films have the one answer and the others the other.
@@ -37,7 +37,7 @@ def is_asked(run: Run) -> bool:
     return _file(run).is_file()
 
 
-def read_missing(run: Run) -> dict[str, np.ndarray] | None:
+def read(run: Run) -> dict[str, np.ndarray] | None:
     """Reads what the network of a finished run said of its test films without one modality.
 
     Returns:
@@ -61,7 +61,7 @@ def read_missing(run: Run) -> dict[str, np.ndarray] | None:
     return answers
 
 
-def scores(run: Run) -> dict[str, float]:
+def scores(answers: dict[str, np.ndarray] | None) -> dict[str, float]:
     """Gives none: its answers have tables of their own."""
     return {}
 
@@ -80,11 +80,11 @@ def ask(run: Run, cache: Path) -> None:
     config = run.config
     prepared = experiment.prepare_again(run, cache)
     test = prepared.rows["test"]
-    read, model = prepared.inputs(config), experiment.load_model(run)
-    experiment.check_presets(run, read)
+    inputs, model = prepared.inputs(config), experiment.load_model(run)
+    experiment.check_presets(run, inputs)
     answers = {}
     for modality in run.facts["reads"]:
-        source = read.without(modality, test).source(prepared.films.labels[test], config.data.batch_size)
+        source = inputs.without(modality, test).source(prepared.films.labels[test], config.data.batch_size)
         logits = fitting.logits_of(model, source, np.arange(len(test)))
         answers[modality] = np.asarray(sigmoid(logits))  # as predictions.npz has it, to the last bit
     write_arrays(_file(run), answers)

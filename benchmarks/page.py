@@ -8,13 +8,12 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from benchmarks.findings import Analysis
-from benchmarks.sheets import COST, is_undefined
+from benchmarks.sheets import COST, COST_FORMS, is_undefined
 from benchmarks.writeup import NOTES, contribution_heads, sentences
 from mmfusion.reports.metrics import columns
 from mmfusion.templates import render
 
 _KINDS = {".svg": "svg+xml", ".png": "png"}
-FORMS = dict(zip(COST.values(), (",.0f", ",.0f", ".2f"), strict=True))  # of what a model costs
 
 
 def page(analysis: Analysis, figures: Path, pictures: dict[str, str], galleries: dict[str, str]) -> str:
@@ -41,7 +40,7 @@ def page(analysis: Analysis, figures: Path, pictures: dict[str, str], galleries:
         sentences=sentences(analysis),
         score_columns=columns("overall", "f1") | at_half | columns("calibration"),
         cost=COST,
-        forms=FORMS,
+        forms=COST_FORMS,
         contribution_heads=contribution_heads(analysis.contributing),
         pictures=[(_data((figures / name).with_suffix(".svg")), text) for name, text in pictures.items()],
         galleries=[(_data(figures / name), text) for name, text in galleries.items()],

@@ -31,7 +31,7 @@ def is_asked(run: Run) -> bool:
     return _file(run).is_file()
 
 
-def read_probe(run: Run):
+def read(run: Run):
     """Reads what the model of a finished run answered.
 
     Returns:
@@ -58,9 +58,9 @@ def read_probe(run: Run):
     return milliseconds, found
 
 
-def scores(run: Run) -> dict[str, float]:
+def scores(answers: tuple) -> dict[str, float]:
     """Gives how long a film takes."""
-    return {"ms_per_film": read_probe(run)[0]}
+    return {"ms_per_film": answers[0]}
 
 
 def _key(names: Sequence[str]) -> str:
@@ -98,19 +98,19 @@ def ask(run: Run, cache: Path) -> None:
     config, reads = run.config, run.facts["reads"]
     prepared = experiment.prepare_again(run, cache)
     test = prepared.rows["test"]
-    read, same = prepared.inputs(config), np.arange(len(test))
-    experiment.check_presets(run, read)
+    inputs, same = prepared.inputs(config), np.arange(len(test))
+    experiment.check_presets(run, inputs)
     model = experiment.load_model(run)
 
     def logits(rows: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of films put together of others' modalities, by the place of each among the test films."""
         count = len(next(iter(rows.values())))
-        beside = dict.fromkeys(read.films, np.zeros(count, int))  # what the model does not read
-        exchanged = read.exchanged({name: test[places] for name, places in {**beside, **rows}.items()})
+        beside = dict.fromkeys(inputs.films, np.zeros(count, int))  # what the model does not read
+        exchanged = inputs.exchanged({name: test[places] for name, places in {**beside, **rows}.items()})
         source = exchanged.source(np.zeros((count, len(run.genres)), np.float32), config.data.batch_size)
         return fitting.logits_of(model, source, np.arange(count))
 
-    own = dict.fromkeys(read.films, same)
+    own = dict.fromkeys(inputs.films, same)
     logits(own)  # traces the model for every length of overview
     start = time.perf_counter()
     logits(own)

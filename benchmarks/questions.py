@@ -1,10 +1,11 @@
-"""What finished networks are asked beyond their test films, by one list.
+"""Questions to finished networks, beyond their test films, by one list.
 
 A question is a module here with
 
     is_asked(run)      tells if a run's network was asked already
     ask(run, cache)    asks it, and keeps its answers in the run folder
-    scores(run)        gives numbers for the report's tables, by name; {} for none
+    read(run)          reads these answers
+    scores(answers)    gives numbers of them for the report's tables, by name; {} for none
 """
 
 from importlib import import_module
@@ -22,9 +23,11 @@ def questions(flags: object) -> list[ModuleType]:
     return [_module(name) for name, flag in QUESTIONS.items() if not flag or getattr(flags, flag)]
 
 
-def answers(run: Run) -> dict[str, float]:
-    """Gives all numbers that a finished network has answered, by name."""
-    return {key: value for name in QUESTIONS for key, value in _module(name).scores(run).items()}
+def read_answers(run: Run) -> tuple[dict[str, object], dict[str, float]]:
+    """Reads what a finished network has answered: by question, and all numbers of it by name."""
+    answers = {name: _module(name).read(run) for name in QUESTIONS}
+    numbers = {key: value for name, said in answers.items() for key, value in _module(name).scores(said).items()}
+    return answers, numbers
 
 
 def _module(name: str) -> ModuleType:

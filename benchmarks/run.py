@@ -69,7 +69,7 @@ def main() -> None:
         if (seed, name) not in todo:
             print(f"seed {seed}, {sweep[seed, name].label}: finished already, in {run.folder}", flush=True)
             # Late fusion's parts were counted as runs of their own.
-            took.setdefault(name, []).append(0 if made_of(sweep[seed, name]) else run.report["train_seconds"])
+            took.setdefault(name, []).append(0 if parts_of(sweep[seed, name]) else run.report["train_seconds"])
     if todo:
         import_tensorflow()
         from mmfusion.models import model_class
@@ -99,7 +99,7 @@ def main() -> None:
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
-def made_of(config: Config) -> tuple[str, ...]:
+def parts_of(config: Config) -> tuple[str, ...]:
     """The models of the same sweep that one is made of; none of most."""
     baseline = BASELINES.get(config.variant)
     return baseline.averages if baseline else config.parts
@@ -181,7 +181,7 @@ def _run(args: argparse.Namespace, config: Config) -> Run:
 
 def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
     """The finished runs that a model is made of, of this call or an earlier one; {}: it trains its own."""
-    wanted = {part: _configure(args, part, seed) for part in made_of(_configure(args, name, seed))}
+    wanted = {part: _configure(args, part, seed) for part in parts_of(_configure(args, name, seed))}
     parts = {part: _run(args, config) for part, config in wanted.items()}
     missing = [part for part, run in parts.items() if not run.finished]
     if missing and name in BASELINES:

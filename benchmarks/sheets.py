@@ -19,6 +19,7 @@ COST = {  # heading of a column -> name in `results.csv` and `summary.csv`
     "training s": "train_seconds",
     "ms a film": "ms_per_film",
 }
+COST_FORMS = {"parameters": ",.0f", "train_seconds": ",.0f", "ms_per_film": ".2f"}  # how each is printed
 
 
 def write_csv(analysis: Analysis, folder: Path) -> None:

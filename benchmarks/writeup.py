@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.findings import DRAWS, LEAST_P, PERMUTATIONS, Analysis, Comparison, Gain, Missing, Model
 from benchmarks.missing import SHARES
-from benchmarks.sheets import COST, is_undefined
+from benchmarks.sheets import COST, COST_FORMS, is_undefined
 from mmfusion.reports.contributions import Contribution
 from mmfusion.reports.metrics import columns
 from mmfusion.reports.resampling import FEWEST
@@ -119,8 +119,7 @@ def interval_table(models: Sequence[Model], shown: dict[str, str]) -> str:
 
 def cost_table(models: Sequence[Model]) -> str:
     """Tables what models cost."""
-    forms = dict(zip(COST.values(), (",.0f", ",.0f", ".2f"), strict=True))
-    rows = [[one.name, *(_spread(one, name, form) for name, form in forms.items())] for one in models]
+    rows = [[one.name, *(_spread(one, name, form) for name, form in COST_FORMS.items())] for one in models]
     return markdown(["model", *COST], rows)
 
 

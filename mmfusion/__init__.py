@@ -1,7 +1,9 @@
 """Film genres from posters and overviews: unimodal baselines and early, joint and late fusion.
 
-train, load, predict, evaluate    see `mmfusion.api`
-Config, UserError                 a run's configuration; what is wrong, in one line
+From Python there are
+
+    train, load, predict, evaluate    see `mmfusion.api`
+    Config, UserError                 a run's configuration; what is wrong, in one line
 """
 
 from importlib import import_module

@@ -1,9 +1,9 @@
-"""mmfusion from Python: train, load, predict, evaluate. `import mmfusion` has them all.
+"""Face for Python: train, load, predict, evaluate; `import mmfusion` has them all.
 
-import mmfusion
+For example
 
-run = mmfusion.train("late", data_dir="films", epochs=3)
-mmfusion.predict(run, posters=["poster.jpg"], overviews=["Two sisters inherit a lighthouse."])
+    run = mmfusion.train("late", data_dir="films", epochs=3)
+    mmfusion.predict(run, posters=["poster.jpg"], overviews=["Two sisters inherit a lighthouse."])
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def load(path: str | Path) -> TrainedRun:
     Raises:
         UserError: it is none.
     """
-    return TrainedRun(Run.open(path).folder)
+    return TrainedRun.open(path)
 
 
 def train(

@@ -324,7 +324,7 @@ def _check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> No
 
 
 def _of_table(part: Run, prepared: Prepared, config: Config) -> list[tuple]:
-    """What a part that reads a table must have in common with a run, each as (what, the run's, the part's)."""
+    """Lists what a part that reads a table must share with a run, each as (what, the run's, the part's)."""
     if TABLE not in part.config.reads:
         return []
     return [

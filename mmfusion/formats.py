@@ -113,7 +113,7 @@ def _probabilities(model: keras.Model, presets: dict[str, inputs.Preset], read: 
 
 
 def _network(run: Run) -> tf.types.experimental.PolymorphicFunction:
-    """What `inputs.encoded` gives, by modality -> {"probabilities" (B, G)}, the weights as constants."""
+    """Makes a function: what `inputs.encoded` gives -> {"probabilities" (B, G)}, the weights as constants."""
     model, presets = experiment.load_model(run), inputs.presets_of(run.config)
     networks = [model, *(preset.backbone for preset in presets.values() if preset.frozen)]
     # The converters would leave variables out, and the model would say NaN.

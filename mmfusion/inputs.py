@@ -142,7 +142,7 @@ def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> 
 
 def _rows(config: Config, rows: Sequence[Mapping[str, str]], fitted: Preprocessing) -> Encoded:
     cells = {column.name: tuple(row.get(column.name, "").strip() for row in rows) for column in fitted.columns}
-    return Encoded(encode_table(cells, fitted.columns, len(rows)), "table")
+    return Encoded(encode_table(cells, fitted.columns), "table")
 
 
 # A line here, with a function in `data/`, makes films of another modality known.
@@ -151,7 +151,7 @@ READINGS = {
     OVERVIEW: Reading("", lambda config, films, fitted: _tokens(config, films.texts, fitted), _tokens),
     TABLE: Reading(
         {},
-        lambda config, films, fitted: Encoded(encode_table(films.table, fitted.columns, len(films)), "table"),
+        lambda config, films, fitted: Encoded(encode_table(films.table, fitted.columns), "table"),
         _rows,
     ),
 }

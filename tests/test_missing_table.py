@@ -103,14 +103,14 @@ def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache,
         some.films[name].values[~gone] = of.values[test][~gone]
     source = some.source(prepared.films.labels[test], 16)
     found = 1 / (1 + np.exp(-fitting.logits_of(experiment.load_model(run), source, np.arange(len(test)))))
-    expected = np.where(gone[:, None], missing.read_missing(run)[modality], predictions.y_prob)
+    expected = np.where(gone[:, None], missing.read(run)[modality], predictions.y_prob)
     assert 0 < gone.sum() < len(gone)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_late_fusion_without_a_modality_is_the_other_model(sweep):
     late, poster, overview = (Run(sweep / "seed-0" / folder_of(name)) for name in ("late", "poster", "overview"))
-    answers = missing.read_missing(late)
+    answers = missing.read(late)
     np.testing.assert_array_equal(answers[POSTER], overview.predictions("test").y_prob)
     np.testing.assert_allclose(answers[OVERVIEW], poster.predictions("test").y_prob, atol=1e-6)  # in other batches
 
@@ -187,6 +187,6 @@ def test_a_report_of_networks_that_were_not_asked_has_no_such_section(sweep, tmp
 def test_answers_of_another_form_are_refused(sweep, tmp_path, change, said):
     run = Run(shutil.copytree(sweep / "seed-0" / folder_of("joint"), tmp_path / "joint"))
     file = run.folder / "missing.npz"
-    np.savez(file, **change(missing.read_missing(run)))
+    np.savez(file, **change(missing.read(run)))
     with pytest.raises(UserError, match=said):
-        missing.read_missing(run)
+        missing.read(run)

@@ -79,8 +79,12 @@ def ask(run, cache):
     write_atomically(run.folder / "weights.txt", str(len(experiment.load_model(run).weights)))
 
 
-def scores(run):
-    return {"weights": float((run.folder / "weights.txt").read_text())}
+def read(run):
+    return float((run.folder / "weights.txt").read_text())
+
+
+def scores(weights):
+    return {"weights": weights}
 """
 # What is of one's own: the file, its content, the file that gets the line, what the line follows, and the line.
 VARIANTS = "mmfusion/config/variants.py"

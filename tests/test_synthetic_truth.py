@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.probe import ask, read_probe
+from benchmarks.probe import ask, read
 from mmfusion import assessment, experiment
 from mmfusion.config import resolve
 from mmfusion.reports.contributions import contribution
@@ -74,13 +74,13 @@ def test_finds_what_its_modalities_tell_and_nothing_else(auc, variant, kind):
 
 def brought(run, kind: str) -> list:
     """What each modality brings to each genre of a kind."""
-    test, (_, answers) = run.predictions("test"), read_probe(run)
+    test, (_, answers) = run.predictions("test"), read(run)
     columns = [slice(g, g + 1) for g, genre in enumerate(run.genres) if kind_of(genre) == kind]
     return [contribution(test.y_true[:, c], test.y_prob[:, c], answers.of_genres(c)) for c in columns]
 
 
 def test_late_fusion_is_its_own_additive_approximation(runs):
-    _, answers = read_probe(runs["late"])
+    _, answers = read(runs["late"])
     np.testing.assert_allclose(answers.additive, answers.whole, atol=1e-5)  # logits are float32
 
 

@@ -98,7 +98,7 @@ class TestColumns:
         assert language.values == ("en", "fr")
 
     def test_numbers_are_standardised_categories_numbered_and_empty_cells_are_zeros(self):
-        found = encode_table(TABLE_OF_FIVE, self.columns, 5)
+        found = encode_table(TABLE_OF_FIVE, self.columns)
         assert found.dtype == np.float32
         z = (1990 - 2000) / np.std([1990, 2000, 2010])
         np.testing.assert_allclose(found[0], [[z, 0, 1], [0, 1, 1]], rtol=1e-6)
@@ -120,25 +120,25 @@ class TestColumns:
     )
     def test_numbers_of_any_size_are_standardised(self, cells, expected):
         columns = fit_columns(["Year"], {"Year": cells}, np.arange(3), 9)
-        found = encode_table({"Year": cells}, columns, 3)[:, 0, 0]
+        found = encode_table({"Year": cells}, columns)[:, 0, 0]
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
     @pytest.mark.parametrize("cell", ["[UNK]", "9" * 400, "\u00a0x", "a\nb"])
     def test_odd_cells_are_values_like_others(self, cell):
         columns = fit_columns(["Year"], {"Year": (cell, cell)}, np.arange(2), 9)
         assert columns[0].values == (cell,)
-        np.testing.assert_array_equal(encode_table({"Year": (cell, "other")}, columns, 2)[:, 0, 1], [1, 0])
+        np.testing.assert_array_equal(encode_table({"Year": (cell, "other")}, columns)[:, 0, 1], [1, 0])
 
     def test_films_without_a_column_of_the_run_are_refused(self):
         with pytest.raises(UserError, match="the run's columns: there is no column 'Year'; the films have 'year'"):
-            encode_table({"year": ("1990",)}, self.columns, 1)
+            encode_table({"year": ("1990",)}, self.columns)
 
     def test_a_column_with_one_word_in_it_is_a_category(self):
         (column,) = fit_columns(["Year"], {"Year": ("1990", "soon")}, np.arange(2), 9)
         assert set(column.values) == {"1990", "soon"}
 
     def test_a_word_among_other_films_numbers_is_said_and_counts_as_empty(self, capsys):
-        found = encode_table({"Year": ("soon",), "Language": ("en",)}, self.columns, 1)
+        found = encode_table({"Year": ("soon",), "Language": ("en",)}, self.columns)
         np.testing.assert_array_equal(found[0], [[0, 0, 0], [0, 1, 1]])
         assert "Year: 1 cells are no numbers" in capsys.readouterr().err
 
@@ -152,7 +152,7 @@ class TestColumns:
         ]
         in_graph = tf.function(EncodeTable(self.columns).__call__)(tf.constant(cells)).numpy()
         table = dict(zip(COLUMNS, zip(*cells, strict=True), strict=True))
-        np.testing.assert_array_equal(in_graph, encode_table(table, self.columns, len(cells)))
+        np.testing.assert_array_equal(in_graph, encode_table(table, self.columns))
 
     def test_they_come_back_from_json(self):
         again = json.loads(json.dumps(columns_to_list(self.columns)))

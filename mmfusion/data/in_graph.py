@@ -1,4 +1,4 @@
-"""Where posters and texts become tensors in an exported model: in a TensorFlow graph, just as outside of one."""
+"""Makes tensors of posters and texts in an exported model: in a TensorFlow graph, just as outside of one."""
 
 import keras
 import PIL

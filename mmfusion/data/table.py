@@ -1,4 +1,4 @@
-"""Where a film's row becomes a tensor: a table joined by id, numbers standardised and categories numbered.
+"""Joins a table by id, and makes a tensor of it: numbers standardised, categories numbered.
 
 A table reaches a model as float32 (N, C, 3), a column each: the number in standard deviations from its mean, the
 category's value from 1 (0: another than those of training films), and 1. An empty cell is zeros, and so is every
@@ -129,7 +129,7 @@ def fit_columns(
     return tuple(columns)
 
 
-def encode_table(table: Mapping[str, Sequence[str]], columns: Sequence[Column], count: int) -> np.ndarray:
+def encode_table(table: Mapping[str, Sequence[str]], columns: Sequence[Column]) -> np.ndarray:
     """Gives N films' columns as models read them: float32 (N, C, 3).
 
     Raises:
@@ -137,11 +137,13 @@ def encode_table(table: Mapping[str, Sequence[str]], columns: Sequence[Column], 
     """
     cells = [_column(column.name, table, "the run's columns") for column in columns]
     for column, of in zip(columns, cells):
-        if column.values is None and (odd := [cell for cell in of if cell and not _are_numbers([cell])[0]]):
+        if column.values is None and (
+            odd := [cell for cell, is_one in zip(of, _are_numbers(of)) if cell and not is_one]
+        ):
             print(
                 f"{column.name}: {len(odd)} cells are no numbers and count as empty, as {odd[0]!r}", file=sys.stderr
             )
-    return EncodeTable(columns)(tf.constant(list(zip(*cells)), tf.string, (count, len(columns)))).numpy()
+    return EncodeTable(columns)(tf.transpose(tf.constant(cells, tf.string))).numpy()
 
 
 class EncodeTable(tf.Module):
