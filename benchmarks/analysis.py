@@ -13,8 +13,8 @@ from joblib import Parallel, delayed
 from benchmarks.collect import Result, Results
 from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
 from benchmarks.robustness import without_modalities
-from mmfusion.reports import calibration, metrics, resampling
-from mmfusion.reports.contributions import Contribution, contribution
+from mmfusion.evaluation import calibration, metrics, resampling
+from mmfusion.evaluation.contributions import Contribution, contribution
 from mmfusion.schema import SPLITS
 
 SEED = 0  # of draws and permutations

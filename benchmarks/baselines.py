@@ -32,7 +32,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
         cache: where prepared films are kept.
         parts: finished runs of the same seed, by name; `tfidf_colours` averages two of them.
     """
-    from mmfusion import experiment
+    from mmfusion.training import experiment
 
     prepared = experiment.prepare(config, cache)
     start = time.perf_counter()
@@ -150,7 +150,7 @@ def _logistic(prepared, features, name: str):
     """
     from sklearn.linear_model import LogisticRegression
 
-    from mmfusion.reports.metrics import film_losses
+    from mmfusion.evaluation.metrics import film_losses
 
     training, validation = features("train"), features("validation")
     labels, truth = (prepared.films.labels[prepared.rows[split]] for split in ("train", "validation"))

@@ -9,12 +9,12 @@ import numpy as np
 
 from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.questions import read_answers
-from mmfusion.assessment import encoders_of, label_of
 from mmfusion.config import VARIANTS, Config
+from mmfusion.config.idle import acting
 from mmfusion.errors import UserError
-from mmfusion.idle import acting
-from mmfusion.reports.contributions import PermutedPredictions
-from mmfusion.reports.metrics import tune_thresholds
+from mmfusion.evaluation.contributions import PermutedPredictions
+from mmfusion.evaluation.metrics import tune_thresholds
+from mmfusion.reports.assessment import encoders_of, label_of
 from mmfusion.runs import Predictions, Run
 
 

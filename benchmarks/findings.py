@@ -3,8 +3,8 @@
 import statistics
 from dataclasses import dataclass
 
-from mmfusion.reports.calibration import Reliability
-from mmfusion.reports.contributions import Contribution
+from mmfusion.evaluation.calibration import Reliability
+from mmfusion.evaluation.contributions import Contribution
 
 DRAWS = 1000  # bootstrap draws of the films
 PERMUTATIONS = 1999

@@ -20,7 +20,8 @@ class _EnoughError(Exception):
 
 def _product(variant: str, recipe: str, data: dict, cache: str, step_done) -> None:
     """`mmfusion.train` itself; it calls back after every step."""
-    from mmfusion import checkpoint, train
+    from mmfusion import train
+    from mmfusion.training import checkpoint
 
     checkpoint.Checkpoint.on_train_batch_end = step_done
     out = tempfile.mkdtemp()

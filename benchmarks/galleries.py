@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.analysis import better_unimodal
 from benchmarks.collect import Result, Results, collect
 from benchmarks.sheets import frame, write_frame
-from mmfusion.assessment import picture_of
-from mmfusion.reports.metrics import film_losses
+from mmfusion.evaluation.metrics import film_losses
+from mmfusion.reports.assessment import picture_of
 from mmfusion.reports.panels import Film, draw_panel, top_genres
 from mmfusion.startup import import_tensorflow
 

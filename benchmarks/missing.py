@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
 from mmfusion.runs import Run
+from mmfusion.runs.arrays import parse_arrays, write_arrays
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the films that miss one modality
 _LIMIT = 2**32  # bytes; for 100,000 films with 25 genres it has 0.02 GB
@@ -75,7 +75,7 @@ def ask(run: Run, cache: Path) -> None:
     """
     from keras.ops import sigmoid
 
-    from mmfusion import experiment, fitting
+    from mmfusion.training import experiment, fitting
 
     config = run.config
     prepared = experiment.prepare_again(run, cache)

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from benchmarks.findings import Analysis
 from benchmarks.sheets import COST, COST_FORMS, is_undefined
 from benchmarks.writeup import NOTES, contribution_heads, sentences
-from mmfusion.reports.metrics import columns
+from mmfusion.evaluation.metrics import columns
 from mmfusion.templates import render
 
 _KINDS = {".svg": "svg+xml", ".png": "png"}

@@ -6,7 +6,7 @@
 - And what it says of each modality of some films beside the others of these films: for EMAP (Hessel and
   Lee 2020), the best approximation of a model by a sum of functions of one modality each.
 
-`mmfusion.reports.contributions` makes scores of these.
+`mmfusion.evaluation.contributions` makes scores of these.
 """
 
 import time
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.config import AVERAGES
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
 from mmfusion.runs import Run
+from mmfusion.runs.arrays import parse_arrays, write_arrays
 
 EXCHANGES = 5  # permutations of the films
 PAIRED = 128  # films for EMAP: its cost grows with their square
@@ -41,7 +41,7 @@ def read(run: Run):
     Raises:
         UserError: it was not asked, or the file is damaged.
     """
-    from mmfusion.reports.contributions import PermutedPredictions, coalitions
+    from mmfusion.evaluation.contributions import PermutedPredictions, coalitions
 
     if not is_asked(run):
         raise UserError(f"{run.folder} is not finished: it has no probe.npz")
@@ -92,8 +92,8 @@ def ask(run: Run, cache: Path) -> None:
         run: finished.
         cache: where prepared films are kept.
     """
-    from mmfusion import experiment, fitting
-    from mmfusion.reports.contributions import additive_approximation, coalitions
+    from mmfusion.evaluation.contributions import additive_approximation, coalitions
+    from mmfusion.training import experiment, fitting
 
     config, reads = run.config, run.facts["reads"]
     prepared = experiment.prepare_again(run, cache)

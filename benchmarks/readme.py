@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 from mmfusion.errors import UserError
+from mmfusion.evaluation.metrics import METRICS
 from mmfusion.files import write_atomically
-from mmfusion.reports.metrics import METRICS
 
 NAME = "benchmark table"  # of its markers
 COLUMNS = {metric.heading: metric.name for metric in METRICS if metric.in_readme}  # -> score in summary.csv

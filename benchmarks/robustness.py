@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.collect import Result, Results
 from benchmarks.findings import Margin, Missing, Score
 from benchmarks.missing import SHARES, is_missing
-from mmfusion.reports import metrics, resampling
+from mmfusion.evaluation import metrics, resampling
 from mmfusion.schema import MODALITIES, POSTER
 
 # By seed, what a system says of the test films (N, G) where a share of them misses the modality.

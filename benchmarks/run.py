@@ -10,11 +10,11 @@ from pathlib import Path
 from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.questions import questions
 from mmfusion.config import ENCODER_SECTIONS, PRESET, VARIANTS, Config, is_preset
+from mmfusion.config.flags import KEYS, add_config_flags, configure, flags_of, say_which_films
+from mmfusion.config.idle import acting, refuse_idle
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.flags import KEYS, add_config_flags, configure, flags_of, say_which_films
-from mmfusion.idle import acting, refuse_idle
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES
 from mmfusion.startup import begin_command, import_tensorflow
@@ -93,7 +93,7 @@ def main() -> None:
 
     keep_films(args.out, cache)
     if args.seeds == 1:
-        from mmfusion import assessment
+        from mmfusion.reports import assessment
 
         print(f"\n{assessment.summary([assessment.score(run, 'test') for run in runs.values()])}")
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
@@ -271,7 +271,8 @@ def _keep_command(out: Path) -> None:
 def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Namespace, cache: Path) -> None:
     import_tensorflow()
     from benchmarks.baselines import train_baseline
-    from mmfusion import assessment, experiment
+    from mmfusion.reports import assessment
+    from mmfusion.training import experiment
 
     if run.config_file.is_file():
         experiment.resume(run, cache)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.findings import Analysis, Model, Score
+from mmfusion.evaluation.frame import COLUMNS
 from mmfusion.files import write_atomically
-from mmfusion.reports.frame import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

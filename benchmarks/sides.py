@@ -24,7 +24,7 @@ class Product:
 
     def __init__(self, recipe: str, data: dict, cache: Path):
         import_tensorflow()
-        from mmfusion import experiment, fitting
+        from mmfusion.training import experiment, fitting
 
         self._experiment, self._fitting = experiment, fitting
         self._recipe, self._data, self._cache = recipe, data, cache

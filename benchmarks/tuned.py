@@ -62,7 +62,7 @@ def _rows(name: str, pairs: Sequence[tuple]) -> list[dict]:
     """One a seed, and one with the means and the interval of the gain in micro-AP."""
     import numpy as np
 
-    from mmfusion.reports import metrics, resampling
+    from mmfusion.evaluation import metrics, resampling
 
     rows, drawn = [], []
     ids = sorted({film for one, _ in pairs for film in one.test.ids})

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from benchmarks.findings import DRAWS, LEAST_P, PERMUTATIONS, Analysis, Comparison, Gain, Missing, Model
 from benchmarks.missing import SHARES
 from benchmarks.sheets import COST, COST_FORMS, is_undefined
-from mmfusion.reports.contributions import Contribution
-from mmfusion.reports.metrics import columns
-from mmfusion.reports.resampling import FEWEST
+from mmfusion.evaluation.contributions import Contribution
+from mmfusion.evaluation.metrics import columns
+from mmfusion.evaluation.resampling import FEWEST
 from mmfusion.reports.tables import UNDEFINED, markdown
 from mmfusion.schema import PLURAL
 from mmfusion.templates import render

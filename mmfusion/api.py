@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config
+from mmfusion.config.flags import KEYS, combined, configured, overrides_of, say_which_films
+from mmfusion.config.idle import refuse_idle
+from mmfusion.data.preprocessing import NUMBER
 from mmfusion.errors import UserError
-from mmfusion.flags import KEYS, combined, configured, overrides_of, say_which_films
-from mmfusion.idle import refuse_idle
-from mmfusion.preprocessing import NUMBER
 from mmfusion.runs import Run, as_parts, check_free
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 from mmfusion.startup import cache_folder, import_tensorflow
@@ -46,7 +46,7 @@ class TrainedRun(Run):
             UserError: it has none, or its files are not those that it wrote.
         """
         import_tensorflow()
-        from mmfusion import experiment
+        from mmfusion.training import experiment
 
         return experiment.load_model(self)
 
@@ -128,7 +128,7 @@ def train(
         cache=cache_folder(cache_dir),
         tensorboard=tensorboard,
     )
-    from mmfusion import assessment
+    from mmfusion.reports import assessment
 
     assessment.finish(run)
     return load(run.folder)
@@ -179,7 +179,7 @@ def run_training(
     say_which_films(config, given.get("data.dataset"))
 
     import_tensorflow()
-    from mmfusion import experiment
+    from mmfusion.training import experiment
 
     return experiment.train(
         config, folder, cache, part_configs=part_configs, part_runs=part_runs, tensorboard=tensorboard
@@ -210,8 +210,8 @@ def predict(
     import pandas as pd
 
     import_tensorflow()
-    from mmfusion import experiment
     from mmfusion.data.posters import BadPoster
+    from mmfusion.training import experiment
 
     given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
     if any(isinstance(values, str | bytes | Mapping) for values in given.values()):
@@ -281,13 +281,13 @@ def evaluate(*runs: Run, split: str = "test") -> pd.DataFrame:
         split: "test" or "validation".
 
     Returns:
-        A row a score, see `mmfusion.reports.frame.long_frame`.
+        A row a score, see `mmfusion.evaluation.frame.long_frame`.
 
     Raises:
         UserError: they were not scored on the same films and genres.
     """
-    from mmfusion import assessment
-    from mmfusion.reports.frame import long_frame
+    from mmfusion.evaluation.frame import long_frame
+    from mmfusion.reports import assessment
 
     if not runs:
         raise UserError("evaluate takes one run or more")

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from mmfusion import api
-from mmfusion.data import DATASETS
+from mmfusion.config import DATASETS
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
-from mmfusion.overlap import splits_of
 from mmfusion.runs import Run
+from mmfusion.runs.overlap import splits_of
 from mmfusion.schema import TABLE
 from mmfusion.startup import begin_command, import_tensorflow
 
@@ -48,7 +48,7 @@ def main() -> None:
         forget(cache)
     runs = [Run.open(folder) for folder in args.runs]
     _check(args, runs)
-    from mmfusion import assessment
+    from mmfusion.reports import assessment
 
     kept = None
     if args.data_dir:
@@ -114,7 +114,8 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
 def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
     """Scores films of another folder, and gives what the panels show of the best and the worst."""
     pairs = list(_films_for(runs, args, cache))
-    from mmfusion import assessment, experiment
+    from mmfusion.reports import assessment
+    from mmfusion.training import experiment
 
     films = pairs[0][1]
     known = _known(runs, films)
@@ -158,7 +159,8 @@ def _shown(films, ids) -> dict:
 
 def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:
     pairs = list(_films_for(runs, args, cache))
-    from mmfusion import assessment, experiment
+    from mmfusion.reports import assessment
+    from mmfusion.training import experiment
 
     films = pairs[0][1]
     if unknown := [film for film in args.films if film not in films.ids]:

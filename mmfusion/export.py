@@ -41,7 +41,7 @@ def main() -> None:
     out = args.out or Path("exports") / f"{run.name}-{args.format}"
     begin_command()
     import_tensorflow()
-    from mmfusion import formats
+    from mmfusion.inference import formats
 
     difference = formats.export(run, args.format, out)
     print(

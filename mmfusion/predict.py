@@ -42,10 +42,10 @@ def main() -> None:
     poster, row = api.poster_bytes(args.poster) if args.poster else b"", _row(args.table, run)
     begin_command()
     import_tensorflow()
-    from mmfusion import experiment
     from mmfusion.data.posters import BadPoster
+    from mmfusion.evaluation.metrics import tune_thresholds
     from mmfusion.models import model_class
-    from mmfusion.reports.metrics import tune_thresholds
+    from mmfusion.training import experiment
 
     given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip()), TABLE: bool(row)}
     model_class(variant)  # a baseline has none, and is refused

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mmfusion import api
 from mmfusion.config import VARIANTS
+from mmfusion.config.flags import add_config_flags, configure, flags_of
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
-from mmfusion.flags import add_config_flags, configure, flags_of
 from mmfusion.runs import Run
 from mmfusion.startup import begin_command, import_tensorflow
 
@@ -35,7 +35,7 @@ def main() -> None:
     if args.rehash:
         forget(cache)
     run = _resume(args, cache) if args.resume else _train(args, cache)
-    from mmfusion import assessment
+    from mmfusion.reports import assessment
 
     scored = assessment.finish(run)
     print(f"\n{assessment.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
@@ -66,7 +66,7 @@ def _resume(args: argparse.Namespace, cache: Path) -> Run:
         raise UserError(f"the run {run.folder} is finished; there is nothing to go on with")
 
     import_tensorflow()
-    from mmfusion import experiment
+    from mmfusion.training import experiment
 
     return experiment.resume(run, cache, tensorboard=args.tensorboard)
 

@@ -20,11 +20,12 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import_tensorflow()
 os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 
-from mmfusion import assessment, experiment  # noqa: E402
 from mmfusion.config import VARIANTS, Config, resolve  # noqa: E402
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
+from mmfusion.reports import assessment  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
+from mmfusion.training import experiment  # noqa: E402
 
 PARTS = resolve("late").parts
 # Of posters and overviews, without presets; `test_table.py` has the rest.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from conftest import command
 
-from mmfusion import experiment, train
+from mmfusion import train
 from mmfusion.runs import Run
+from mmfusion.training import experiment
 
 
 class Process:
@@ -44,8 +45,9 @@ AT_LAST = """
 import os, pathlib, resource, signal, sys, zipfile
 from mmfusion.startup import import_tensorflow
 import_tensorflow()
-from mmfusion import assessment, experiment, fitting
-from mmfusion.checkpoint import Checkpoint
+from mmfusion.reports import assessment
+from mmfusion.training import experiment, fitting
+from mmfusion.training.checkpoint import Checkpoint
 from mmfusion.data import films
 
 def at_last(where, name, end, only=lambda *args: True):

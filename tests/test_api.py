@@ -13,7 +13,7 @@ from test_documents import COMMANDS as MODULES
 
 import mmfusion
 from mmfusion.__main__ import COMMANDS
-from mmfusion.reports.frame import COLUMNS
+from mmfusion.evaluation.frame import COLUMNS
 
 SCRIPT = Path(sys.executable).with_name("mmfusion")
 

@@ -23,9 +23,9 @@ from benchmarks.readme import table as readme_table
 from benchmarks.run import COMMANDS
 from mmfusion import predict
 from mmfusion.config import resolve
+from mmfusion.config.idle import acts_nowhere
 from mmfusion.errors import UserError
-from mmfusion.idle import acts_nowhere
-from mmfusion.reports.metrics import overall
+from mmfusion.evaluation.metrics import overall
 from mmfusion.runs import Run
 
 SEEDS = 2

@@ -11,10 +11,10 @@ import pytest
 from conftest import run_variant, tiny_config, write_folder
 from processes import AT_LAST, TRAIN, Process, one_line, resumed
 
-from mmfusion import experiment, inputs
 from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
 from mmfusion.runs import Run
+from mmfusion.training import experiment, inputs
 
 
 @pytest.fixture(scope="module")

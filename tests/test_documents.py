@@ -15,7 +15,7 @@ from test_benchmark import settings
 from tiny_presets import write_image_preset, write_text_preset
 
 from benchmarks import options
-from mmfusion import flags as flags_of_commands
+from mmfusion.config import flags as flags_of_commands
 from mmfusion.config import resolve
 
 # What stands for the reader's own, after a flag or anywhere. `{place}` is where the tests keep their films.

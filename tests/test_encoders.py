@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from conftest import run_variant, tiny_config
 
-from mmfusion import experiment
 from mmfusion.config import ENCODERS
 from mmfusion.models import build_model, encoders
 from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.models.poster_encoders import ResidualBlock
 from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.training import experiment
 
 WORDS = 30
 

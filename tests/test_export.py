@@ -15,17 +15,19 @@ from PIL import Image
 from tiny_presets import write_image_preset, write_text_preset
 
 from benchmarks.baselines import train_baseline
-from mmfusion import experiment, export, formats, predict
+from mmfusion import export, predict
 from mmfusion.data.in_graph import RawInputs
 from mmfusion.data.posters import decode_poster
+from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError
-from mmfusion.formats import TOLERANCE
+from mmfusion.evaluation.metrics import tune_thresholds
+from mmfusion.inference import formats
+from mmfusion.inference.formats import TOLERANCE
 from mmfusion.models.recurrent import BidirectionalLSTM, portable
-from mmfusion.preprocessing import Preprocessing
-from mmfusion.reports.metrics import tune_thresholds
+from mmfusion.models.weights import save_model
 from mmfusion.runs import Predictions, Run
-from mmfusion.weights import save_model
+from mmfusion.training import experiment
 
 SIZE = 16  # of the tiny runs' posters
 NO_POSTER = np.zeros((SIZE, SIZE, 3), np.uint8)

@@ -11,11 +11,12 @@ import pytest
 from conftest import command, run_variant, tiny_config, write_folder
 from processes import AT_LAST, KILL, TRAIN, Process, one_line, resumed
 
-from mmfusion import experiment, train
-from mmfusion.checkpoint import EpochSeeds
+from mmfusion import train
 from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
 from mmfusion.runs import Run
+from mmfusion.training import experiment
+from mmfusion.training.checkpoint import EpochSeeds
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ class TestNotFinite:
                     bias = self.model.weights[-1]
                     bias.assign(np.full(bias.shape, value, np.float32))
 
-        monkeypatch.setattr("mmfusion.fitting.EpochSeeds", Spoils)
+        monkeypatch.setattr("mmfusion.training.fitting.EpochSeeds", Spoils)
         with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch 2 \(the best epoch before is in .*model"):
             run_variant("poster", tmp_path / "run", cache)
         run = Run(tmp_path / "run")

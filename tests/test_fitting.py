@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 
-from mmfusion.fitting import compile_model
 from mmfusion.models import build_model
+from mmfusion.training.fitting import compile_model
 
 LABELS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], np.float32)
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], np.float32)

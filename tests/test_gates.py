@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from conftest import run_variant
 
-from mmfusion import assessment, experiment
 from mmfusion.errors import UserError
+from mmfusion.reports import assessment
 from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.training import experiment
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,12 @@ import pytest
 from conftest import command, run_variant
 from PIL import Image
 
-from mmfusion import assessment, evaluate, experiment, predict
+from mmfusion import evaluate, predict
 from mmfusion.errors import UserError
 from mmfusion.models.overview_encoders import BagEncoder
+from mmfusion.reports import assessment
 from mmfusion.runs import SEALED, Run
+from mmfusion.training import experiment
 
 WEIGHTS = "model.weights.h5"
 

@@ -7,10 +7,11 @@ from conftest import PARTS, command, tiny_config
 
 from benchmarks import run as benchmark
 from benchmarks.baselines import SECTIONS_READ
-from mmfusion import experiment, train
+from mmfusion import train
 from mmfusion.config import resolve
+from mmfusion.config.idle import acting
 from mmfusion.data import films
-from mmfusion.idle import acting
+from mmfusion.training import experiment
 from tuning import search
 
 

@@ -12,11 +12,11 @@ from conftest import FROM_FILMS, tiny_config
 from tiny_presets import write_image_preset, write_text_preset
 
 import mmfusion
-from mmfusion import fitting
 from mmfusion.config import OPERATORS
 from mmfusion.models import build_model
+from mmfusion.models.weights import save_model
 from mmfusion.schema import OVERVIEW, POSTER
-from mmfusion.weights import save_model
+from mmfusion.training import fitting
 
 WORDS = 30
 # Between them every variant, encoder, operator, layer and metric.

@@ -7,10 +7,10 @@ import tensorflow as tf
 from conftest import tiny_config
 from scipy.special import expit, logit
 
-from mmfusion import fitting
 from mmfusion.config import LOSSES
 from mmfusion.models import build_model
 from mmfusion.models.losses import MOST_WEIGHT, asymmetric_loss, positive_weights, training_loss
+from mmfusion.training import fitting
 
 FREQUENCIES = np.array([0.5, 0.1, 0.01, 0.0])
 RNG = np.random.default_rng(0)

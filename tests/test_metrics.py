@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from mmfusion.reports.metrics import by_genre, film_losses, overall, tune_thresholds
+from mmfusion.evaluation.metrics import by_genre, film_losses, overall, tune_thresholds
 from mmfusion.reports.tables import comparison_table, undefined_sentence
 
 

@@ -7,12 +7,12 @@ import tensorflow as tf
 from conftest import tiny_config
 from test_models import GENRES, batch, gradients, logits, make
 
-from mmfusion.checkpoint import EpochSeeds
 from mmfusion.config import COMBINERS
-from mmfusion.fitting import compile_model
 from mmfusion.models.balance import ALPHA, coefficients, modulate
 from mmfusion.models.missing import MissingEmbedding, drop_one, presence
 from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.training.checkpoint import EpochSeeds
+from mmfusion.training.fitting import compile_model
 
 LABELS = np.eye(5, GENRES, dtype=np.float32)
 

@@ -13,13 +13,13 @@ from benchmarks import missing, table
 from benchmarks import run as benchmark
 from benchmarks.collect import collect
 from benchmarks.missing import SHARES, is_missing
-from mmfusion import experiment, fitting
 from mmfusion.data.encoded import Encoded
 from mmfusion.errors import UserError
-from mmfusion.inputs import Inputs
-from mmfusion.reports.metrics import average_precision
+from mmfusion.evaluation.metrics import average_precision
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.training import experiment, fitting
+from mmfusion.training.inputs import Inputs
 
 NETWORKS = ("poster", "overview", "joint", "late")
 

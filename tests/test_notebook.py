@@ -32,7 +32,8 @@ CELLS = {
         from pathlib import Path
         from mmfusion.startup import cache_folder, import_tensorflow
         import_tensorflow()
-        from mmfusion import assessment, experiment
+        from mmfusion.reports import assessment
+        from mmfusion.training import experiment
         from mmfusion.config import resolve
         config = resolve("overview", file=Path("tiny.toml"), overrides={"training.epochs": 1})
         run = experiment.train(config, Path("from_python"), cache_folder("cache"))

@@ -9,7 +9,7 @@ import pytest
 from conftest import FROM_FILMS, run_variant
 from PIL import Image
 
-from mmfusion import experiment
+from mmfusion.training import experiment
 
 OVERVIEWS = (
     "",

@@ -7,10 +7,11 @@ import shutil
 import pytest
 from conftest import command, run_variant, write_folder
 
-from mmfusion import evaluate, experiment
+from mmfusion import evaluate
 from mmfusion.data.splits import content_hash
-from mmfusion.overlap import splits_of
 from mmfusion.runs import Run
+from mmfusion.runs.overlap import splits_of
+from mmfusion.training import experiment
 
 
 class Known:

@@ -74,7 +74,7 @@ def is_asked(run):
 
 
 def ask(run, cache):
-    from mmfusion import experiment
+    from mmfusion.training import experiment
 
     write_atomically(run.folder / "weights.txt", str(len(experiment.load_model(run).weights)))
 
@@ -94,7 +94,7 @@ OWN = (
     (
         "mmfusion/reports/right.py",
         METRIC,
-        "mmfusion/reports/metrics.py",
+        "mmfusion/evaluation/metrics.py",
         "METRICS = (",
         'Metric("right", "right", imported("right.share_of_right"), "overall", True, "max"),',
     ),
@@ -146,7 +146,7 @@ MODALITY = (
         "    length_encoder: LengthEncoderConfig = LengthEncoderConfig()\n    fine_tuning: FineTuningConfig",
     ),
     (
-        "mmfusion/inputs.py",
+        "mmfusion/training/inputs.py",
         "READINGS = {\n",
         f"from mmfusion.data.lengths import lengths\n\nREADINGS = {{\n{NEW_READING}",
     ),

@@ -12,8 +12,8 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from mmfusion import inputs
 from mmfusion.models import presets
+from mmfusion.training import inputs
 
 LENGTH = 100
 ALIKE = [

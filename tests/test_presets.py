@@ -17,12 +17,13 @@ from tiny_presets import WORDS, write_image_preset, write_text_preset
 
 from benchmarks import run as benchmark
 from benchmarks import table
-from mmfusion import experiment, inputs, predict, train
+from mmfusion import predict, train
 from mmfusion.errors import UserError
-from mmfusion.fine_tuning import Unfreezing
 from mmfusion.models import presets
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.training import experiment, inputs
+from mmfusion.training.fine_tuning import Unfreezing
 
 SIZES = {
     "data__dataset": "multimodal_imdb",

@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.config import from_dict, resolve
 from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
-from mmfusion.reports import metrics
+from mmfusion.evaluation import metrics
+from mmfusion.runs.arrays import parse_arrays, write_arrays
 from mmfusion.schema import SPLITS
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", f"{tempfile.gettempdir()}/mmfusion-hypothesis")

@@ -11,12 +11,13 @@ from conftest import command, pack, tiny_config
 from PIL import Image
 
 from benchmarks import run as benchmark
-from mmfusion import evaluate, experiment, train
+from mmfusion import evaluate, train
 from mmfusion.data.films import load_films
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE
 from mmfusion.data.posters import SHOWN_BYTES
 from mmfusion.data.recognition import forget
 from mmfusion.runs import Run
+from mmfusion.training import experiment
 from tuning import search
 
 LAST_YEAR = 1_700_000_000 * 10**9  # nanoseconds

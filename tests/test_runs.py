@@ -10,13 +10,15 @@ import pytest
 import tomli_w
 from conftest import FROM_FILMS, PARTS, command, run_variant, tiny_config, write_folder
 
-from mmfusion import assessment, evaluate, experiment, fitting, predict, train
-from mmfusion.checkpoint import Checkpoint
+from mmfusion import evaluate, predict, train
 from mmfusion.config import LOSSES
 from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
+from mmfusion.reports import assessment
 from mmfusion.runs import Predictions, Run
 from mmfusion.schema import SPLITS
+from mmfusion.training import experiment, fitting
+from mmfusion.training.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

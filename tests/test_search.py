@@ -18,10 +18,11 @@ import pytest
 from conftest import command, tiny_config, write_tiny
 from filelock import FileLock
 
-from mmfusion import experiment, fitting, train
+from mmfusion import train
 from mmfusion.data.source import Source
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Run
+from mmfusion.training import experiment, fitting
 from tuning import search
 from tuning.outcomes import read_outcome
 from tuning.trials import cross_fitted

@@ -9,8 +9,8 @@ import pytest
 from conftest import write_folder
 from processes import TRAIN, Process
 
-from mmfusion import experiment
 from mmfusion.runs import Run
+from mmfusion.training import experiment
 
 KILLS = 200
 VARIANTS = ("poster", "late", "joint")

@@ -11,9 +11,9 @@ import tensorflow as tf
 from conftest import tiny_config
 
 import mmfusion
-from mmfusion import fitting, machine
 from mmfusion.models import build_model
 from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.training import fitting, machine
 
 GENRES = 3
 
@@ -93,7 +93,8 @@ import mmfusion
 from pathlib import Path
 from benchmarks import pictures as _
 from tuning import pictures as _
-from mmfusion import assessment, experiment
+from mmfusion.reports import assessment
+from mmfusion.training import experiment
 from mmfusion.reports import figures
 import keras, tensorflow as tf
 tf.constant(1.0) + 1

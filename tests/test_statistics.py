@@ -9,14 +9,14 @@ from scipy.special import expit, logit
 from scipy.stats import kstest, norm
 from sklearn import metrics as sk
 
-from mmfusion.reports import calibration, metrics
-from mmfusion.reports.contributions import (
+from mmfusion.evaluation import calibration, metrics
+from mmfusion.evaluation.contributions import (
     PermutedPredictions,
     additive_approximation,
     coalitions,
     contribution,
 )
-from mmfusion.reports.resampling import (
+from mmfusion.evaluation.resampling import (
     FEWEST,
     Predicted,
     draw_films,

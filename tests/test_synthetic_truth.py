@@ -5,11 +5,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.probe import ask, read
-from mmfusion import assessment, experiment
 from mmfusion.config import resolve
-from mmfusion.reports.contributions import contribution
+from mmfusion.evaluation.contributions import contribution
+from mmfusion.reports import assessment
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
+from mmfusion.training import experiment
 
 # The least training in which joint fusion learns the exclusive-or of three.
 SETTINGS = {

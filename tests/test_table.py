@@ -11,16 +11,18 @@ import tensorflow as tf
 from conftest import command, tiny_config, write_folder, write_tiny
 from test_models import GENRES, WORDS, gradients, logits, make
 
-from mmfusion import evaluate, experiment, formats, predict, train
+from mmfusion import evaluate, predict, train
 from mmfusion.config import COMBINERS, resolve
 from mmfusion.data.films import films_of
+from mmfusion.data.preprocessing import columns_of_list, columns_to_list
 from mmfusion.data.synthetic import films as synthetic
 from mmfusion.data.table import EncodeTable, encode_table, fit_columns, read_table, texts_of
 from mmfusion.errors import UserError
+from mmfusion.inference import formats
 from mmfusion.models.late import Combiner
-from mmfusion.preprocessing import columns_of_list, columns_to_list
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, TABLE
+from mmfusion.training import experiment
 
 ALL = [str(modality) for modality in MODALITIES]
 COLUMNS = ["Year", "Language"]

@@ -1,6 +1,6 @@
 """Searches for better hyperparameters; plain names here, so that `--help` can list them without TensorFlow."""
 
-from mmfusion.reports.metrics import METRICS
+from mmfusion.evaluation.metrics import METRICS
 
 TUNERS = ("random", "bayesian", "hyperband")  # see `oracles`
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmfusion.config import VARIANTS, Config
+from mmfusion.config.flags import add_config_flags, configure, flags_of, say_which_films, settled
+from mmfusion.config.idle import refuse_idle
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
-from mmfusion.flags import add_config_flags, configure, flags_of, say_which_films, settled
-from mmfusion.idle import refuse_idle
 from mmfusion.startup import begin_command, import_tensorflow
 from tuning import OBJECTIVES, TUNERS, workers
 

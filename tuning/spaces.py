@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import keras_tuner
 
 from mmfusion.config import COMBINERS, LOSSES, OPERATORS, VARIANTS, Config, override
-from mmfusion.idle import acts_nowhere
+from mmfusion.config.idle import acts_nowhere
 from mmfusion.models.registry import class_of
 from mmfusion.schema import OVERVIEW, POSTER
 

@@ -16,13 +16,13 @@ from filelock import FileLock
 from scipy.special import logit
 from sklearn.model_selection import KFold
 
-from mmfusion import experiment
 from mmfusion.config import Config
 from mmfusion.errors import UserError
+from mmfusion.evaluation import metrics
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
-from mmfusion.reports import metrics
 from mmfusion.runs import Predictions, Run
+from mmfusion.training import experiment
 from tuning import OBJECTIVES, spaces
 from tuning.oracles import EPOCHS
 from tuning.outcomes import Outcome, write_outcome

@@ -21,6 +21,13 @@ OPERATORS = {
     "film": "operators.FiLM",
     "cross_attention": "attention.CrossAttention",
 }
+# Every data set: its name on the command line -> the package of its tensorflow-datasets builder.
+# Plain names, so that `--help` can list them without importing TensorFlow.
+DATASETS = {
+    "synthetic": "mmfusion.data.synthetic",
+    "multimodal_imdb": "mmfusion.data.multimodal_imdb",
+    "mmimdb": "mmfusion.data.mmimdb",
+}
 PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an encoder is named
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`

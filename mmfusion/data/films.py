@@ -25,8 +25,7 @@ from requests import RequestException  # what tensorflow-datasets downloads with
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
 
-from mmfusion.config import Config, DataConfig
-from mmfusion.data import DATASETS
+from mmfusion.config import DATASETS, Config, DataConfig
 from mmfusion.data.posters import BadPoster, decode_poster, shown_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import HASH, content_hash, duplicate_groups

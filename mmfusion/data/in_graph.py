@@ -5,8 +5,8 @@ import PIL
 import tensorflow as tf
 
 from mmfusion.data.posters import MAX_PIXELS
+from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.table import EncodeTable
-from mmfusion.preprocessing import Preprocessing
 from mmfusion.schema import CHANNELS
 
 _PRECISION = 22  # bits of a weight's fraction, in Pillow's resizing of 8-bit pictures

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmfusion.data.preprocessing import MOST_DEVIATIONS, NUMBER, Column
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
-from mmfusion.preprocessing import MOST_DEVIATIONS, NUMBER, Column
 from mmfusion.schema import LONGEST_GENRE
 
 ID = "Id"

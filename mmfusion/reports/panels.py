@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmfusion.evaluation.metrics import film_losses
 from mmfusion.reports.figures import drawn
-from mmfusion.reports.metrics import film_losses
 
 _COLUMNS = 2
 _NO_BREAK = "\u00a0"  # space

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmfusion.reports.metrics import AVERAGES, columns
+from mmfusion.evaluation.metrics import AVERAGES, columns
 
 # Heading of a column -> where its number is in a report's `metrics`.
 _OVERALL = {

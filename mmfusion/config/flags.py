@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmfusion.config import (
     COMBINERS,
+    DATASETS,
     ENCODER_SECTIONS,
     ENCODERS,
     PRESET,
@@ -15,7 +16,6 @@ from mmfusion.config import (
     recipe_names,
     resolve,
 )
-from mmfusion.data import DATASETS
 from mmfusion.errors import UserError
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 

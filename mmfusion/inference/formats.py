@@ -11,14 +11,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from mmfusion import experiment, inputs, manual
 from mmfusion.data.in_graph import RawInputs
+from mmfusion.data.preprocessing import Column
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, write_atomically
+from mmfusion.inference import manual
 from mmfusion.models.recurrent import portable
-from mmfusion.preprocessing import Column
 from mmfusion.runs import Run
 from mmfusion.schema import CHANNELS, FIELDS, OVERVIEW, POSTER, TABLE
+from mmfusion.training import experiment, inputs
 
 TOLERANCE = 1e-4  # of a probability
 # A run keeps frozen presets' sequences in float16: summed in another order, a value becomes the next one there.

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmfusion.reports import calibration
+from mmfusion.evaluation import calibration
 
 
 def sklearn_metrics():

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import permutation_test, rankdata
 from statsmodels.stats.multitest import multipletests
 
-from mmfusion.reports.metrics import METRICS, film_losses, predicted
+from mmfusion.evaluation.metrics import METRICS, film_losses, predicted
 
 FEWEST = 20  # positive films of a genre; with fewer, 95% intervals of its average precision hold less often
 _CELLS = 500_000  # numbers of one intermediate array; more films mean fewer draws at a time

@@ -10,8 +10,9 @@ import numpy as np
 from mmfusion.config import FINE_TUNED, VARIANTS
 from mmfusion.data.posters import BadPoster, open_poster
 from mmfusion.errors import UserError
+from mmfusion.evaluation import metrics
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.reports import figures, metrics, panels, tables
+from mmfusion.reports import figures, panels, tables
 from mmfusion.runs import Predictions, Run
 from mmfusion.schema import PLURAL
 from mmfusion.templates import render

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion import config as configs
-from mmfusion.arrays import parse_arrays, write_arrays
 from mmfusion.config import Config
+from mmfusion.data.preprocessing import Preprocessing, columns_of_list, columns_to_list
 from mmfusion.errors import UserError
-from mmfusion.facts import check_facts
 from mmfusion.files import (
     HALF_WRITTEN,
     check_id,
@@ -31,7 +30,8 @@ from mmfusion.files import (
     read_regular,
     write_atomically,
 )
-from mmfusion.preprocessing import Preprocessing, columns_of_list, columns_to_list
+from mmfusion.runs.arrays import parse_arrays, write_arrays
+from mmfusion.runs.facts import check_facts
 from mmfusion.schema import LONGEST_GENRE, MODALITIES, SPLITS
 
 FORMAT = 2  # of a run folder: every later version of the same format reads it

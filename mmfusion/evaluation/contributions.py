@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmfusion.reports.metrics import average_precision
+from mmfusion.evaluation.metrics import average_precision
 
 
 @dataclass(frozen=True)

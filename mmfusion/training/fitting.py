@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import minimize_scalar
 
-from mmfusion.checkpoint import Checkpoint, EpochSeeds
 from mmfusion.config import Config
 from mmfusion.data.source import Source
-from mmfusion.fine_tuning import Unfreezing
 from mmfusion.models.base import Precision, Recall
 from mmfusion.models.losses import TRAINING_TEMPERATURE, training_loss
 from mmfusion.models.optimizers import AdamByLayer
 from mmfusion.runs import Run
+from mmfusion.training.checkpoint import Checkpoint, EpochSeeds
+from mmfusion.training.fine_tuning import Unfreezing
 
 Split = Mapping[str, np.ndarray]  # row numbers of each split's films
 _TEMPERATURES = (0.1, 10.0)  # what is fitted lies between; films that are all told apart would ask for 0

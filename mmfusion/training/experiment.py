@@ -11,21 +11,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmfusion import fitting, inputs
 from mmfusion.config import Config
 from mmfusion.data.films import Films, films_of
+from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.source import Source
 from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.table import fit_columns
 from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
-from mmfusion.machine import machine
 from mmfusion.models import build_model, model_class
-from mmfusion.preprocessing import Preprocessing
+from mmfusion.models.weights import check_weights, load_weights, save_model
 from mmfusion.reports.panels import choose_films
 from mmfusion.runs import Predictions, Run, as_parts, check_free
 from mmfusion.schema import TABLE
-from mmfusion.weights import check_weights, load_weights, save_model
+from mmfusion.training import fitting, inputs
+from mmfusion.training.machine import machine
 
 
 @dataclasses.dataclass(frozen=True)

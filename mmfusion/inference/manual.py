@@ -10,15 +10,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mmfusion import inputs
+from mmfusion.data.preprocessing import MOST_DEVIATIONS, NUMBER, columns_to_list
+from mmfusion.evaluation.metrics import tune_thresholds
 from mmfusion.files import write_atomically
-from mmfusion.machine import machine
 from mmfusion.models import presets
-from mmfusion.preprocessing import MOST_DEVIATIONS, NUMBER, columns_to_list
-from mmfusion.reports.metrics import tune_thresholds
 from mmfusion.runs import Run
 from mmfusion.schema import CHANNELS, FIELDS, MODALITIES, OUT_OF_VOCABULARY, OVERVIEW, PADDING, POSTER, TABLE
 from mmfusion.templates import render
+from mmfusion.training import inputs
+from mmfusion.training.machine import machine
 
 DESCRIPTION = "export.json"
 VOCABULARY = "vocabulary.txt"

@@ -21,6 +21,7 @@ from mmfusion.data.encoded import Encoded
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import decode_poster, open_poster
+from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.source import Source
 from mmfusion.data.table import encode_table
 from mmfusion.data.text import encode_overviews
@@ -28,7 +29,6 @@ from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
 from mmfusion.models import model_class, presets
 from mmfusion.models.operators import operator_of
-from mmfusion.preprocessing import Preprocessing
 from mmfusion.schema import CHANNELS, OVERVIEW, PADDING, POSTER, TABLE
 
 _BATCH = 32  # films that a preset reads at a time

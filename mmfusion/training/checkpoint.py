@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from mmfusion.errors import UserError
+from mmfusion.models.weights import save_model
 from mmfusion.runs import Run
-from mmfusion.weights import save_model
 
 MONITOR = "val_loss"  # the best epoch is the one with the least of it
 

@@ -1,0 +1,1 @@
+"""Scores and comparisons of predictions, with NumPy, SciPy and scikit-learn."""

@@ -1,0 +1,1 @@
+"""What finished runs say of any films, and their export to other formats."""

@@ -1,0 +1,1 @@
+"""From a configuration and films to a trained run."""
