@@ -32,9 +32,9 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
         cache: where prepared films are kept.
         parts: finished runs of the same seed, by name; `tfidf_colours` averages two of them.
     """
-    from mmfusion.training import experiment
+    from mmfusion.training import experiment, preparation
 
-    prepared = experiment.prepare(config, cache)
+    prepared = preparation.prepare(config, cache)
     start = time.perf_counter()
     baseline = BASELINES[config.variant]
     file, function = baseline.fit.split(".")
@@ -53,7 +53,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
     if baseline.of_presets:
         facts["presets"] = _read_by_presets(prepared, config).presets
     with Run.create(folder) as run:
-        experiment.write_decisions(run, config, prepared, facts)
+        preparation.write_decisions(run, config, prepared, facts)
         experiment.write_predictions(run, prepared, probabilities)
     return Run(folder)
 

@@ -14,7 +14,7 @@ from mmfusion.config.idle import acting
 from mmfusion.errors import UserError
 from mmfusion.evaluation.contributions import PermutedPredictions
 from mmfusion.evaluation.metrics import tune_thresholds
-from mmfusion.reports.assessment import encoders_of, label_of
+from mmfusion.evaluation.scoring import encoders_of, label_of
 from mmfusion.runs import Predictions, Run
 
 

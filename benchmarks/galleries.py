@@ -10,8 +10,8 @@ from benchmarks.analysis import better_unimodal
 from benchmarks.collect import Result, Results, collect
 from benchmarks.sheets import frame, write_frame
 from mmfusion.evaluation.metrics import film_losses
-from mmfusion.reports.assessment import picture_of
 from mmfusion.reports.panels import Film, draw_panel, top_genres
+from mmfusion.reports.report import picture_of
 from mmfusion.startup import import_tensorflow
 
 FILMS = 6  # in a gallery

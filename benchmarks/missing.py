@@ -75,13 +75,14 @@ def ask(run: Run, cache: Path) -> None:
     """
     from keras.ops import sigmoid
 
-    from mmfusion.training import experiment, fitting
+    from mmfusion import inference
+    from mmfusion.training import fitting, preparation
 
     config = run.config
-    prepared = experiment.prepare_again(run, cache)
+    prepared = preparation.prepare_again(run, cache)
     test = prepared.rows["test"]
-    inputs, model = prepared.inputs(config), experiment.load_model(run)
-    experiment.check_presets(run, inputs)
+    inputs, model = prepared.inputs(config), inference.load_model(run)
+    preparation.check_presets(run, inputs)
     answers = {}
     for modality in run.facts["reads"]:
         source = inputs.without(modality, test).source(prepared.films.labels[test], config.data.batch_size)

@@ -92,15 +92,16 @@ def ask(run: Run, cache: Path) -> None:
         run: finished.
         cache: where prepared films are kept.
     """
+    from mmfusion import inference
     from mmfusion.evaluation.contributions import additive_approximation, coalitions
-    from mmfusion.training import experiment, fitting
+    from mmfusion.training import fitting, preparation
 
     config, reads = run.config, run.facts["reads"]
-    prepared = experiment.prepare_again(run, cache)
+    prepared = preparation.prepare_again(run, cache)
     test = prepared.rows["test"]
     inputs, same = prepared.inputs(config), np.arange(len(test))
-    experiment.check_presets(run, inputs)
-    model = experiment.load_model(run)
+    preparation.check_presets(run, inputs)
+    model = inference.load_model(run)
 
     def logits(rows: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of films put together of others' modalities, by the place of each among the test films."""

@@ -93,9 +93,10 @@ def main() -> None:
 
     keep_films(args.out, cache)
     if args.seeds == 1:
-        from mmfusion.reports import assessment
+        from mmfusion.evaluation import scoring
+        from mmfusion.reports import report
 
-        print(f"\n{assessment.summary([assessment.score(run, 'test') for run in runs.values()])}")
+        print(f"\n{report.summary([scoring.score(run, 'test') for run in runs.values()])}")
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
@@ -271,7 +272,7 @@ def _keep_command(out: Path) -> None:
 def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Namespace, cache: Path) -> None:
     import_tensorflow()
     from benchmarks.baselines import train_baseline
-    from mmfusion.reports import assessment
+    from mmfusion.reports import report
     from mmfusion.training import experiment
 
     if run.config_file.is_file():
@@ -281,7 +282,7 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
     else:
         part_configs = {} if parts else _part_configs(args, config.variant, config.seed)
         experiment.train(config, run.folder, cache, part_configs=part_configs, part_runs=list(parts.values()))
-    assessment.finish(run)
+    report.finish(run)
 
 
 def _is_done(run: Run, name: str, args: argparse.Namespace) -> bool:

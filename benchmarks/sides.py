@@ -24,12 +24,12 @@ class Product:
 
     def __init__(self, recipe: str, data: dict, cache: Path):
         import_tensorflow()
-        from mmfusion.training import experiment, fitting
+        from mmfusion.training import experiment, fitting, preparation
 
         self._experiment, self._fitting = experiment, fitting
         self._recipe, self._data, self._cache = recipe, data, cache
         self._config = self._configured("joint")
-        self._prepared = experiment.prepare(self._config, cache)
+        self._prepared = preparation.prepare(self._config, cache)
         self._settle()
         self._models, self._sources = {}, {}
 

@@ -46,9 +46,9 @@ class TrainedRun(Run):
             UserError: it has none, or its files are not those that it wrote.
         """
         import_tensorflow()
-        from mmfusion.training import experiment
+        from mmfusion import inference
 
-        return experiment.load_model(self)
+        return inference.load_model(self)
 
 
 def load(path: str | Path) -> TrainedRun:
@@ -128,9 +128,9 @@ def train(
         cache=cache_folder(cache_dir),
         tensorboard=tensorboard,
     )
-    from mmfusion.reports import assessment
+    from mmfusion.reports import report
 
-    assessment.finish(run)
+    report.finish(run)
     return load(run.folder)
 
 
@@ -210,8 +210,8 @@ def predict(
     import pandas as pd
 
     import_tensorflow()
+    from mmfusion import inference
     from mmfusion.data.posters import BadPoster
-    from mmfusion.training import experiment
 
     given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
     if any(isinstance(values, str | bytes | Mapping) for values in given.values()):
@@ -230,7 +230,7 @@ def predict(
     if TABLE in films:
         films[TABLE] = [checked_row(run, one or {}) for one in films[TABLE]]
     try:
-        probabilities = experiment.predict(run, films)
+        probabilities = inference.predict(run, films)
     except BadPoster as error:
         raise UserError(f"a poster cannot be read: {error}") from error
     return pd.DataFrame(probabilities, columns=list(run.genres))
@@ -286,13 +286,13 @@ def evaluate(*runs: Run, split: str = "test") -> pd.DataFrame:
     Raises:
         UserError: they were not scored on the same films and genres.
     """
+    from mmfusion.evaluation import scoring
     from mmfusion.evaluation.frame import long_frame
-    from mmfusion.reports import assessment
 
     if not runs:
         raise UserError("evaluate takes one run or more")
-    scored = [assessment.score(run, split) for run in runs]
-    assessment.check_comparable(scored)
+    scored = [scoring.score(run, split) for run in runs]
+    scoring.check_comparable(scored)
     return long_frame([one.report for one in scored])
 
 

@@ -48,21 +48,22 @@ def main() -> None:
         forget(cache)
     runs = [Run.open(folder) for folder in args.runs]
     _check(args, runs)
-    from mmfusion.reports import assessment
+    from mmfusion.evaluation import scoring
+    from mmfusion.reports import report
 
     kept = None
     if args.data_dir:
         scored, kept = _score_other_films(runs, args, cache)
     else:
-        scored = [assessment.score(run, args.split or "test") for run in runs]
-    assessment.check_comparable(scored)
-    print(assessment.summary(scored))
+        scored = [scoring.score(run, args.split or "test") for run in runs]
+    scoring.check_comparable(scored)
+    print(report.summary(scored))
 
     if args.out:
-        assessment.write_comparison(scored, args.out, kept)
+        report.write_comparison(scored, args.out, kept)
         print(f"\nReport and figures are in {args.out}")
     elif len(runs) == 1 and not args.data_dir and args.split in (None, "test"):
-        assessment.write_report(runs[0])
+        report.write_report(runs[0])
         print(f"\nReport and figures are in {runs[0].folder}")
     else:
         print("\nNothing was written; --out DIR keeps this report, with figures")
@@ -114,8 +115,9 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
 def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
     """Scores films of another folder, and gives what the panels show of the best and the worst."""
     pairs = list(_films_for(runs, args, cache))
-    from mmfusion.reports import assessment
-    from mmfusion.training import experiment
+    from mmfusion import inference
+    from mmfusion.evaluation import scoring
+    from mmfusion.reports import report
 
     films = pairs[0][1]
     known = _known(runs, films)
@@ -135,8 +137,8 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
         what = "no test film of all these runs" if args.split == "test" else "no film"
         raise UserError(f"--data-dir {args.data_dir} holds {what} that none of them was trained or tuned on")
     split = "test" if args.split == "test" else "unseen"
-    scored = [assessment.score(run, split, experiment.predict_films(run, own, ids)) for run, own in pairs]
-    well, badly = assessment.choose_films(scored)
+    scored = [scoring.score(run, split, inference.predict_films(run, own, ids)) for run, own in pairs]
+    well, badly = report.choose_films(scored)
     return scored, _shown(films, [*well, *badly])
 
 
@@ -159,16 +161,17 @@ def _shown(films, ids) -> dict:
 
 def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:
     pairs = list(_films_for(runs, args, cache))
-    from mmfusion.reports import assessment
-    from mmfusion.training import experiment
+    from mmfusion import inference
+    from mmfusion.evaluation import scoring
+    from mmfusion.reports import report
 
     films = pairs[0][1]
     if unknown := [film for film in args.films if film not in films.ids]:
         raise UserError(f"--films: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
-    scored = [assessment.score(run, "chosen", experiment.predict_films(run, own, args.films)) for run, own in pairs]
+    scored = [scoring.score(run, "chosen", inference.predict_films(run, own, args.films)) for run, own in pairs]
     known = dict(zip((one.report["name"] for one in scored), _known(runs, films), strict=True))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    assessment.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture, known)
+    report.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture, known)
 
 
 api.as_function(__name__, api.evaluate)

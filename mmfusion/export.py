@@ -41,9 +41,9 @@ def main() -> None:
     out = args.out or Path("exports") / f"{run.name}-{args.format}"
     begin_command()
     import_tensorflow()
-    from mmfusion.inference import formats
+    from mmfusion.inference.export import export
 
-    difference = formats.export(run, args.format, out)
+    difference = export(run, args.format, out)
     print(
         f"The model is in {out}. On a few made films its probabilities differ from the run's by {difference:.1g}."
     )

@@ -42,10 +42,10 @@ def main() -> None:
     poster, row = api.poster_bytes(args.poster) if args.poster else b"", _row(args.table, run)
     begin_command()
     import_tensorflow()
+    from mmfusion import inference
     from mmfusion.data.posters import BadPoster
     from mmfusion.evaluation.metrics import tune_thresholds
     from mmfusion.models import model_class
-    from mmfusion.training import experiment
 
     given = {POSTER: args.poster is not None, OVERVIEW: bool(overview.strip()), TABLE: bool(row)}
     model_class(variant)  # a baseline has none, and is refused
@@ -58,7 +58,7 @@ def main() -> None:
         flags = " and no ".join(f"--{one}" for one in missing)
         print(f"No {flags}: {run.folder} decides from the {' and the '.join(used)} alone", file=sys.stderr)
     try:
-        probabilities = experiment.predict(run, {POSTER: [poster], OVERVIEW: [overview], TABLE: [row]})[0]
+        probabilities = inference.predict(run, {POSTER: [poster], OVERVIEW: [overview], TABLE: [row]})[0]
     except BadPoster as error:
         raise UserError(f"--poster {args.poster}: {error}") from error
     validation = run.predictions("validation")

@@ -35,10 +35,10 @@ def main() -> None:
     if args.rehash:
         forget(cache)
     run = _resume(args, cache) if args.resume else _train(args, cache)
-    from mmfusion.reports import assessment
+    from mmfusion.reports import report
 
-    scored = assessment.finish(run)
-    print(f"\n{assessment.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
+    scored = report.finish(run)
+    print(f"\n{report.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
 
 
 def _train(args: argparse.Namespace, cache: Path) -> Run:

@@ -23,7 +23,7 @@ os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 from mmfusion.config import VARIANTS, Config, resolve  # noqa: E402
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
-from mmfusion.reports import assessment  # noqa: E402
+from mmfusion.reports import report  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
 from mmfusion.training import experiment  # noqa: E402
 
@@ -83,7 +83,7 @@ def run_variant(variant, folder, cache, **overrides) -> Run:
     """A finished run of `tiny_config`, with its report."""
     parts = part_configs(**overrides) if variant == "late" else None
     run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
-    assessment.write_report(run)
+    report.write_report(run)
     return run
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from conftest import command
 
-from mmfusion import train
+from mmfusion import inference, train
 from mmfusion.runs import Run
-from mmfusion.training import experiment
 
 
 class Process:
@@ -45,8 +44,9 @@ AT_LAST = """
 import os, pathlib, resource, signal, sys, zipfile
 from mmfusion.startup import import_tensorflow
 import_tensorflow()
-from mmfusion.reports import assessment
+from mmfusion.reports import report
 from mmfusion.training import experiment, fitting
+from mmfusion import inference
 from mmfusion.training.checkpoint import Checkpoint
 from mmfusion.data import films
 
@@ -73,7 +73,7 @@ def at(what, end):
     elif what == "poster":
         at_last(films, "decode_poster", end)
     elif what == "report":
-        at_last(assessment, "write_report", end)
+        at_last(report, "write_report", end)
     elif what == "sealed":
         at_last(pathlib.Path, "unlink", end, lambda path, *args: path.name == "resume.npz")
     elif what == "archive":  # model.keras has its small members, and no weights yet
@@ -95,5 +95,5 @@ def resumed(folder: Path, monkeypatch) -> bytes:
     assert not list(folder.rglob(".*"))
     run = Run.open(folder)
     run.predictions("test")  # as its manifest says
-    experiment.load_model(run)
+    inference.load_model(run)
     return run.predictions_file.read_bytes()

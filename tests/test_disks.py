@@ -11,10 +11,11 @@ import pytest
 from conftest import run_variant, tiny_config, write_folder
 from processes import AT_LAST, TRAIN, Process, one_line, resumed
 
+from mmfusion import inference
 from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
 from mmfusion.runs import Run
-from mmfusion.training import experiment, inputs
+from mmfusion.training import features
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,14 @@ class TestFullDisk:
         assert one_line(errors).startswith("mmfusion: cannot write")
         assert file in one_line(errors)
         assert "No space left on device" in one_line(errors)
-        experiment.load_model(Run(disk / "run"))  # the checkpoint before
+        inference.load_model(Run(disk / "run"))  # the checkpoint before
         (disk / "other").unlink()
         assert resumed(disk / "run", monkeypatch) == undisturbed
 
     def test_features_of_a_preset_leave_nothing_behind(self, tmp_path, mounted):
         disk = mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs")
         with pytest.raises(UserError, match=r"cannot write .*features.npy: No space left on device"):
-            inputs._write(disk / "features.npy", (np.ones((32, 5_000), np.float32) for _ in range(9)), 9 * 32)
+            features._write(disk / "features.npy", (np.ones((32, 5_000), np.float32) for _ in range(9)), 9 * 32)
         assert not list(disk.iterdir())
 
     def test_nor_does_a_limit_on_the_size_of_files_leave_a_half(

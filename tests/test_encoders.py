@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from conftest import run_variant, tiny_config
 
+from mmfusion import inference
 from mmfusion.config import ENCODERS
 from mmfusion.models import build_model, encoders
 from mmfusion.models.overview_encoders import BagEncoder
 from mmfusion.models.poster_encoders import ResidualBlock
 from mmfusion.schema import OVERVIEW, POSTER
-from mmfusion.training import experiment
 
 WORDS = 30
 
@@ -113,7 +113,7 @@ def test_a_words_vector_has_the_mean_of_its_n_grams_in_it():
 
 def test_a_trained_model_knows_its_words_n_grams_and_they_count_as_no_parameters(tmp_path, cache):
     run = run_variant("overview", tmp_path / "run", cache, overview_encoder__name="bag")
-    model = experiment.load_model(run)
+    model = inference.load_model(run)
     table = np.asarray(model.encoder.ngrams_of)
     model.encoder.adapt(run.vocabulary)
     np.testing.assert_array_equal(model.encoder.ngrams_of, table)

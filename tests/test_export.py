@@ -15,19 +15,19 @@ from PIL import Image
 from tiny_presets import write_image_preset, write_text_preset
 
 from benchmarks.baselines import train_baseline
-from mmfusion import export, predict
+from mmfusion import export, inference, predict
 from mmfusion.data.in_graph import RawInputs
 from mmfusion.data.posters import decode_poster
 from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError
 from mmfusion.evaluation.metrics import tune_thresholds
-from mmfusion.inference import formats
-from mmfusion.inference.formats import TOLERANCE
+from mmfusion.inference.export import TOLERANCE, savedmodel, tolerance_of
+from mmfusion.inference.export import export as export_run
 from mmfusion.models.recurrent import BidirectionalLSTM, portable
 from mmfusion.models.weights import save_model
 from mmfusion.runs import Predictions, Run
-from mmfusion.training import experiment
+from mmfusion.training import preparation
 
 SIZE = 16  # of the tiny runs' posters
 NO_POSTER = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -87,16 +87,16 @@ def made_predictions(prepared, split):
 def make_run(folder, cache, variant, **settings):
     """A run with a report but without training: with random weights, none of which is 0 or 1 any more."""
     config = tiny_config(variant, **settings)
-    prepared = experiment.prepare(config, cache)
+    prepared = preparation.prepare(config, cache)
     read = prepared.inputs(config)
-    model = experiment.build(config, prepared, read)
+    model = preparation.build(config, prepared, read)
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = np.asarray(weight) + 0.2 * rng.normal(size=weight.shape)
         positive = "variance" in weight.path or "combiner" in weight.path
         weight.assign(np.abs(value) if positive else value)
     with Run.create(folder) as new:
-        experiment.write_decisions(new, config, prepared, experiment._facts_of(config, model, read))
+        preparation.write_decisions(new, config, prepared, preparation.facts_of(config, model, read))
         save_model(model, new.model_file)
         new.write_predictions({"validation": made_predictions(prepared, "validation")})
         new.seal()
@@ -119,7 +119,7 @@ def exports(runs, tmp_path_factory):
     def exported(name, form):
         if (name, form) not in made:
             made[name, form] = folder / f"{name}-{form}"
-            assert formats.export(runs[name], form, made[name, form]) < 1e-5
+            assert export_run(runs[name], form, made[name, form]) < 1e-5
         return made[name, form]
 
     return exported
@@ -132,7 +132,7 @@ def films(runs):
     return (
         posters,
         overviews,
-        {name: experiment.predict(run, {"poster": posters, "overview": overviews}) for name, run in runs.items()},
+        {name: inference.predict(run, {"poster": posters, "overview": overviews}) for name, run in runs.items()},
     )
 
 
@@ -219,7 +219,7 @@ def check_readmes(place, exported, overviews, atol=TOLERANCE):
         atol: how much a probability may differ.
     """
     posters, overviews = [POSTERS[0], *POSTERS, *UNLIKE], [EXAMPLE, *overviews, *overviews[: len(UNLIKE)]]
-    said = {run.folder: experiment.predict(run, {"poster": posters, "overview": overviews}) for run, _ in exported}
+    said = {run.folder: inference.predict(run, {"poster": posters, "overview": overviews}) for run, _ in exported}
     asked = []
     for _, folder in exported:
         count = len(posters) - (len(UNLIKE) if (folder / "saved_model.pb").exists() else 0)
@@ -420,22 +420,22 @@ def test_a_baseline_has_no_network_to_export(tmp_path, cache, monkeypatch, capsy
 
 
 def test_what_says_something_else_than_its_run_is_not_kept(runs, tmp_path, monkeypatch):
-    other = formats._read_savedmodel
+    other = savedmodel.read
 
     def wrong(run, folder):
         return lambda *films: other(run, folder)(*films) + 2e-4
 
-    monkeypatch.setitem(formats._FORMATS, "savedmodel", (formats._write_savedmodel, wrong))
+    monkeypatch.setattr(savedmodel, "read", wrong)
     with pytest.raises(UserError, match=r"differ from the run's by 0\.0002"):
-        formats.export(runs["poster"], "savedmodel", tmp_path / "out")
+        export_run(runs["poster"], "savedmodel", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bfloat16_is_kept_by_a_saved_model_only(tmp_path, cache):
     run = make_run(tmp_path / "run", cache, "overview", training__precision="mixed_bfloat16")
-    assert formats.export(run, "savedmodel", tmp_path / "out") < 1e-4
+    assert export_run(run, "savedmodel", tmp_path / "out") < 1e-4
     with pytest.raises(UserError, match="only --format savedmodel can keep"):
-        formats.export(run, "onnx", tmp_path / "onnx")
+        export_run(run, "onnx", tmp_path / "onnx")
 
 
 PRESETS = {
@@ -479,9 +479,9 @@ def test_exports_with_presets_say_what_the_run_says(with_presets, tmp_path):
     run, folder = with_presets
     exported = []
     for form in ("savedmodel", *NETWORKS):
-        assert formats.export(run, form, folder / form) < formats.tolerance_of(run)
+        assert export_run(run, form, folder / form) < tolerance_of(run)
         exported.append((run, folder / form))
-    check_readmes(tmp_path, exported, PRESET_OVERVIEWS, atol=formats.tolerance_of(run))
+    check_readmes(tmp_path, exported, PRESET_OVERVIEWS, atol=tolerance_of(run))
     assert not any(
         (folder / form / "vocabulary.txt").exists() for form in NETWORKS
     )  # the tokens are the preset's own

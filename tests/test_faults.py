@@ -11,11 +11,10 @@ import pytest
 from conftest import command, run_variant, tiny_config, write_folder
 from processes import AT_LAST, KILL, TRAIN, Process, one_line, resumed
 
-from mmfusion import train
+from mmfusion import inference, train
 from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
 from mmfusion.runs import Run
-from mmfusion.training import experiment
 from mmfusion.training.checkpoint import EpochSeeds
 
 
@@ -98,7 +97,7 @@ class TestNotFinite:
             run_variant("poster", tmp_path / "run", cache)
         run = Run(tmp_path / "run")
         assert [row["epoch"] for row in run.history] == [1]
-        weights = experiment.load_model(run).get_weights()
+        weights = inference.load_model(run).get_weights()
         assert all(np.isfinite(weight).all() for weight in weights)
 
     def test_in_the_first_epoch_nothing_is_kept_and_the_command_says_so(

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from conftest import run_variant
 
+from mmfusion import inference
 from mmfusion.errors import UserError
-from mmfusion.reports import assessment
+from mmfusion.evaluation import scoring
+from mmfusion.reports import report
 from mmfusion.schema import OVERVIEW, POSTER
-from mmfusion.training import experiment
+from mmfusion.training import preparation
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +19,8 @@ def run(tmp_path_factory):
 
 
 def test_it_is_the_mean_of_a_films_gates(run, cache):
-    prepared = experiment.prepare(run.config, cache)
-    read, model = prepared.inputs(run.config), experiment.load_model(run)
+    prepared = preparation.prepare(run.config, cache)
+    read, model = prepared.inputs(run.config), inference.load_model(run)
     units = []
     operator = model.operator
     model.operator = lambda features, training: units.append(operator.gates(features)) or operator(features)
@@ -49,8 +51,8 @@ def test_no_other_run_has_gates(run, tmp_path, cache):
     other = run_variant("joint", tmp_path / "concat", cache)
     assert other.gates("test") is None
     assert "gates" not in other.report["genres"][0]
-    scored = [assessment.score(one, "test") for one in (run, other)]
-    assessment.write_comparison(scored, tmp_path / "both")  # side by side, one with and one without
+    scored = [scoring.score(one, "test") for one in (run, other)]
+    report.write_comparison(scored, tmp_path / "both")  # side by side, one with and one without
     assert (tmp_path / "both" / "report.md").read_text().count("gate poster") == 1
 
 

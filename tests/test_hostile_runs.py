@@ -18,12 +18,11 @@ import pytest
 from conftest import command, run_variant
 from PIL import Image
 
-from mmfusion import evaluate, predict
+from mmfusion import evaluate, inference, predict
 from mmfusion.errors import UserError
+from mmfusion.evaluation import scoring
 from mmfusion.models.overview_encoders import BagEncoder
-from mmfusion.reports import assessment
-from mmfusion.runs import SEALED, Run
-from mmfusion.training import experiment
+from mmfusion.runs.folder import SEALED, Run
 
 WEIGHTS = "model.weights.h5"
 
@@ -77,7 +76,7 @@ def film(run: Run) -> list:
 
 def refused(run: Run, said: str) -> None:
     with pytest.raises(UserError) as error:
-        experiment.load_model(run)
+        inference.load_model(run)
     assert said in str(error.value)
     assert str(run.folder) in str(error.value)
     assert "\n" not in str(error.value)
@@ -95,7 +94,7 @@ class TestHash:
             "genres.json": lambda: run.genres,
             "vocabulary.txt": lambda: run.vocabulary,
             "history.csv": lambda: run.history,
-            "model.keras": lambda: experiment.load_model(run),
+            "model.keras": lambda: inference.load_model(run),
             "predictions.npz": lambda: run.predictions("test"),
         }[name]
         with pytest.raises(UserError, match=rf"{name} is not the file that this run wrote: its SHA-256 is .*"):
@@ -126,7 +125,7 @@ class TestHash:
 class TestModelFile:
     def test_as_it_was_written_it_is_read(self, run, read_by_keras):
         run.seal()
-        experiment.load_model(run)
+        inference.load_model(run)
         assert read_by_keras == [run.model_file]
 
     @pytest.mark.parametrize("form", ["lambda", "get_file", "module", "vocabulary"])
@@ -154,7 +153,7 @@ class TestModelFile:
         rewrite(run, {**members(run), "config.json": json.dumps(bad).encode()})
         refused(run, "is not the file that this run wrote")
         run.seal()
-        experiment.load_model(run)
+        inference.load_model(run)
         assert not reached.exists()
 
     def test_damaged_files_are_refused(self, run, read_by_keras):
@@ -299,7 +298,7 @@ class TestModelFile:
         path.symlink_to(tmp_path / "moved")
         for said in ("it is a link", "it is not a plain file"):
             with pytest.raises(UserError, match=said):
-                run.predictions("test") if name == "predictions.npz" else experiment.load_model(run)
+                run.predictions("test") if name == "predictions.npz" else inference.load_model(run)
             path.unlink()
             os.mkfifo(path)  # nobody writes into it: who opens it as a file waits for ever
 
@@ -463,7 +462,7 @@ class TestPredictions:
             np.savez(run.predictions_file, **{**arrays, "temperature": value})
             run.seal()
             with pytest.raises(UserError, match="the temperature must be a number greater than 0, and finite"):
-                assessment.score(run, "test")
+                scoring.score(run, "test")
         del arrays["ids_test"]
         np.savez(run.predictions_file, **arrays)
         self.refused(run, "it has no ids_test")

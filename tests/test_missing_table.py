@@ -13,12 +13,13 @@ from benchmarks import missing, table
 from benchmarks import run as benchmark
 from benchmarks.collect import collect
 from benchmarks.missing import SHARES, is_missing
+from mmfusion import inference
 from mmfusion.data.encoded import Encoded
 from mmfusion.errors import UserError
 from mmfusion.evaluation.metrics import average_precision
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER
-from mmfusion.training import experiment, fitting
+from mmfusion.training import fitting, preparation
 from mmfusion.training.inputs import Inputs
 
 NETWORKS = ("poster", "overview", "joint", "late")
@@ -94,7 +95,7 @@ def test_a_modality_is_taken_away_in_the_form_that_the_model_reads():
 def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache, name, modality):
     """The model itself, asked for films of which some miss a modality, says the same."""
     run = Run(sweep / "seed-0" / folder_of(name))
-    prepared = experiment.prepare(run.config, cache)
+    prepared = preparation.prepare(run.config, cache)
     test, predictions = prepared.rows["test"], run.predictions("test")
     gone = is_missing(predictions.ids, 0.5)
     whole = prepared.inputs(run.config)
@@ -102,7 +103,7 @@ def test_a_share_of_films_without_is_put_together_from_two_answers(sweep, cache,
     for name, of in whole.films.items():
         some.films[name].values[~gone] = of.values[test][~gone]
     source = some.source(prepared.films.labels[test], 16)
-    found = 1 / (1 + np.exp(-fitting.logits_of(experiment.load_model(run), source, np.arange(len(test)))))
+    found = 1 / (1 + np.exp(-fitting.logits_of(inference.load_model(run), source, np.arange(len(test)))))
     expected = np.where(gone[:, None], missing.read(run)[modality], predictions.y_prob)
     assert 0 < gone.sum() < len(gone)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -32,12 +32,12 @@ CELLS = {
         from pathlib import Path
         from mmfusion.startup import cache_folder, import_tensorflow
         import_tensorflow()
-        from mmfusion.reports import assessment
+                from mmfusion.reports import report
         from mmfusion.training import experiment
         from mmfusion.config import resolve
         config = resolve("overview", file=Path("tiny.toml"), overrides={"training.epochs": 1})
         run = experiment.train(config, Path("from_python"), cache_folder("cache"))
-        print(assessment.finish(run).report["films"])
+        print(report.finish(run).report["films"])
     """,
     "command that compares": """
         !{sys.executable} -m mmfusion.evaluate trained from_python --out compared

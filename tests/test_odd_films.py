@@ -9,7 +9,7 @@ import pytest
 from conftest import FROM_FILMS, run_variant
 from PIL import Image
 
-from mmfusion.training import experiment
+from mmfusion import inference
 
 OVERVIEWS = (
     "",
@@ -81,7 +81,7 @@ class TestEveryVariant:
         for epoch in [epoch for one in (run, *run.parts) for epoch in one.history]:
             assert all(map(math.isfinite, epoch.values()))
         assert all(map(math.isfinite, numbers(run.report)))
-        assert all(np.isfinite(weight).all() for weight in experiment.load_model(run).get_weights())
+        assert all(np.isfinite(weight).all() for weight in inference.load_model(run).get_weights())
 
     def test_a_genre_that_a_split_lacks_is_undefined_there_and_nowhere_else(self, odd, variant):
         row_of = {row["genre"]: row for row in odd[variant].report["genres"]}

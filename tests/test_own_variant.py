@@ -75,8 +75,9 @@ def is_asked(run):
 
 def ask(run, cache):
     from mmfusion.training import experiment
+    from mmfusion import inference
 
-    write_atomically(run.folder / "weights.txt", str(len(experiment.load_model(run).weights)))
+    write_atomically(run.folder / "weights.txt", str(len(inference.load_model(run).weights)))
 
 
 def read(run):

@@ -13,7 +13,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from mmfusion.models import presets
-from mmfusion.training import inputs
+from mmfusion.training import features
 
 LENGTH = 100
 ALIKE = [
@@ -87,7 +87,7 @@ def original(words, text, **how):
 def reader(folder):
     """What makes tokens of overviews, without its network."""
     config = tiny_config("overview", overview_encoder__name=f"preset:{folder[0]}", data__max_tokens=LENGTH + 2)
-    found = inputs.OverviewPreset.__new__(inputs.OverviewPreset)
+    found = features.OverviewPreset.__new__(features.OverviewPreset)
     found.preprocessor = presets.text_preprocessor(config)
     found.padding = int(found.preprocessor.tokenizer.pad_token_id)
     return found
@@ -150,7 +150,7 @@ SIZES = [(9, 13), (16, 20), (30, 30), (60, 90), (17, 300), (182, 268)]  # of pic
 
 
 def converter(tmp_path, **changed):
-    """A preset's own, as `inputs` resizes with it; it asks for bicubic interpolation with antialiasing."""
+    """A preset's own, as `features` resizes with it; it asks for bicubic interpolation with antialiasing."""
     name = write_image_preset(tmp_path / "pictures")
     config = tiny_config("poster", poster_encoder__name=name, poster_encoder__preset__image_size=[32, 24])
     found = presets.image_converter(config)

@@ -17,12 +17,12 @@ from tiny_presets import WORDS, write_image_preset, write_text_preset
 
 from benchmarks import run as benchmark
 from benchmarks import table
-from mmfusion import predict, train
+from mmfusion import inference, predict, train
 from mmfusion.errors import UserError
 from mmfusion.models import presets
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER
-from mmfusion.training import experiment, inputs
+from mmfusion.training import experiment, features, fitting, preparation
 from mmfusion.training.fine_tuning import Unfreezing
 
 SIZES = {
@@ -57,7 +57,7 @@ def names(tmp_path_factory, folder):
 
 
 def prepared_for(config, cache):
-    return experiment.prepare(config, cache)
+    return preparation.prepare(config, cache)
 
 
 class TestFrozen:
@@ -75,7 +75,7 @@ class TestFrozen:
         np.testing.assert_allclose(read.films[OVERVIEW].values[3], expected, atol=1e-5)
         assert not read.films[OVERVIEW].values[7].any()  # the film without an overview
         pictures = list(prepared.films.poster_files())
-        encoded = inputs.open_poster(pictures[3])
+        encoded = features.open_poster(pictures[3])
         converted = np.asarray(presets.image_converter(config)(np.asarray(encoded, np.float32)))
         pixels = np.clip(
             np.rint((converted + 2) * 64), 0, 255
@@ -90,7 +90,7 @@ class TestFrozen:
         def read(self, films):
             raise AssertionError("the films are read again")
 
-        for preset in (inputs.PosterPreset, inputs.OverviewPreset):
+        for preset in (features.PosterPreset, features.OverviewPreset):
             monkeypatch.setattr(preset, "read", read)
         for variant in ("poster", "early_features", "joint"):
             config = tiny_config(variant, **names, seed=3)
@@ -110,7 +110,7 @@ class TestFrozen:
     @pytest.mark.parametrize("other", [{"lowercase": False}, {"words": [*WORDS[:6], "about", "film", *WORDS[8:]]}])
     def test_another_tokenizer_of_the_same_weights_is_read_anew(self, other, names, tmp_path, cache, monkeypatch):
         def features():
-            monkeypatch.setattr(inputs, "_fingerprints", {})
+            monkeypatch.setattr(features, "_fingerprints", {})
             config = tiny_config("overview", **{**names, "overview_encoder__name": f"preset:{tmp_path / 'own'}"})
             return prepared_for(config, cache).inputs(config)
 
@@ -127,7 +127,7 @@ class TestFrozen:
         run = run_variant("early_features", tmp_path / "early", cache, **names)
         said = "Encoders: posters by pictures (frozen), overviews by texts (frozen). The modalities meet before "
         assert f"{said}anything that is trained" in (run.folder / "report.md").read_text()
-        model = experiment.load_model(run)
+        model = inference.load_model(run)
         assert sum(w.shape.num_elements() for w in model.weights) < 1000  # a preset has more
         assert {w.path.split("/")[1] for w in model.trainable_weights} == {
             "poster_norm",
@@ -159,7 +159,7 @@ class TestFrozen:
         films = prepared_for(run.config, cache).films
         test = run.predictions("test")
         rows, posters = films.rows(test.ids), list(films.poster_files())
-        found = experiment.predict(
+        found = inference.predict(
             run, {"poster": [posters[row] for row in rows], "overview": [films.overviews[row] for row in rows]}
         )
         np.testing.assert_allclose(found, test.y_prob, atol=1e-3 if operator == "cross_attention" else 1e-5)
@@ -169,7 +169,7 @@ class TestFrozen:
     ):
         own = write_text_preset(tmp_path / "own")
         run = run_variant("overview", tmp_path / "run", cache, **{**names, "overview_encoder__name": own})
-        monkeypatch.setattr(inputs, "_fingerprints", {})
+        monkeypatch.setattr(features, "_fingerprints", {})
         write_text_preset(tmp_path / "own", seed=1)
         assert command(predict.main, monkeypatch, run.folder, "--overview", "a film") == 2
         assert "was begun with another overview preset" in capsys.readouterr().err
@@ -180,7 +180,7 @@ class TestFrozen:
         config = tiny_config("overview", **named, fine_tuning__fine_tune=True)
 
         def another():
-            monkeypatch.setattr(inputs, "_fingerprints", {})
+            monkeypatch.setattr(features, "_fingerprints", {})
             write_text_preset(tmp_path / "own", seed=1)
 
         with pytest.raises(UserError, match="was begun with another overview preset"):
@@ -212,20 +212,20 @@ class TestFineTuned:
         settings = {"fine_tuning__fine_tune": True, "fine_tuning__layers_per_epoch": 2, "training__epochs": 3}
         config = tiny_config("overview", **names, **settings)
         whole = experiment.train(config, tmp_path / "whole", cache)
-        found = experiment.load_model(whole).encoder.backbone.backbone.get_weights()
+        found = inference.load_model(whole).encoder.backbone.backbone.get_weights()
         before = presets.load_overview_backbone(config).backbone.get_weights()
         assert any(not np.array_equal(a, b) for a, b in zip(found, before))
         run = resumed_after_an_epoch(config, tmp_path / "stopped", cache, monkeypatch)
         assert run.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
         films, test = prepared_for(config, cache).films, run.predictions("test")
         overviews = [films.overviews[row] for row in films.rows(test.ids)]
-        again = experiment.predict(run, {"overview": overviews})
+        again = inference.predict(run, {"overview": overviews})
         np.testing.assert_allclose(again, test.y_prob, atol=1e-5)
 
     def test_posters_reach_a_fine_tuned_preset_at_its_own_size(self, names, cache, tmp_path):
         config = tiny_config("joint", **names, fine_tuning__fine_tune=True, training__epochs=1)
         run = experiment.train(config, tmp_path / "run", cache)
-        model = experiment.load_model(run)
+        model = inference.load_model(run)
         assert model.encoders[POSTER].backbone is not None
         assert prepared_for(config, cache).inputs(config).films[POSTER].values.shape[1:] == (32, 24, 3)
 
@@ -235,7 +235,7 @@ class TestFineTuned:
         said = run.predictions("test").y_prob
         films = prepared_for(run.config, cache).films
         rows, posters = films.rows(run.split["test"]), list(films.poster_files())
-        found = experiment.predict(
+        found = inference.predict(
             run, {"poster": [posters[row] for row in rows], "overview": [films.overviews[row] for row in rows]}
         )
         np.testing.assert_allclose(found, said, atol=1e-5)
@@ -260,8 +260,8 @@ class TestFineTuned:
             training__weight_decay=0.5,  # of what is on top of the preset alone
         )
         prepared = prepared_for(config, cache)
-        model = experiment.build(config, prepared, prepared.inputs(config))
-        unfreezing = experiment.fitting.compile_model(model, config)[0]
+        model = preparation.build(config, prepared, prepared.inputs(config))
+        unfreezing = fitting.compile_model(model, config)[0]
         layers = [x for x in model.encoder.backbone.backbone.layers if x.trainable_weights]
         head = model.head
         for epoch, unfrozen in ((0, 0), (1, 1), (2, 2)):

@@ -17,7 +17,7 @@ from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE
 from mmfusion.data.posters import SHOWN_BYTES
 from mmfusion.data.recognition import forget
 from mmfusion.runs import Run
-from mmfusion.training import experiment
+from mmfusion.training import experiment, preparation
 from tuning import search
 
 LAST_YEAR = 1_700_000_000 * 10**9  # nanoseconds
@@ -194,9 +194,9 @@ class TestShown:
         config = tiny_config("poster", **data)
         films_of(set_times(folder), cache)
         opened.clear()
-        prepared = experiment.prepare(config, cache)
+        prepared = preparation.prepare(config, cache)
         with Run.create(tmp_path / "run") as run:
-            experiment.write_decisions(run, config, prepared, {"parameters": 1, "reads": ["poster"]})
+            preparation.write_decisions(run, config, prepared, {"parameters": 1, "reads": ["poster"]})
             labels = prepared.films.labels
             said = {split: labels[prepared.rows[split]] * 0.5 for split in ("validation", "test")}
             experiment.write_predictions(run, prepared, said)

@@ -10,11 +10,12 @@ import pytest
 import tomli_w
 from conftest import FROM_FILMS, PARTS, command, run_variant, tiny_config, write_folder
 
-from mmfusion import evaluate, predict, train
+from mmfusion import evaluate, inference, predict, train
 from mmfusion.config import LOSSES
 from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
-from mmfusion.reports import assessment
+from mmfusion.evaluation import scoring
+from mmfusion.reports import report
 from mmfusion.runs import Predictions, Run
 from mmfusion.schema import SPLITS
 from mmfusion.training import experiment, fitting
@@ -40,7 +41,7 @@ class TestEveryRun:
         run = runs[variant]
         films = load_films(run.config.data, cache)
         found = run.predictions("test")
-        again = experiment.predict_films(run, films, found.ids)
+        again = inference.predict_films(run, films, found.ids)
         np.testing.assert_array_equal(again.y_prob, found.y_prob)
         np.testing.assert_array_equal(again.y_true, found.y_true)
 
@@ -50,7 +51,7 @@ class TestEveryRun:
         before = copy.report
         copy.report_file.unlink()
         shutil.rmtree(copy.figures_folder)
-        assessment.write_report(copy)
+        report.write_report(copy)
         assert copy.report == before
         assert {f.name for f in copy.figures_folder.iterdir()} >= {"genres.png", "well.png", "badly.png"}
 
@@ -69,7 +70,7 @@ def test_its_probabilities_are_calibrated_and_no_other_temperature_had_less_cros
     others = np.array([1, hotter, colder, run.temperature])  # the last: those before
     losses = [np.mean(np.logaddexp(0, z) - found.y_true * z) for z in np.log(p / (1 - p)) * others[:, None, None]]
     assert losses[0] <= min(losses) + 1e-6
-    assert float(experiment.load_model(run).temperature) == run.temperature
+    assert float(inference.load_model(run).temperature) == run.temperature
 
 
 def test_all_variants_of_a_seed_have_the_same_split_and_no_film_in_two(runs):
@@ -117,7 +118,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "Checkpoint", Interrupted)
         if moment == "at the end":
-            patch.setattr(assessment, "write_report", interrupt)
+            patch.setattr(report, "write_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_variant(variant, tmp_path / "run", cache)
     assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
@@ -324,7 +325,7 @@ class TestEvaluate:
     def test_runs_on_other_films_are_not_put_side_by_side(self, runs, tmp_path, cache):
         other = run_variant("poster", tmp_path / "other", cache, seed=1)
         with pytest.raises(UserError, match="has other test films than"):
-            assessment.check_comparable([assessment.score(r, "test") for r in (runs["poster"], other)])
+            scoring.check_comparable([scoring.score(r, "test") for r in (runs["poster"], other)])
 
     def test_predictions_with_a_pickle_or_of_other_genres_are_refused(self, runs, tmp_path):
         shutil.copytree(runs["poster"].folder, tmp_path / "run")

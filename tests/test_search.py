@@ -22,7 +22,7 @@ from mmfusion import train
 from mmfusion.data.source import Source
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Run
-from mmfusion.training import experiment, fitting
+from mmfusion.training import experiment, fitting, preparation
 from tuning import search
 from tuning.outcomes import read_outcome
 from tuning.trials import cross_fitted
@@ -92,7 +92,7 @@ def test_leaves_all_that_the_readme_names_and_a_file_that_trains(finished, tiny,
 def test_never_gives_a_model_a_test_film(finished):
     out, asked, cache = finished
     config = tiny_config("overview")
-    rows = experiment.prepare(config, cache).rows
+    rows = preparation.prepare(config, cache).rows
     assert asked == set(rows["train"].tolist()) | set(rows["validation"].tolist())
     for model in (out / "models").glob("overview-*"):
         assert set(Run(model).split) == {"train", "validation"}
@@ -208,7 +208,7 @@ def test_a_combiner_is_scored_on_films_that_did_not_fit_it():
 
 def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, cache):
     config = tiny_config("overview", training__epochs=3)
-    films = experiment.prepare(config, cache)
+    films = preparation.prepare(config, cache)
     whole = experiment.explore(config, tmp_path / "whole", films)
     earlier = experiment.explore(tiny_config("overview", training__epochs=1), tmp_path / "earlier", films)
     later = experiment.explore(config, tmp_path / "later", films, earlier=earlier)
@@ -220,7 +220,7 @@ def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, ca
 def test_a_trials_films_are_let_go_with_it(tmp_path, cache):
     """Or a search would keep the posters of each size as often as it prepared them."""
     config = tiny_config("overview", training__epochs=1)
-    films = experiment.prepare(config, cache)
+    films = preparation.prepare(config, cache)
     posters = weakref.ref(films.films.posters)
     experiment.explore(config, tmp_path / "run", films)
     del films

@@ -9,8 +9,8 @@ import pytest
 from conftest import write_folder
 from processes import TRAIN, Process
 
+from mmfusion import inference
 from mmfusion.runs import Run
-from mmfusion.training import experiment
 
 KILLS = 200
 VARIANTS = ("poster", "late", "joint")
@@ -59,7 +59,7 @@ def test_two_hundred_kills_lose_nothing(tmp_path, tiny_toml):
                 code, _, errors = process.end()
                 assert (code, "Traceback" in errors) == (0, False), errors
         assert (run.predictions_file.read_bytes(), files(run)) == undisturbed[run.name]
-        experiment.load_model(run)  # which compares it with the manifest
+        inference.load_model(run)  # which compares it with the manifest
         finished += 1
     print(f"\n{killed.total()} kills, {finished} runs through, all equal:", dict(killed))
 

@@ -93,7 +93,6 @@ import mmfusion
 from pathlib import Path
 from benchmarks import pictures as _
 from tuning import pictures as _
-from mmfusion.reports import assessment
 from mmfusion.training import experiment
 from mmfusion.reports import figures
 import keras, tensorflow as tf

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.probe import ask, read
 from mmfusion.config import resolve
 from mmfusion.evaluation.contributions import contribution
-from mmfusion.reports import assessment
+from mmfusion.reports import report
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 from mmfusion.training import experiment
@@ -32,7 +32,7 @@ def runs(tmp_path_factory):
         parts = [Run(folder / part) for part in MODALITIES] if variant == "late" else ()
         config = resolve(variant, recipe="first", overrides=SETTINGS)
         found[variant] = run = experiment.train(config, folder / variant, cache, part_runs=parts)
-        assessment.write_report(run)
+        report.write_report(run)
         if variant in ("joint", "late"):
             ask(run, cache)
     return found

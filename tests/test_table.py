@@ -11,18 +11,18 @@ import tensorflow as tf
 from conftest import command, tiny_config, write_folder, write_tiny
 from test_models import GENRES, WORDS, gradients, logits, make
 
-from mmfusion import evaluate, predict, train
+from mmfusion import evaluate, inference, predict, train
 from mmfusion.config import COMBINERS, resolve
 from mmfusion.data.films import films_of
 from mmfusion.data.preprocessing import columns_of_list, columns_to_list
 from mmfusion.data.synthetic import films as synthetic
 from mmfusion.data.table import EncodeTable, encode_table, fit_columns, read_table, texts_of
 from mmfusion.errors import UserError
-from mmfusion.inference import formats
+from mmfusion.inference.export import FORMATS, TOLERANCE, export
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, TABLE
-from mmfusion.training import experiment
+from mmfusion.training import preparation
 
 ALL = [str(modality) for modality in MODALITIES]
 COLUMNS = ["Year", "Language"]
@@ -360,7 +360,7 @@ class TestRuns:
     def test_what_is_predicted_again_is_the_same(self, runs, films, cache):
         for run in runs.values():
             found = run.predictions("test")
-            again = experiment.predict_films(run, films_of(run.config, cache), found.ids)
+            again = inference.predict_films(run, films_of(run.config, cache), found.ids)
             np.testing.assert_allclose(again.y_prob, found.y_prob, atol=1e-6)
 
     def test_a_table_that_changed_is_not_what_a_run_was_begun_with(self, runs, films, cache):
@@ -368,7 +368,7 @@ class TestRuns:
         try:
             films[1].write_text(f"{before}tt0039,1999,French\n")
             with pytest.raises(UserError, match="was started on other films"):
-                experiment.prepare_again(runs["joint"], cache)
+                preparation.prepare_again(runs["joint"], cache)
         finally:
             films[1].write_text(before)
 
@@ -421,10 +421,10 @@ class TestRuns:
         assert command(evaluate.main, monkeypatch, *call, "--table", films[1]) in (0, 2)
         assert "no table" not in capsys.readouterr().err
 
-    @pytest.mark.parametrize("form", list(formats._FORMATS))
+    @pytest.mark.parametrize("form", list(FORMATS))
     @pytest.mark.parametrize("variant", ["joint", "late", "early"])
     def test_they_are_exported(self, runs, form, variant, tmp_path):
-        assert formats.export(runs[variant], form, tmp_path / "out") < formats.TOLERANCE
+        assert export(runs[variant], form, tmp_path / "out") < TOLERANCE
         about = json.loads((tmp_path / "out" / "export.json").read_text())
         assert [column["name"] for column in about["table"]["columns"]] == COLUMNS
 
@@ -458,7 +458,7 @@ def test_the_text_may_be_made_of_several_columns(films, tmp_path, cache):
             "overview.columns": ["Language", "Overview"],
         },
     )
-    prepared = experiment.prepare(config, cache)
+    prepared = preparation.prepare(config, cache)
     film = prepared.films.rows(["tt0001"])[0]
     assert prepared.films.texts[film] == f"French\n{prepared.films.overviews[film]}"
     assert "french" in prepared.fitted.vocabulary

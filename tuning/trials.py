@@ -22,17 +22,17 @@ from mmfusion.evaluation import metrics
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Predictions, Run
-from mmfusion.training import experiment
+from mmfusion.training import experiment, preparation
 from tuning import OBJECTIVES, spaces
 from tuning.oracles import EPOCHS
 from tuning.outcomes import Outcome, write_outcome
 from tuning.resumable import START
 
 # Prepared films, by what they are made of: most trials differ in other things.
-_prepared = functools.lru_cache(maxsize=2)(experiment.prepare)
+_prepared = functools.lru_cache(maxsize=2)(preparation.prepare)
 
 
-def prepared(config: Config, cache: Path) -> experiment.Prepared:
+def prepared(config: Config, cache: Path) -> preparation.Prepared:
     """Prepares the films of a configuration; those of the last ones are kept, whatever else these settled."""
     films = {name: getattr(config, name) for name in ("split_seed", "data", "overview", "table")}
     return _prepared(Config(variant="", recipe="", modalities=config.in_batches, **films), cache)

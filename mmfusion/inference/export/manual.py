@@ -17,7 +17,7 @@ from mmfusion.models import presets
 from mmfusion.runs import Run
 from mmfusion.schema import CHANNELS, FIELDS, MODALITIES, OUT_OF_VOCABULARY, OVERVIEW, PADDING, POSTER, TABLE
 from mmfusion.templates import render
-from mmfusion.training import inputs
+from mmfusion.training import features
 from mmfusion.training.machine import machine
 
 DESCRIPTION = "export.json"
@@ -44,7 +44,7 @@ def write(run: Run, form: str, folder: Path) -> None:
     Raises:
         UserError: a file cannot be written, or the run's preset cannot be had.
     """
-    found = inputs.presets_of(run.config)
+    found = features.presets_of(run.config)
     said = _description(run, form, found)
     if form != "savedmodel":
         if OVERVIEW in found:
@@ -56,7 +56,7 @@ def write(run: Run, form: str, folder: Path) -> None:
     write_atomically(folder / "README.md", _readme(said, form))
 
 
-def _description(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
+def _description(run: Run, form: str, found: dict[str, features.Preset]) -> dict:
     validation = run.predictions("validation")
     thresholds = tune_thresholds(validation.y_true, validation.y_prob)  # NaN for a genre that none of them has
     poster, overview = _poster(run, found), _overview(run, form, found)
@@ -122,7 +122,7 @@ def _table(run: Run) -> dict:
     return {"columns": columns_to_list(run.fitted.columns), "most_deviations": MOST_DEVIATIONS, "number": NUMBER}
 
 
-def _poster(run: Run, found: dict[str, inputs.Preset]) -> dict:
+def _poster(run: Run, found: dict[str, features.Preset]) -> dict:
     """Describes how a poster's file becomes what the network reads."""
     if POSTER in found:
         height, width = run.config.poster_encoder.preset.image_size
@@ -145,7 +145,7 @@ def _poster(run: Run, found: dict[str, inputs.Preset]) -> dict:
     }
 
 
-def _overview(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
+def _overview(run: Run, form: str, found: dict[str, features.Preset]) -> dict:
     """Describes how an overview becomes what the network reads."""
     said = {"longest": run.config.data.max_tokens}
     if OVERVIEW in found:
@@ -164,7 +164,7 @@ def _overview(run: Run, form: str, found: dict[str, inputs.Preset]) -> dict:
     return said if form == "savedmodel" else {**said, "vocabulary": VOCABULARY}
 
 
-def _versions(form: str, found: dict[str, inputs.Preset]) -> dict[str, str]:
+def _versions(form: str, found: dict[str, features.Preset]) -> dict[str, str]:
     more = (*_WRITERS[form], *(("keras-hub",) if found else ()))
     return {**machine()["versions"], **{name: version(name) for name in more}}
 

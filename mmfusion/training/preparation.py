@@ -1,0 +1,174 @@
+"""Films, split, preprocessing and network of a run: all that is decided before it is trained."""
+
+import dataclasses
+import datetime
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mmfusion.config import Config
+from mmfusion.data.films import Films, films_of
+from mmfusion.data.preprocessing import Preprocessing
+from mmfusion.data.splits import split_films, split_hash
+from mmfusion.data.table import fit_columns
+from mmfusion.data.text import fit_vocabulary
+from mmfusion.errors import UserError
+from mmfusion.models import build_model
+from mmfusion.runs import Run
+from mmfusion.schema import TABLE
+from mmfusion.training import inputs
+from mmfusion.training.machine import machine
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Films with all that is decided from them before training."""
+
+    films: Films
+    split: dict[str, list[str]]
+    fitted: Preprocessing
+
+    def inputs(self, config: Config) -> inputs.Inputs:
+        """The films as a model of this configuration reads them."""
+        return inputs.of_films(config, self.films, self.fitted)
+
+    @functools.cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """Row numbers of each split's films."""
+        return {name: self.films.rows(ids) for name, ids in self.split.items()}
+
+
+def prepare_again(run: Run, cache: Path) -> Prepared:
+    """The films of a run, in its split.
+
+    Raises:
+        UserError: its source holds other films now: those that trained it might be taken for test films.
+    """
+    config, facts = run.config, run.facts
+    prepared = prepare(config, cache)
+    now = (prepared.films.fingerprint, prepared.films.table_hash, split_hash(prepared.split))
+    if now != (facts["fingerprint"], facts.get("table", ""), facts["split"]):
+        raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+    return prepared
+
+
+def check_presets(run: Run, read: inputs.Inputs) -> None:
+    """Refuses films that other presets have read than those of a run.
+
+    Raises:
+        UserError: it names the modality.
+    """
+    for modality, wanted in run.facts.get("presets", {}).items():
+        if read.presets.get(modality) != wanted:
+            raise UserError(f"{run.folder} was begun with another {modality} preset than is there now")
+
+
+def prepare(config: Config, cache: Path) -> Prepared:
+    """The films of a configuration, their split by its seed, and what is fitted on the training films.
+
+    Raises:
+        UserError: the films cannot be read, or are too few.
+    """
+    data, films = config.data, films_of(config, cache)
+    split = films.official_split or split_films(
+        films.ids, films.labels, films.groups, data.split, config.split_seed
+    )
+    empty = [name for name, ids in split.items() if not ids]
+    if empty:
+        raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
+    training = films.rows(split["train"])
+    vocabulary = fit_vocabulary([films.texts[row] for row in training], data.vocabulary_size)
+    columns = ()
+    if TABLE in config.in_batches:
+        columns = fit_columns(config.table.columns, films.table, training, config.table.values)
+    return Prepared(films, split, Preprocessing(vocabulary, columns))
+
+
+def facts_of(config: Config, model: keras.Model, read: inputs.Inputs) -> dict:
+    """Collects what `config.json` shall say of a network."""
+    facts = {"parameters": model.count_params(), "reads": list(config.reads)}
+    more = {"features": read.features, "presets": read.presets}
+    return facts | {name: value for name, value in more.items() if value}
+
+
+def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: dict) -> None:
+    """Writes all that is decided before training into a new run.
+
+    Args:
+        run: new.
+        config: the run's.
+        prepared: its films.
+        more_facts: what else `config.json` shall say of this run.
+    """
+    films, split = prepared.films, prepared.split
+    facts = {
+        "fingerprint": films.fingerprint,
+        "split": split_hash(split),
+        **({"table": films.table_hash} if films.table_hash else {}),
+        "films": {name: len(ids) for name, ids in split.items()},
+        "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
+        **more_facts,
+        "cores": os.cpu_count(),
+        **machine(),
+        "started": datetime.date.today().isoformat(),
+    }
+    run.write_config(config, facts)
+    hashes = films.hashes([film for ids in split.values() for film in ids])
+    run.write_data(split, hashes, films.genres, prepared.fitted, films.skipped)
+
+
+def check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> None:
+    """Refuses finished parts that were not trained on just these films."""
+    for part in parts:
+        for what, ours, theirs in (
+            ("source of films", prepared.films.fingerprint, part.facts["fingerprint"]),
+            ("split", split_hash(prepared.split), part.facts["split"]),
+            ("list of genres", prepared.films.genres, part.genres),
+            ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
+            *_of_table(part, prepared, config),
+            ("poster size", config.data.poster_size, part.config.data.poster_size),
+            ("number of tokens", config.data.max_tokens, part.config.data.max_tokens),
+            ("training.precision", config.training.precision, part.config.training.precision),
+        ):
+            if ours != theirs:
+                raise UserError(
+                    f"--parts {part.folder} has another {what} than this run would have; "
+                    "train both with the same data, recipe, --seed and --split-seed"
+                )
+
+
+def _of_table(part: Run, prepared: Prepared, config: Config) -> list[tuple]:
+    """Lists what a part that reads a table must share with a run, each as (what, the run's, the part's)."""
+    if TABLE not in part.config.reads:
+        return []
+    return [
+        ("table", prepared.films.table_hash, part.facts.get("table", "")),
+        ("table's columns", prepared.fitted.columns, part.fitted.columns),
+        ("number of table.values", config.table.values, part.config.table.values),
+    ]
+
+
+def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Model:
+    """The untrained model of this configuration for these films."""
+    config = as_fitted(config, prepared.fitted)
+    model = build_model(config, len(prepared.films.genres), read.features)
+    for layer in model.handed_layers:
+        if hasattr(layer, "adapt"):  # to the words of the training films
+            layer.adapt(prepared.fitted.vocabulary)
+    return model
+
+
+def as_fitted(config: Config, fitted: Preprocessing) -> Config:
+    """A small data set has fewer words than the configuration allows; and all columns may have been asked for."""
+    return config.with_values(
+        data=config.data.model_copy(update={"vocabulary_size": len(fitted.vocabulary)}),
+        table=config.table.model_copy(update={"columns": tuple(column.name for column in fitted.columns)}),
+    )
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.ops.sigmoid(logits))
