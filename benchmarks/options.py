@@ -83,7 +83,7 @@ class Varied(Product):
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m benchmarks.options", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m benchmarks.options", description=__doc__)
     p.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="real films")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for options.md")

@@ -25,7 +25,7 @@ COMMANDS = "commands.txt"  # in the results' folder, what was called
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     p.add_argument(
         "--variants", nargs="+", choices=list(NAMES), help="default: all that there can be; baselines are some"
     )

@@ -14,7 +14,7 @@ from mmfusion.startup import begin_command
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m benchmarks.table", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     p.add_argument("results", type=Path, metavar="RESULTS_DIR", help="the --out of benchmarks.run")
     p.add_argument("--keep-going", action="store_true", help="leave out runs that cannot be compared with the rest")
     p.add_argument("--readme", type=Path, metavar="FILE", help="also put the table between this file's two markers")

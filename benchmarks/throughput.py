@@ -42,7 +42,8 @@ class Row:
 
     def share_of_peak(self, side: str, peak: float) -> float | None:
         """Of the matrix product's floating-point operations a second, how much this work reaches."""
-        return self.flops[side] / self.median(side) / peak if side in self.flops else None
+        median = self.median(side)
+        return self.flops[side] / median / peak if median and side in self.flops else None
 
     @property
     def ratio(self) -> float | None:
@@ -55,7 +56,7 @@ class Row:
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__.split("\n\n")[1])
+    p = ArgumentParser(prog="python -m benchmarks.throughput", description=(__doc__ or "").split("\n\n")[-1])
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--data-dir", type=Path, metavar="DIR", help="real films, and the notebook beside")
     which.add_argument("--films", type=int, nargs="+", metavar="N", help="so many synthetic films")
@@ -243,18 +244,18 @@ def _markdown(rows: list[Row], about: dict) -> str:
         cells = [row.name, _shown(row, "mmfusion")]
         if both:
             cells += [_shown(row, "notebook"), f"{row.ratio:.1f}" if row.ratio else "–"]
-        shares = [f"{row.share_of_peak(side, about['peak']):.0%}" for side in NAMES if side in row.flops]
+        shares = [f"{share:.0%}" for side in NAMES if (share := row.share_of_peak(side, about["peak"]))]
         cells.append(" / ".join(shares) or "–")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _shown(row: Row, side: str) -> str:
-    answers = row.answers[side]
-    if not answers:
+    answers, median = row.answers[side], row.median(side)
+    if median is None:
         return "–"
-    digits = 0 if row.unit != "s" or row.median(side) >= 100 else 2
-    number = f"{row.median(side):,.{digits}f} {row.unit}"
+    digits = 0 if row.unit != "s" or median >= 100 else 2
+    number = f"{median:,.{digits}f} {row.unit}"
     if len(answers) == 1:
         return number
     return f"{number} ({min(answers):,.{digits}f} to {max(answers):,.{digits}f})"

@@ -23,7 +23,7 @@ SCORES = {
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m benchmarks.tuned", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m benchmarks.tuned", description=__doc__)
     p.add_argument("default", type=Path, metavar="DEFAULT_DIR", help="the --out of benchmarks.run")
     p.add_argument("tuned", type=Path, metavar="TUNED_DIR", help="that of benchmarks.run --config-dir")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"for {FILE}")

@@ -2,8 +2,8 @@
 
 import argparse
 import codecs
-import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -31,8 +31,10 @@ def first_line(error: Exception) -> str:
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, but a wrong flag gets one line like every other fault, and --help says what the user typed."""
 
-    def __init__(self, prog: str, **kwargs):
-        super().__init__(prog=sys.argv[0] if sys.argv[0].startswith("mmfusion ") else prog, **kwargs)
+    def __init__(self, prog: str, description: str | None):
+        typed = sys.argv[0] if sys.argv[0].startswith("mmfusion ") else prog
+        # Of a module's docstring what it says behind the command's name; `python -OO` keeps none.
+        super().__init__(prog=typed, description=(description or "").split(": ", 1)[-1])
 
     def error(self, message: str):
         raise UserError(f"{message}; see --help")
@@ -40,6 +42,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
     """Replaces what cannot be encoded, as an error handler of `codecs`."""
+    assert isinstance(error, UnicodeEncodeError)  # it is named for output alone
     return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
 
 
@@ -54,7 +57,7 @@ def settle_output() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a notebook's or a test's own takes everything
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's or a test's own takes everything
             stream.reconfigure(errors="mmfusion.plain")
 
 

@@ -17,7 +17,7 @@ from mmfusion.startup import begin_command, import_tensorflow
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m mmfusion.evaluate", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.evaluate", description=__doc__)
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     p.add_argument(
         "--split",

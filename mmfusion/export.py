@@ -15,7 +15,7 @@ FORMATS = {"savedmodel": (), "onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_
 
 def parser() -> ArgumentParser:
     """The command's flags; TensorFlow is not imported to answer --help."""
-    p = ArgumentParser(prog="python -m mmfusion.export", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.export", description=__doc__)
     p.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     p.add_argument(
         "--format", required=True, choices=list(FORMATS), help="savedmodel takes posters' bytes and texts"

@@ -16,7 +16,7 @@ from mmfusion.startup import begin_command, import_tensorflow
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m mmfusion.predict", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.predict", description=__doc__)
     p.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     p.add_argument("--poster", type=Path, metavar="FILE", help="JPEG, PNG, GIF, WebP or BMP")
     p.add_argument("--overview", metavar="TEXT", help="a few sentences on what the film is about")

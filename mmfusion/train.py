@@ -15,7 +15,7 @@ from mmfusion.startup import begin_command, import_tensorflow
 
 def parser() -> ArgumentParser:
     """The command's flags; TensorFlow is not imported to answer --help."""
-    p = ArgumentParser(prog="python -m mmfusion.train", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m mmfusion.train", description=__doc__)
     p.add_argument("--variant", choices=list(VARIANTS), help="what to train (needed unless --resume)")
     add_config_flags(p)
     p.add_argument("--seed", type=int, metavar="N", help="of weights, order, augmentation, dropout")

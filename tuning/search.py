@@ -23,7 +23,7 @@ FILE = "search.json"
 
 def parser() -> ArgumentParser:
     """The command's flags."""
-    p = ArgumentParser(prog="python -m tuning.search", description=__doc__.split(": ", 1)[1])
+    p = ArgumentParser(prog="python -m tuning.search", description=__doc__)
     p.add_argument("--variant", choices=list(VARIANTS), required=True, help="what to search for")
     p.add_argument("--tuner", choices=TUNERS, default="bayesian", help="how (default: bayesian)")
     p.add_argument(
