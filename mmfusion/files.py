@@ -8,8 +8,8 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -54,7 +54,7 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
-def open_regular(path: Path, limit: float = math.inf) -> BinaryIO:
+def open_regular(path: Path, limit: float = math.inf) -> BufferedReader:
     """Opens a file for reading that is one: no link, pipe or device, and no larger than it can sensibly be.
 
     Args:

@@ -38,7 +38,7 @@ POSTER = Modality("poster", "posters")
 OVERVIEW = Modality("overview", "overviews")
 TABLE = Modality("table", "tables")  # numbers and categories
 MODALITIES = (POSTER, OVERVIEW, TABLE)
-PLURAL = {modality: modality.plural for modality in MODALITIES}  # also for names that were read from a file
+PLURAL: dict[str, str] = {one: one.plural for one in MODALITIES}  # also for names that were read from a file
 
 CHANNELS = 3  # of a pixel
 FIELDS = 3  # of a table's cell: a number, a category's value, and 1

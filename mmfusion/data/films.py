@@ -245,7 +245,7 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
                         bad[film.id] = why
                     else:
                         # Without its reader, which may hold the whole file.
-                        films.append(dataclasses.replace(film, read_poster=None))
+                        films.append(dataclasses.replace(film, read_poster=bytes))
                         keys.append((film.overview.strip(), digest))
                         shown_file.write(shown)
                         ends.append(ends[-1] + len(shown))

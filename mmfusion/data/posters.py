@@ -120,7 +120,7 @@ def _load(picture: ImageFile, size: int | None, keep_shape: bool) -> Image.Image
         picture.draft("RGB", (size, size))
     picture.load()
     rgb = _upright_rgb(picture)
-    if keep_shape:
+    if keep_shape and size is not None:
         rgb.thumbnail((size, size), Image.Resampling.BILINEAR)
         return rgb
     return rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR)

@@ -23,7 +23,7 @@ class FilmRecord:
     id: str
     overview: str
     genres: tuple[str, ...]
-    read_poster: Callable[[], bytes] | None  # raises BadPoster when there is none; None once it was read
+    read_poster: Callable[[], bytes]  # raises BadPoster when there is none
     split: str = "films"
     held: int = 0  # bytes of the poster that its reader keeps in memory
     cells: tuple[str, ...] = ()  # of its table, one for each of the builder's columns
@@ -46,7 +46,8 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     `mmfusion.data.films` reads `films` directly into arrays; `tfds.load` writes its own records of them.
     """
 
-    SPLITS = ("films",)
+    SPLITS: tuple[str, ...] = ("films",)
+    builder_config: FilmsConfig
 
     def films(self, dl_manager: tfds.download.DownloadManager) -> Iterator[FilmRecord]:
         """All films of the source, those with a bad poster included, in the source's order.

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from mmfusion.data.encoded import Encoded
 
@@ -50,7 +52,7 @@ class Source:
         *values, labels = batch
         return dict(zip(self.modalities, values, strict=True)), labels
 
-    def training(self, films: Sequence[int], *, seed: int, epochs: Sequence[int], augment: bool) -> tf.data.Dataset:
+    def training(self, films: ArrayLike, *, seed: int, epochs: Sequence[int], augment: bool) -> tf.data.Dataset:
         """The batches of the given epochs, one epoch after the other.
 
         Films are shuffled one by one, then gathered into batches of similar length, and the batches
@@ -83,17 +85,17 @@ class Source:
         TensorFlow keeps a generator that has fed a model for as long as the process lives, and with it this
         source. A process that trains one model after the other would keep the films of all of them.
         """
-        self._films = self._labels = None
+        del self._films, self._labels
 
-    def frequencies(self, films: Sequence[int]) -> np.ndarray:
+    def frequencies(self, films: ArrayLike) -> np.ndarray:
         """Shares (G,) of these films with each genre."""
         return self._labels[np.asarray(films)].mean(axis=0)
 
-    def steps(self, films: Sequence[int]) -> int:
+    def steps(self, films: ArrayLike) -> int:
         """Batches an epoch of these films."""
         return len(self._in_batches(np.asarray(films)))
 
-    def ordered(self, films: Sequence[int]) -> tuple[tf.data.Dataset, np.ndarray]:
+    def ordered(self, films: ArrayLike) -> tuple[tf.data.Dataset, np.ndarray]:
         """These films once, without augmentation, in batches of similar length.
 
         Returns:
@@ -164,7 +166,7 @@ def augment_posters(poster: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 (B, H, W, 3); pixels from outside repeat the nearest edge.
     """
-    count, height, width = tf.shape(poster)[0], poster.shape[1], poster.shape[2]
+    count, height, width, _ = keras.ops.shape(poster)
     draw = tf.random.stateless_uniform((4, count), seed=key, minval=-1.0, maxval=1.0)
     flip = tf.where(draw[0] < 0, -1.0, 1.0)
     turn, shift_x, shift_y = draw[1] * MAX_TURN, draw[2] * MAX_SHIFT * width, draw[3] * MAX_SHIFT * height

@@ -14,7 +14,7 @@ _FEWEST = 10  # films, or groups of films, that are not each other's copies
 
 
 def split_films(
-    ids: Sequence[str],
+    ids: Sequence[str] | np.ndarray,
     labels: np.ndarray,
     groups: np.ndarray,
     shares: Sequence[float],
@@ -61,7 +61,11 @@ def split_films(
 
 
 def _stratified(rows: np.ndarray, genres: np.ndarray, share: float, seed: int):
-    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
+    splitter = MultilabelStratifiedShuffleSplit(
+        n_splits=1,
+        test_size=share,  # pyright: ignore[reportArgumentType]  the default is a word
+        random_state=seed,
+    )
     kept, taken = next(splitter.split(rows, genres[rows]))
     return rows[kept], rows[taken]
 

@@ -160,7 +160,7 @@ class EncodeTable(tf.Module):
 class _Category(tf.Module):
     def __init__(self, column: Column):
         super().__init__()
-        self.lookup = keras.layers.StringLookup(vocabulary=list(column.values), oov_token=_OTHER)
+        self.lookup = keras.layers.StringLookup(vocabulary=list(column.values or ()), oov_token=_OTHER)
 
     def __call__(self, cells):
         value = tf.cast(self.lookup(cells), tf.float32)  # 0: none of these values

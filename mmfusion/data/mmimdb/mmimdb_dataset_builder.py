@@ -72,7 +72,7 @@ def _bad(why: str):
     raise BadPoster(why)
 
 
-def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> Builder:
+def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> FilmsBuilder:
     """The builder for this configuration, named by the source's content, which is read if it is not recognised.
 
     Raises:

@@ -90,7 +90,7 @@ def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
     return read
 
 
-def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> Builder:
+def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> FilmsBuilder:
     """The builder for this configuration, named by the source's content, which is read if it is not recognised.
 
     Raises:

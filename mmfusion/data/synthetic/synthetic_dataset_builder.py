@@ -44,7 +44,7 @@ class Builder(FilmsBuilder):
             )
 
 
-def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> Builder:
+def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> FilmsBuilder:
     """The builder for this configuration.
 
     Raises:
