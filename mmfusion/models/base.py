@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -70,7 +71,7 @@ class GenreModel(keras.Model):
         found = [w for w in found if id(w) not in others]
         return sum(math.prod(weight.shape) for weight in found)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x=None, y: Any = None, y_pred=None, sample_weight=None, training=True):
         # Validation is by the compiled binary cross-entropy of the labels as they are, whatever training is by: it
         # chooses the best epoch, and could be compared neither between runs nor with a report's otherwise.
         if training and self.label_smoothing:
@@ -96,7 +97,7 @@ def _type_of(shape) -> str:
     return "int32" if tuple(shape[1:]) == (None,) else "float32"
 
 
-class _OnLogits:
+class _OnLogits(keras.metrics.Metric):
     """Makes a metric that expects probabilities take logits."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):

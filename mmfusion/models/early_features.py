@@ -1,6 +1,6 @@
 """Early fusion of features that frozen presets have made (type II)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers, ops
@@ -61,7 +61,7 @@ class EarlyFeatures(GenreModel):
         )
 
     def call(self, inputs, training=False):
-        of = {POSTER: self.poster_norm, OVERVIEW: self._normalised, TABLE: self._one_hot}
+        of: dict[str, Callable] = {POSTER: self.poster_norm, OVERVIEW: self._normalised, TABLE: self._one_hot}
         features = [of[modality](inputs[modality]) for modality in self.modalities]  # (B, D_m) each
         joined = ops.concatenate(features, axis=1)  # (B, D_1 + D_2 + ...), here the modalities meet
         hidden = self.hidden(self.drop(joined, training=training))  # (B, U)

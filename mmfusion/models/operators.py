@@ -32,7 +32,7 @@ class Operator(layers.Layer):
             units: D, of what it gives.
             count: M, of the modalities.
         """
-        return cls(units)
+        return cls(units)  # pyright: ignore[reportCallIssue]  a Keras layer's takes none, a subclass' does
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")

@@ -168,9 +168,9 @@ class BagEncoder(_OfWords):
 
     def build(self, input_shape):
         self.embedding.build(input_shape)
-        if self.pairs:
+        if self.pair_embedding is not None:
             self.pair_embedding.build(input_shape)
-        if self.ngrams:
+        if self.ngram_embedding is not None:
             self.ngram_embedding.build((*input_shape, self.MOST))
             # A word's n-grams, counted from 1; 0 is none.
             self.ngrams_of = self.add_weight(
@@ -197,7 +197,7 @@ class BagEncoder(_OfWords):
 
     def call(self, tokens, training=False):
         vectors, mask = self._words(tokens), ops.not_equal(tokens, PADDING)  # (B, T, E), (B, T)
-        if self.pairs:
+        if self.pair_embedding is not None:
             first, second = tokens[:, :-1], tokens[:, 1:]  # (B, T - 1)
             vectors = ops.concatenate([vectors, self.pair_embedding(self._hash(first, second))], axis=1)
             known = ops.logical_and(first > OUT_OF_VOCABULARY, second > OUT_OF_VOCABULARY)
@@ -216,7 +216,7 @@ class BagEncoder(_OfWords):
     def _words(self, tokens):
         """Vectors of words (B, T, E)."""
         vectors = self.embedding(tokens)
-        if not self.ngrams:
+        if self.ngram_embedding is None:
             return vectors
         # What adapt wrote lies in these bounds; a file of weights may hold any number.
         of_word = ops.take(self.ngrams_of, ops.cast(tokens, "int32"), axis=0)  # (B, T, MOST)

@@ -50,8 +50,8 @@ class _Convolutional(layers.Layer):
         shape = self.map.compute_output_shape(input_shape)
         if not self.as_sequence:
             return self.dense.compute_output_shape(shape)
-        places = shape[1] * shape[2]
-        return (shape[0], places, shape[3]), (shape[0], places)
+        count, height, width, channels = shape  # pyright: ignore[reportGeneralTypeIssues]  Keras' is never None
+        return (count, height * width, channels), (count, height * width)
 
     def get_config(self) -> dict:
         names = "dense_units dense_dropout as_sequence".split()

@@ -373,14 +373,14 @@ def _last_layers(name: str, backbone: keras.Model, count: int) -> list:
         if "sequence_output" not in final:
             raise UserError(f"{name} gives {', '.join(final)}, and not what it makes of each token")
         final = final["sequence_output"]
-    alike = [layer for layer in backbone.layers if layer.weights and _output_shape(layer) == tuple(final.shape)]
+    alike = [layer for layer in backbone.layers if layer.weights and _shape(layer.output) == _shape(final)]
     block, _ = Counter(type(layer) for layer in reversed(alike)).most_common(1)[0]  # of two as many, the later
     outputs = [layer.output for layer in alike if type(layer) is block]
     return [*outputs[:-1], final][-count:]
 
 
-def _output_shape(layer) -> tuple | None:
-    return tuple(layer.output.shape) if isinstance(layer.output, keras.KerasTensor) else None
+def _shape(output) -> tuple | None:
+    return tuple(output.shape) if isinstance(output, keras.KerasTensor) else None
 
 
 def _eagerly() -> bool:

@@ -41,7 +41,7 @@ class BidirectionalLSTM(layers.Bidirectional):
             (B, T, 2 U) states with `return_sequences`, else (B, 2 U): the last of each direction.
         """
         x = tf.transpose(sequences, (1, 0, 2))  # (T, B, E)
-        mask = tf.ones(tf.shape(x)[:2], bool) if mask is None else tf.transpose(mask)  # (T, B)
+        mask = tf.ones(tf.shape(x)[:2], tf.bool) if mask is None else tf.transpose(mask)  # (T, B)
         cells = (self.forward_layer.cell, self.backward_layer.cell)
         z, kept = [], []
         for cell in cells:

@@ -123,7 +123,7 @@ def _datasets(group: h5py.Group, path: str, seen: set) -> Iterator[tuple[str, h5
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{here} is a link")
         one = group[name]
-        place = h5py.h5o.get_info(one.id).addr
+        place = h5py.h5o.get_info(one.id).addr  # pyright: ignore[reportAttributeAccessIssue]  a module in C
         if place in seen:  # groups can hold each other
             raise ValueError(f"{here} is there twice")
         seen.add(place)
