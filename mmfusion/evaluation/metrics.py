@@ -127,10 +127,10 @@ METRICS = (
             f"{at}.{score}_{average}",
             f"{heading} {average}",
             _of_averages(at, f"{score}_{average}"),
-            table if score == "f1" else "",
+            "" if score != "f1" else "f1" if at == "tuned" else "at_0.5",
             in_readme=(at, score) == ("tuned", "f1") and average in ("micro", "macro"),
         )
-        for at, table in (("at_0.5", "at_0.5"), ("tuned", "f1"))
+        for at in ("at_0.5", "tuned")
         for score, heading in (("precision", "P"), ("recall", "R"), ("f1", "F1"))
         for average in AVERAGES
     ),
@@ -206,7 +206,12 @@ def predicted(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def _binary(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    scores = sklearn_metrics().precision_recall_fscore_support(truth, predicted, average="binary", zero_division=0)
+    scores = sklearn_metrics().precision_recall_fscore_support(
+        truth,
+        predicted,
+        average="binary",
+        zero_division=0,  # pyright: ignore[reportArgumentType]  the default is a word
+    )
     return dict(zip(("precision", "recall", "f1"), map(float, scores[:3])))
 
 

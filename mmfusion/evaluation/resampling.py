@@ -133,14 +133,15 @@ def paired_p_values(
             gains = [np.mean([ranking.gain(chunk) for ranking in rankings], axis=0) for chunk in chunks]
             return np.concatenate(gains)
 
-        return permutation_test(
+        found = permutation_test(
             (films, films + count),
             gain,
             permutation_type="samples",
             vectorized=True,
             n_resamples=permutations,
             rng=np.random.default_rng(seed),
-        ).pvalue
+        )
+        return float(found.pvalue)
 
     positives = np.mean([np.sum(one.y_true, axis=0) for one in first], axis=0)  # (G,)
     genres = enumerate(positives if by_genre else ())

@@ -7,6 +7,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.style
 import numpy as np
@@ -31,7 +32,9 @@ _OTHER_SCRIPTS = (
 
 
 @contextlib.contextmanager
-def drawn(size: tuple[float, float], *paths: Path, layout: str | None = "constrained") -> Iterator[Figure]:
+def drawn(
+    size: tuple[float, float], *paths: Path, layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
     """Gives a figure to draw on, and writes it at the end of the block; the same drawing gives the same bytes.
 
     The style holds in the block only, and no window or notebook is asked for: the caller's own figures stay as
@@ -118,12 +121,12 @@ def draw_genres(
         axis = figure.subplots()
         places = np.arange(len(genres))
         apart = 0.5 / max(len(scores), 2)  # models one below the other, so that equal scores do not hide
-        for place in places:
+        for place in range(len(genres)):
             axis.axhline(place, color="0.92", zorder=0)
         axis.plot(shares, places, "x", color="0.45", label="random order", markersize=6)
         for number, (model, values) in enumerate(scores.items()):
             axis.plot(
-                values,
+                np.array(values, float),
                 places + apart * (number - (len(scores) - 1) / 2),
                 _MARKERS[number % len(_MARKERS)],
                 color=COLOURS[number % len(COLOURS)],

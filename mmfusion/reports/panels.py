@@ -43,14 +43,14 @@ def choose_films(
     Returns:
         Ids of well classified films, best first, and of badly classified ones, worst first.
     """
-    order = np.argsort(film_losses(y_true, y_prob), kind="stable")
+    order: list[int] = np.argsort(film_losses(y_true, y_prob), kind="stable").tolist()
     number = min(number, len(order) // 2)
     return [ids[i] for i in order[:number]], [ids[i] for i in order[::-1][:number]]
 
 
 def top_genres(genres: Sequence[str], y_prob: np.ndarray, number: int = 3) -> list[tuple[str, float]]:
     """The most probable genres of one film, (G,), with their probabilities."""
-    order = np.argsort(-np.asarray(y_prob), kind="stable")[:number]
+    order: list[int] = np.argsort(-np.asarray(y_prob), kind="stable")[:number].tolist()
     return [(genres[i], float(y_prob[i])) for i in order]
 
 
@@ -71,9 +71,9 @@ def draw_panel(title: str, films: Sequence[Film], *paths: Path) -> None:
         for number, film in enumerate(films):
             row, column = divmod(number, _COLUMNS)
             left, top = column * _WIDTH + 0.1, page_height - _HEAD - row * height  # inches
-            box = (left, top - _POSTER_HEIGHT, _POSTER_WIDTH, _POSTER_HEIGHT)
-            scale = (page_width, page_height, page_width, page_height)
-            axis = page.add_axes([inches / side for inches, side in zip(box, scale)], anchor="NE")
+            corner = left / page_width, (top - _POSTER_HEIGHT) / page_height
+            size = _POSTER_WIDTH / page_width, _POSTER_HEIGHT / page_height
+            axis = page.add_axes((*corner, *size), anchor="NE")
             axis.axis("off")
             axis.imshow(film.poster)
             x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height

@@ -1,6 +1,9 @@
 """Reports as Markdown tables, which read well on a screen too."""
 
+import functools
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 from mmfusion.evaluation.metrics import AVERAGES, columns
 
@@ -65,14 +68,8 @@ def by_frequency(genres: Sequence[dict]) -> list[dict]:
     return sorted(genres, key=lambda row: -row["support"])
 
 
-def _numbers(values: dict, paths) -> list[str]:
-    found = []
-    for path in paths:
-        value = values
-        for key in path:
-            value = value[key]
-        found.append(_format(value))
-    return found
+def _numbers(values: Any, paths) -> list[str]:
+    return [_format(functools.reduce(operator.getitem, path, values)) for path in paths]
 
 
 def _format(value: float | None) -> str:

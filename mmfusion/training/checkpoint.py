@@ -19,6 +19,8 @@ class EpochSeeds(keras.callbacks.Callback):
     start of each epoch, it does not matter whether the epochs before ran in this process.
     """
 
+    model: keras.Model
+
     def __init__(self, seed: int):
         super().__init__()
         self._seed = seed
@@ -40,6 +42,8 @@ class Checkpoint(keras.callbacks.Callback):
         run: where to write.
         patience: stop after so many epochs without a better validation loss; 0: never.
     """
+
+    model: keras.Model
 
     def __init__(self, run: Run, *, patience: int):
         super().__init__()
@@ -86,7 +90,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs):
         seconds = time.perf_counter() - self._started
         row = {"epoch": epoch + 1, "seconds": round(seconds, 3), **{k: float(v) for k, v in logs.items()}}
         wrong = [f"{name} is {row[name]}" for name in ("loss", MONITOR) if not np.isfinite(row[name])]

@@ -106,7 +106,7 @@ def fit(
         checkpoint,
     ]
     if tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
+        callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
     epochs = range(first, training.epochs)
     batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.data.augment)
     validation, _ = source.ordered(split["validation"])
@@ -118,7 +118,8 @@ def fit(
         steps_per_epoch=steps,
         shuffle=False,  # the source has done it
         callbacks=callbacks,
-        verbose=0 if quiet else 1 if sys.stdout.isatty() else 2,  # a bar for a person, a line an epoch for a file
+        # A bar for a person, a line an epoch for a file. Keras' signature only shows that it takes words.
+        verbose=0 if quiet else 1 if sys.stdout.isatty() else 2,  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -164,7 +165,8 @@ def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: n
 def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:
     """Logits (N, G) of these films, in the order of `rows`."""
     batches, order = source.ordered(rows)
-    return _as_asked(model.predict(batches.map(source.as_model_inputs), verbose=0), order, rows)
+    logits = model.predict(batches.map(source.as_model_inputs), verbose=0)  # pyright: ignore[reportArgumentType]
+    return _as_asked(logits, order, rows)
 
 
 def gates_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:

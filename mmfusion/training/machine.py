@@ -34,7 +34,7 @@ def _threads() -> int:
     told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if told.isdigit() and int(told):
         return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -47,9 +47,9 @@ def write(run: Run, form: str, folder: Path) -> None:
     found = features.presets_of(run.config)
     said = _description(run, form, found)
     if form != "savedmodel":
-        if OVERVIEW in found:
+        if isinstance(preset := found.get(OVERVIEW), features.OverviewPreset):
             (folder / TOKENIZER).mkdir()
-            found[OVERVIEW].preprocessor.tokenizer.save_assets(str(folder / TOKENIZER))
+            preset.preprocessor.tokenizer.save_assets(str(folder / TOKENIZER))
         else:
             write_atomically(folder / VOCABULARY, "\n".join(run.vocabulary))
     write_atomically(folder / DESCRIPTION, json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -148,10 +148,10 @@ def _poster(run: Run, found: dict[str, features.Preset]) -> dict:
 def _overview(run: Run, form: str, found: dict[str, features.Preset]) -> dict:
     """Describes how an overview becomes what the network reads."""
     said = {"longest": run.config.data.max_tokens}
-    if OVERVIEW in found:
-        said |= {"padding": found[OVERVIEW].padding, "words": "cut and numbered by the preset's own tokenizer"}
+    if isinstance(preset := found.get(OVERVIEW), features.OverviewPreset):
+        said |= {"padding": preset.padding, "words": "cut and numbered by the preset's own tokenizer"}
         if form != "savedmodel":
-            preprocessor = keras.saving.serialize_keras_object(found[OVERVIEW].preprocessor)
+            preprocessor = keras.saving.serialize_keras_object(preset.preprocessor)
             said |= {"preprocessor": preprocessor, "vocabulary": TOKENIZER}
         return said
     known = len(run.vocabulary) > 2

@@ -1,6 +1,7 @@
 """A run's network alone, from tensors to probabilities, its weights as constants."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,8 +29,8 @@ def probabilities_of(
     return tf.sigmoid(model({**read, **found}, training=False))
 
 
-def network_of(run: Run) -> tf.types.experimental.PolymorphicFunction:
-    """Makes a function: what `inputs.encoded` gives -> {"probabilities" (B, G)}, the weights as constants."""
+def network_of(run: Run) -> Any:
+    """Makes a `tf.function`: what `inputs.encoded` gives -> {"probabilities" (B, G)}, the weights as constants."""
     model, presets = inference.load_model(run), features.presets_of(run.config)
     networks = [model, *(preset.backbone for preset in presets.values() if preset.frozen)]
     # The converters would leave variables out, and the model would say NaN.

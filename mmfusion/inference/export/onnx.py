@@ -47,4 +47,4 @@ def read(run: Run, folder: Path) -> Predict:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / manual.MODELS["onnx"], providers=["CPUExecutionProvider"])
-    return of_tensors(run, lambda given: session.run(["probabilities"], given)[0])
+    return of_tensors(run, lambda given: np.asarray(session.run(["probabilities"], given)[0]))

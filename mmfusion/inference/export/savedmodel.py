@@ -32,7 +32,7 @@ class _Whole(tf.Module):
 
         @tf.function
         def serve(**films):
-            read = {one: readers[one](films[one.plural]) for one in run.config.in_batches}
+            read: dict[str, tf.Tensor] = {one: readers[one](films[one.plural]) for one in run.config.in_batches}
             return {"probabilities": probabilities_of(self.model, self.presets, read)}  # (B, G)
 
         self.serve = serve
