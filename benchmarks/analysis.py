@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -43,7 +44,7 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         tasks.append(delayed(_compare)(pair, *both, by_genre=pair in fusions))
     tasks += [delayed(_model)(name, of_seed, draws[name]) for name, of_seed in results.items()]
     tasks += [delayed(_brought)(of_seed, predicted[name]) for name, of_seed in results.items()]
-    found = Parallel(n_jobs=os.cpu_count())(tasks)
+    found: list[Any] = list(Parallel(n_jobs=os.cpu_count())(tasks))
     count = len(fusions) + len(further) + len(networks)
     compared, models, brought = found[:count], found[count : -len(results)], found[-len(results) :]
     sizes = {split: [r.facts["films"][split] for r in by_seed.values()] for split in SPLITS}

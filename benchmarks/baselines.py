@@ -13,7 +13,7 @@ import numpy as np
 
 from mmfusion.config import Config
 from mmfusion.runs import Run
-from mmfusion.schema import OVERVIEW, POSTER
+from mmfusion.schema import OVERVIEW, POSTER, Modality
 
 COLOURS = 6  # steps of red, of green and of blue: a histogram has 216 bins
 PENALTIES = {  # scikit-learn's C
@@ -114,7 +114,7 @@ class Baseline:
     # In this folder, a file and a function: (prepared films, runs that it averages, configuration) -> what predicts
     # a split's films (N, G), and the number of parameters.
     fit: str
-    reads: tuple[str, ...] = ()
+    reads: tuple[Modality, ...] = ()
     of_presets: bool = False  # what frozen presets make of that
     averages: tuple[str, ...] = ()  # other baselines
 

@@ -34,7 +34,7 @@ class Result:
     test: Predictions
     thresholds: np.ndarray  # (G,) tuned on validation films; NaN where undefined
     train_seconds: float | None
-    answers: dict[str, float]  # to the questions that it was asked
+    answers: dict[str, float | None]  # to the questions that it was asked
     permuted: PermutedPredictions | None  # what it says of exchanged modalities, where it reads several
     without: dict[str, np.ndarray] | None  # by the modality that is missing, what it says then; None: not asked
 

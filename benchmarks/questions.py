@@ -10,6 +10,7 @@ A question is a module here with
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from mmfusion.runs import Run
 
@@ -23,7 +24,7 @@ def questions(flags: object) -> list[ModuleType]:
     return [_module(name) for name, flag in QUESTIONS.items() if not flag or getattr(flags, flag)]
 
 
-def read_answers(run: Run) -> tuple[dict[str, object], dict[str, float]]:
+def read_answers(run: Run) -> tuple[dict[str, Any], dict[str, float | None]]:
     """Reads what a finished network has answered: by question, and all numbers of it by name."""
     answers = {name: _module(name).read(run) for name in QUESTIONS}
     numbers = {key: value for name, said in answers.items() for key, value in _module(name).scores(said).items()}

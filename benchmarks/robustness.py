@@ -69,23 +69,23 @@ def _missing(
         for name, system in systems.items()
     }
 
-    def margin(name: str, share: float) -> Margin | None:
+    def margin(name: str, share: float) -> Margin:
         shared = {over: [seed for seed in systems[name] if seed in systems[over]] for over in rivals}
 
         def difference(over: str) -> float:
             return statistics.fmean(points[name, s, share] - points[over, s, share] for s in shared[over])
 
-        over = min((over for over in rivals if shared[over]), key=difference, default=None)
-        if over is None:
-            return None
+        over = min((over for over in rivals if shared[over]), key=difference)
         found = [draws[name, seed, share] - draws[over, seed, share] for seed in shared[over]]
         low, high = resampling.interval(resampling.mean_over_seeds(found), difference(over))
         return Margin(over, difference(over), low, high)
 
     fusions = [name for name, of_seed in asked.items() if _first(of_seed).modalities > 1]
+    fusions = [name for name in fusions if any(set(systems[name]) & set(systems[over]) for over in rivals)]
     margins = {name: [margin(name, share) for share in SHARES] for name in fusions}
-    best = [max((scores[name][place].mean for name in rivals), default=None) for place in range(len(SHARES))]
-    return Missing(modality, scores, best, {name: found for name, found in margins.items() if None not in found})
+    means = [[scores[name][place].mean for name in rivals] for place in range(len(SHARES))]
+    best = [max((mean for mean in of if mean is not None), default=None) for of in means]
+    return Missing(modality, scores, best, margins)
 
 
 def _first(of_seed: Mapping[int, Result]) -> Result:
@@ -94,9 +94,8 @@ def _first(of_seed: Mapping[int, Result]) -> Result:
 
 def _network(of_seed: Mapping[int, Result], modality: str) -> _System:
     def says(result: Result) -> Callable[[float], np.ndarray]:
-        if modality not in result.without:
-            return lambda share: result.test.y_prob
-        return lambda share: _switched(result, result.without[modality], share)
+        otherwise = (result.without or {}).get(modality, result.test.y_prob)
+        return lambda share: _switched(result, otherwise, share)
 
     return {seed: says(result) for seed, result in of_seed.items()}
 

@@ -7,6 +7,7 @@ would hold for the other one too, and because the other side's memory would be c
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ class PlainNotebook:
         self._notebook, self._folder = notebook, folder
         self._films = notebook.Notebook(folder)
         last, total = self._films.training, len(self._films.files)
-        reads = {POSTER: self._films.posters, OVERVIEW: self._films.tokens}
+        reads: dict[str, Callable] = {POSTER: self._films.posters, OVERVIEW: self._films.tokens}
         self._batches = {variant: read(0, last) for variant, read in reads.items()}
         self._test = {variant: read(last, total) for variant, read in reads.items()}
         for batches in (*self._batches.values(), *self._test.values()):
