@@ -55,8 +55,8 @@ def estimate(found, search) -> Importance:
             f"the score of a trial that was left out no better than the others' mean (R² {seen:.2f}).",
         )
     shuffled = permutation_importance(forest.fit(columns, scores), columns, scores, n_repeats=30, random_state=0)
-    order = np.argsort(-shuffled.importances_mean)
-    shares = {names[i]: (shuffled.importances_mean[i], shuffled.importances_std[i]) for i in order}
+    means, deviations = np.asarray(shuffled["importances_mean"]), np.asarray(shuffled["importances_std"])
+    shares = {names[i]: (float(means[i]), float(deviations[i])) for i in np.argsort(-means)}
     return Importance(
         shares,
         f"A random forest predicts the score of a trial that was left out with R² {seen:.2f} ({len(scored)} "

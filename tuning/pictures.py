@@ -72,7 +72,7 @@ def draw_parallel(found, search, path: Path) -> None:
     with drawn((8, 1.4 + 0.42 * len(axes)), path) as figure:
         axis = figure.subplots()
         heights = np.arange(len(axes))
-        for height, marks in zip(heights, ticks):
+        for height, marks in enumerate(ticks):
             axis.axhline(height, color="0.88", zorder=0)
             for x, label in marks:
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}

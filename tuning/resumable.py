@@ -42,7 +42,7 @@ def _guarded(method):
     return keras_tuner.synchronized(guarded)
 
 
-class Resumable:
+class Resumable(keras_tuner.Oracle):
     """Laid over one of KerasTuner's oracles.
 
     Args:
@@ -61,7 +61,8 @@ class Resumable:
             hyperparameters=space,
             tune_new_entries=False,
             allow_new_entries=False,
-            max_consecutive_failed_trials=None,  # a failed trial does not end the search
+            # A failed trial does not end the search.
+            max_consecutive_failed_trials=None,  # pyright: ignore[reportArgumentType]
             **options,
         )
         self.max_trials = trials + 1

@@ -9,6 +9,7 @@ those of the data above all, hold for all parts.
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras_tuner
 
@@ -231,7 +232,7 @@ def _owner(name: str, start: Mapping[str, Config]) -> tuple[str, str]:
     return (owner, key) if owner in parts and key.count(".") else (variant, name)
 
 
-def _get(config: Config, key: str):
+def _get(config: Any, key: str):
     value = config
     for part in key.split("."):
         value = getattr(value, part)

@@ -74,10 +74,10 @@ class Progress:
         row = next(row for row in found if row.number == number)
         of_all = f" of {self._oracle.max_trials - 1}" if self._counted else ""
         what = "start" if number == START else f"trial {number}{of_all}"
-        if row.score is None:
+        winner = best(found, self._search)
+        if row.score is None or winner is None:
             print(f"{what}: failed: {row.reason}", flush=True)
             return
-        winner = best(found, self._search)
         print(
             f"{what}: {row.score:.4f} in {row.seconds:.0f} s; best {winner.score:.4f} ({winner.name})"
             f"{self._left(found)}",
@@ -99,7 +99,7 @@ def rows(search, oracle, out: Path) -> list[Row]:
     for trial in oracle.ended():
         folder = out / "trials" / f"trial_{trial.trial_id}"
         outcome = read_outcome(folder)
-        values = {
+        values: dict[str, object] = {
             name: spaces.decode(value)
             for name, value in trial.hyperparameters.values.items()
             if name in search.names or name == EPOCHS
@@ -123,8 +123,8 @@ def rows(search, oracle, out: Path) -> list[Row]:
 def best(found: list[Row], search) -> Row | None:
     """The trial with the best score; the first of equals; None when all failed."""
     sign = 1 if OBJECTIVES[search.objective] == "max" else -1
-    scored = [row for row in found if row.score is not None]
-    return max(scored, key=lambda row: sign * row.score, default=None)
+    scored = [(sign * row.score, row) for row in found if row.score is not None]
+    return max(scored, key=lambda one: one[0])[1] if scored else None
 
 
 def write_trials(found: list[Row], search, out: Path) -> None:
@@ -270,6 +270,7 @@ def _verdict(search, found: list[Row], winner: Row) -> str:
         return f"No trial was better than the starting configuration.{said}"
     if start.score is None:
         return f"The starting configuration itself failed.{said}"
+    assert winner.score is not None  # it is the best of those that have one
     gain = winner.score - start.score
     return (
         f"Trial {winner.name} is {abs(gain):.4f} {'above' if gain > 0 else 'below'} the starting configuration in "
