@@ -129,10 +129,10 @@ BASELINES = {
     "features_overview": Baseline("baselines.features", (OVERVIEW,), of_presets=True),
     "features": Baseline("baselines.features", (POSTER, OVERVIEW), of_presets=True),
 }
-# Sections of a configuration that each reads beside [data].
+# Sections of a configuration that each reads beside [data]; of an encoder's own, the posters' size.
 SECTIONS_READ = {
-    name: tuple(modality.section for modality in one.reads) if one.of_presets else ()
-    for name, one in BASELINES.items()
+    name: tuple(one.section for one in of.reads) if of.of_presets else ("poster_size",) * (POSTER in of.reads)
+    for name, of in BASELINES.items()
 }
 
 

@@ -49,7 +49,9 @@ class Product:
         from mmfusion.data.films import load_films
 
         with tempfile.TemporaryDirectory() as cache:
-            return _seconds(lambda: load_films(self._config.data, Path(cache)))
+            return _seconds(
+                lambda: load_films(self._config.data, Path(cache), poster_size=self._config.poster_size)
+            )
 
     def input(self) -> float:
         """Seconds for an epoch's batches when nobody trains on them."""
@@ -125,7 +127,7 @@ class Product:
         return self._sources[variant]
 
     def _batches(self, variant: str, rows: np.ndarray):
-        return self._source(variant).training(rows, seed=0, epochs=[0], augment=self._config.data.augment)
+        return self._source(variant).training(rows, seed=0, epochs=[0], augment=self._config.augment)
 
     def _fed(self, variant: str, rows: np.ndarray):
         """The same as `fit` reads them."""

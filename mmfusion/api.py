@@ -103,7 +103,7 @@ def train(
         epochs: the most to train.
         seed: of weights, order, augmentation and dropout.
         split_seed: of train, validation and test films; without it the seed.
-        settings: others by dotted key, such as {"data.poster_size": 96}.
+        settings: others by dotted key, such as {"joint.units": 128}.
         parts: for late fusion, finished runs of one modality each.
         out: the run folder; without it under `runs/`.
         cache_dir: where prepared films are kept.

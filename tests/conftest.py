@@ -31,11 +31,23 @@ PARTS = resolve("late").parts
 # Of posters and overviews, without presets; `test_table.py` has the rest.
 FROM_FILMS = tuple(name for name, one in VARIANTS.items() if name != "table" and not one.joins_features)
 
+_READERS = {
+    "poster_size": ("poster_encoder.cnn", "poster_encoder.resnet", "early"),
+    "augment": ("poster_encoder.cnn", "poster_encoder.resnet", "poster_encoder.preset", "early"),
+    "vocabulary_size": ("overview_encoder.bilstm", "overview_encoder.bag", "early"),
+    "max_tokens": ("overview_encoder.bilstm", "overview_encoder.bag", "overview_encoder.preset", "early"),
+}
+
+
+def for_all(**settings) -> dict[str, object]:
+    """Settings of whatever reads posters or overviews, by dotted key with `__` for the dot."""
+    found = {f"{section}.{name}": value for name, value in settings.items() for section in _READERS[name]}
+    return {key.replace(".", "__"): value for key, value in found.items()}
+
+
 # Every dimension as small as it can be while every layer still has work.
 TINY = {
     "data.films": 60,
-    "data.poster_size": 16,
-    "data.max_tokens": 20,
     "data.batch_size": 16,
     "poster_encoder.cnn.filters": [4, 4],
     "poster_encoder.cnn.dense_units": [8],
@@ -55,7 +67,7 @@ TINY = {
     "early.blocks": 1,
     "joint.units": 8,
     "training.epochs": 3,
-}
+} | {key.replace("__", "."): value for key, value in for_all(poster_size=16, max_tokens=20).items()}
 
 
 def tiny_config(variant: str, **overrides) -> Config:

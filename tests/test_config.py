@@ -32,7 +32,7 @@ def test_a_file_lies_over_the_recipe_a_variants_table_over_the_file_and_a_flag_o
         ("[training]\nepochs = 'many'", "training.epochs must be a whole number, not 'many'"),
         ("[training]\nepochs = true", "training.epochs must be a whole number, not True"),
         ("[training]\nepochs = 0", "training.epochs must be from 1 to 1,000,000, not 0"),
-        ("[data]\naugment = 1", "data.augment must be true or false, not 1"),
+        ("[early]\naugment = 1", "early.augment must be true or false, not 1"),
         ("[data]\nsplit = [0.5, 0.5]", "data.split must be three positive shares"),
         (
             "[poster_encoder.cnn]\nfilters = [8, 'x']",

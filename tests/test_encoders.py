@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import run_variant, tiny_config
+from conftest import for_all, run_variant, tiny_config
 
 from mmfusion import inference
 from mmfusion.config import ENCODERS
@@ -20,7 +20,7 @@ WORDS = 30
 
 def overview_encoder(name, **options):
     keras.utils.set_random_seed(1)
-    config = tiny_config("joint", data__vocabulary_size=WORDS, overview_encoder__name=name)
+    config = tiny_config("joint", **for_all(vocabulary_size=WORDS), overview_encoder__name=name)
     return encoders.overview_encoder(config, **options)
 
 
@@ -36,7 +36,7 @@ def tokens(length=9):
 @pytest.mark.parametrize("overview", ENCODERS[OVERVIEW])
 def test_any_two_encoders_go_with_any_variant(variant, poster, overview):
     names = {"poster_encoder__name": poster, "overview_encoder__name": overview}
-    model = build_model(tiny_config(variant, data__vocabulary_size=WORDS, **names), 3)
+    model = build_model(tiny_config(variant, **for_all(vocabulary_size=WORDS), **names), 3)
     found = model({POSTER: np.zeros((5, 16, 16, 3), np.float32), OVERVIEW: tokens()})
     assert found.shape == (5, 3)
     assert np.isfinite(found).all()

@@ -161,7 +161,7 @@ def test_a_network_elsewhere_says_what_the_run_says_for_any_number_of_films_and_
             return signature(**inputs)["probabilities"]
 
     expected = said[name]
-    tokens = encode_overviews(overviews, run.vocabulary, run.config.data.max_tokens)
+    tokens = encode_overviews(overviews, run.vocabulary, run.config.max_tokens)
     posters = np.stack([decode_poster(p, SIZE) if p else NO_POSTER for p in posters]).astype(np.float32) / 255
     np.testing.assert_allclose(network(poster=posters, overview=tokens), expected, atol=1e-5, rtol=0)
     for i, row in enumerate(tokens):

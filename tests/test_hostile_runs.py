@@ -312,7 +312,7 @@ class TestConfiguration:
             ("training.epochs", "3", "training.epochs must be a whole number, not '3'"),
             ("data", None, "data must be a table, not None"),
             ("recipe", "\x1b[2J", "recipe must be a text that can be printed"),
-            ("data.max_tokens", 10**9, "data.max_tokens must be from 1 to 1,000,000"),
+            ("early.max_tokens", 10**9, "early.max_tokens must be from 1 to 1,000,000"),
             ("joint.operator", "os.system", "unknown joint.operator 'os.system'"),
             ("variant", "tfidf", "'tfidf' is no variant with a model"),
             ("facts", 1, "the key facts is missing"),

@@ -11,7 +11,7 @@ from mmfusion import train
 from mmfusion.config import resolve
 from mmfusion.config.idle import acting
 from mmfusion.data import films
-from mmfusion.training import experiment
+from mmfusion.training import preparation
 from tuning import search
 
 
@@ -26,7 +26,11 @@ from tuning import search
         (train, "--variant poster --set recipe=report", "recipe is chosen with --recipe"),
         (train, "--variant poster --set variant=late", "variant is chosen with --variant"),
         (train, "--variant poster --set recipe.foo=1", "recipe is chosen with --recipe"),
-        (train, "--variant overview --set data.augment=false", "data.augment is not read by overview"),
+        (
+            train,
+            "--variant overview --set poster_encoder.resnet.augment=false",
+            "poster_encoder.resnet.augment is not read by overview",
+        ),
         (train, "--variant early --set early_features.units=8", "early_features.units is not read by early"),
         (train, "--variant joint --combiner mean", "--combiner does nothing here"),
         (train, "--variant poster --overview-encoder bag", "--overview-encoder does nothing here"),
@@ -88,7 +92,7 @@ def test_late_fusion_takes_fine_tuning_over_from_its_parts_and_is_found_again(tm
 WRONG = [
     ("joint", "--fusion crossattention", "unknown joint.operator 'crossattention'"),
     ("joint", "--fusion cross_attention --set joint.units=7", "do not divide 7 units"),
-    ("early", "--set early.patch_size=7", "early.patch_size 7 does not divide data.poster_size 64"),
+    ("early", "--set early.patch_size=7", "early.patch_size 7 does not divide early.poster_size 64"),
     ("early", "--set early.heads=3", "early.heads 3 does not divide early.width 128"),
     ("poster", "--poster-encoder preset:./nowhere", "preset:./nowhere: there is no such folder"),
 ]
@@ -103,7 +107,7 @@ def test_what_the_configuration_shows_to_be_wrong_is_refused_before_a_film_is_re
         raise AssertionError("films are read")
 
     monkeypatch.setattr(films, "load_films", read)
-    monkeypatch.setattr(experiment, "films_of", read)
+    monkeypatch.setattr(preparation, "films_of", read)
     which = ["--variants", "frequencies", variant] if main is benchmark else ["--variant", variant]
     call = [*which, *flags.split(), "--out", tmp_path / "out"]
     assert command(main.main, monkeypatch, *call) == 2

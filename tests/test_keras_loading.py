@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import FROM_FILMS, tiny_config
+from conftest import FROM_FILMS, for_all, tiny_config
 from tiny_presets import write_image_preset, write_text_preset
 
 import mmfusion
@@ -39,7 +39,7 @@ for file in sys.argv[1:]:
 
 def saved(folder, name, variant, features=(), tokens=(5, 9), **settings):
     """A model as training saves it, with films and what it says of them beside it; gives its file."""
-    config = tiny_config(variant, data__vocabulary_size=WORDS, **settings)
+    config = tiny_config(variant, **for_all(vocabulary_size=WORDS), **settings)
     features = dict(features)
     model = build_model(config, 3, features)
     if variant != "late":  # which is fitted, and not trained

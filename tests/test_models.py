@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import FROM_FILMS, tiny_config
+from conftest import FROM_FILMS, for_all, tiny_config
 
 import mmfusion.models
 from mmfusion.config import COMBINERS, OPERATORS, VARIANTS, Variant, resolve
@@ -24,7 +24,7 @@ WORDS = 30
 
 def make(variant, **overrides):
     keras.utils.set_random_seed(1)
-    return build_model(tiny_config(variant, data__vocabulary_size=WORDS, **overrides), GENRES)
+    return build_model(tiny_config(variant, **for_all(vocabulary_size=WORDS), **overrides), GENRES)
 
 
 def batch(films=5, tokens=9):
@@ -84,7 +84,7 @@ class TestEveryVariant:
         model.save(tmp_path / "model.keras")
         whole = keras.saving.load_model(tmp_path / "model.keras")
         keras.utils.set_random_seed(2)
-        weights_only = build_model(tiny_config(variant, data__vocabulary_size=WORDS), GENRES)
+        weights_only = build_model(tiny_config(variant, **for_all(vocabulary_size=WORDS)), GENRES)
         weights_only.load_weights(tmp_path / "model.keras")
         for again in (whole, weights_only):
             np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))
@@ -111,7 +111,7 @@ class TestEveryVariant:
         assert (logits(mixed, batch()) != logits(model, batch())).any()
 
     def test_padding_to_a_bucket_or_to_100_is_the_same_for_logits_loss_and_gradients(self, variant):
-        model, inputs = make(variant, data__max_tokens=100), batch()
+        model, inputs = make(variant, **for_all(max_tokens=100)), batch()
         padded = {**inputs, OVERVIEW: np.pad(inputs[OVERVIEW], ((0, 0), (0, 91)))}
         np.testing.assert_allclose(logits(model, padded), logits(model, inputs), atol=1e-5)
         (loss, found), (loss_100, found_100) = gradients(model, inputs), gradients(model, padded)

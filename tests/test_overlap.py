@@ -11,7 +11,6 @@ from mmfusion import evaluate, inference
 from mmfusion.data.splits import content_hash
 from mmfusion.runs import Run
 from mmfusion.runs.overlap import splits_of
-from mmfusion.training import experiment
 
 
 class Known:
@@ -74,7 +73,7 @@ def test_runs_of_other_seeds_are_scored_on_no_film_that_any_of_them_used(
 ):
     (first, second), films, other = runs
     scored, real = [], inference.predict_films
-    monkeypatch.setattr(experiment, "predict_films", lambda *args: scored.append(args[2]) or real(*args))
+    monkeypatch.setattr(inference, "predict_films", lambda *args: scored.append(args[2]) or real(*args))
     folder = other if renumbered else films
     call = (first.folder, second.folder, "--data-dir", folder, "--split", split, "--out", tmp_path / "out")
     assert command(evaluate.main, monkeypatch, *call) == 0

@@ -86,7 +86,9 @@ def original(words, text, **how):
 @pytest.fixture(scope="module")
 def reader(folder):
     """What makes tokens of overviews, without its network."""
-    config = tiny_config("overview", overview_encoder__name=f"preset:{folder[0]}", data__max_tokens=LENGTH + 2)
+    config = tiny_config(
+        "overview", overview_encoder__name=f"preset:{folder[0]}", overview_encoder__preset__max_tokens=LENGTH + 2
+    )
     found = features.OverviewPreset.__new__(features.OverviewPreset)
     found.preprocessor = presets.text_preprocessor(config)
     found.padding = int(found.preprocessor.tokenizer.pad_token_id)

@@ -31,7 +31,7 @@ SIZES = {
     "poster_encoder__preset__dense_units": [8],
     "overview_encoder__preset__dense_units": [8],
     "overview_encoder__preset__layers": 2,
-    "data__max_tokens": 12,
+    "overview_encoder__preset__max_tokens": 12,
     "early_features__units": 8,
 }
 

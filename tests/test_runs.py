@@ -39,7 +39,7 @@ class TestEveryRun:
 
     def test_its_model_comes_back_with_the_same_predictions(self, runs, variant, cache):
         run = runs[variant]
-        films = load_films(run.config.data, cache)
+        films = load_films(run.config.data, cache, poster_size=16)
         found = run.predictions("test")
         again = inference.predict_films(run, films, found.ids)
         np.testing.assert_array_equal(again.y_prob, found.y_prob)
@@ -250,7 +250,7 @@ class TestLateFusion:
         config = tiny_config("late", late__combiner="stacked")
         parts = [runs["poster"], runs["overview"]]
         run = experiment.train(config, tmp_path / "late", cache, part_runs=parts)
-        films = load_films(config.data, cache)
+        films = load_films(config.data, cache, poster_size=16)
         validation, test = (set(films.rows(run.split[name]).tolist()) for name in ("validation", "test"))
         # Both parts for the combiner; then, when it is fitted, what is written down.
         assert seen == [validation, validation, validation, test]

@@ -115,7 +115,7 @@ def test_the_same_command_has_nothing_left_to_do_and_another_one_is_refused(fini
     [
         (
             ["--only", "training.speed"],
-            "--only training.speed: overview's hyperparameters are data.vocabulary_size",
+            "--only training.speed: overview's hyperparameters are overview_encoder.bag.vocabulary_size",
         ),
         (["--max-trials", 0], "--max-trials must be greater than 0"),
         (["--budget-minutes", -1], "--budget-minutes must be greater than 0"),

@@ -94,7 +94,7 @@ def tiny(monkeypatch):
     """Whatever is timed is tiny, and early fusion knows fewer words than the others."""
 
     def resolved(variant, *, recipe, overrides):
-        words = {"data.vocabulary_size": 10 if variant == "early" else 30}
+        words = {"early.vocabulary_size": 10, "overview_encoder.bilstm.vocabulary_size": 30}
         return resolve(variant, recipe=recipe, overrides={**TINY, **overrides, **words})
 
     monkeypatch.setattr(sides, "resolve", resolved)

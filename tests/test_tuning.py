@@ -40,7 +40,7 @@ class TestEverySpace:
             values = {one.name: one.random_sample(seed) for one in space.space}
             for owner, config in spaces.configure(start, values).items():
                 assert config.variant == owner
-                assert config.data.poster_size % config.early.patch_size == 0
+                assert config.early.poster_size % config.early.patch_size == 0
                 assert config.early.width % config.early.heads == 0
 
 
@@ -53,7 +53,7 @@ def test_what_a_frozen_preset_does_not_read_is_not_searched():
         found = set(spaces.space_of({variant: config}))
         assert {name for name in found if not name.startswith("training.")} == expected
     fine_tuned = resolve("poster", recipe="pretrained", overrides={**PRESETS, "fine_tuning.fine_tune": True})
-    assert "data.augment" in spaces.space_of({"poster": fine_tuned})
+    assert "poster_encoder.preset.augment" in spaces.space_of({"poster": fine_tuned})
 
 
 def test_a_recipes_own_value_joins_those_to_choose_from():
@@ -71,9 +71,9 @@ def test_a_recipes_own_value_joins_those_to_choose_from():
 
 def test_a_part_of_late_fusion_is_not_changed_by_what_it_does_not_read():
     start = start_of("late")
-    found = spaces.configure(start, {"data.poster_size": 48, "data.augment": False, "late.combiner": "stacked"})
+    found = spaces.configure(start, {"poster.poster_encoder.resnet.poster_size": 48, "late.combiner": "stacked"})
     assert found["overview"] == start["overview"]
-    assert found["poster"].data.poster_size == found["late"].data.poster_size == 48
+    assert found["poster"].poster_size == 48
     found = spaces.configure(start, {"overview.training.learning_rate": 0.002})
     assert found["overview"].training.learning_rate == 0.002
     assert found["poster"] == start["poster"]

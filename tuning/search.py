@@ -85,6 +85,7 @@ def main() -> None:
 
     import_tensorflow()
     workers.share_cores()
+    from mmfusion.data.films import has_table, load_films
     from mmfusion.models import model_class
     from tuning import spaces
     from tuning.oracles import ORACLES
@@ -109,8 +110,7 @@ def main() -> None:
 
     def prepare_all() -> None:  # by the chief, once, and not by all workers at the same time
         for size in _poster_sizes(space):
-            data = config.data.model_copy(update={"poster_size": size})
-            prepared(config.with_values(data=data), cache)
+            load_films(config.data, cache, poster_size=size, with_table=has_table(config))
 
     counted = args.max_trials is not None or args.budget_minutes is None
     busy = f"another process is searching in {args.out}; wait for it, or name another --out"
@@ -216,7 +216,7 @@ def _differences(there, now, name: str = "", most: int = 3) -> list[str]:
 
 
 def _poster_sizes(space) -> list[int]:
-    return [size for one in space.space if one.name == "data.poster_size" for size in one.values]
+    return [size for one in space.space if one.name.endswith(".poster_size") for size in one.values]
 
 
 if __name__ == "__main__":

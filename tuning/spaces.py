@@ -2,8 +2,7 @@
 
 A hyperparameter is a setting of `mmfusion.config.Config`; nothing here knows a layer. The value that the
 search starts from is always among a hyperparameter's values, so the starting configuration is a point of
-the space. For late fusion a modality before a name (`poster.`) says which part's setting it is; names without one,
-those of the data above all, hold for all parts.
+the space. For late fusion a modality before a name (`poster.`) says which part's setting it is.
 """
 
 import json
@@ -15,8 +14,8 @@ import keras_tuner
 
 from mmfusion.config import COMBINERS, LOSSES, OPERATORS, VARIANTS, Config, override
 from mmfusion.config.idle import acts_nowhere
+from mmfusion.config.variants import kind_of
 from mmfusion.models.registry import class_of
-from mmfusion.schema import OVERVIEW, POSTER
 
 
 @dataclass(frozen=True)
@@ -50,32 +49,33 @@ class Range:
         space.Float(name, low, high, sampling=sampling, default=start)
 
 
-DATA_OF_POSTERS = {
-    "data.poster_size": Choice((48, 64, 80)),
-    "data.augment": Choice((False, True)),
-}
-DATA_OF_OVERVIEWS = {"data.vocabulary_size": Choice((5_000, 10_000, 20_000))}
+_AUGMENT = {"augment": Choice((False, True))}
+_PIXELS = {"poster_size": Choice((48, 64, 80))} | _AUGMENT
+_WORDS = {"vocabulary_size": Choice((5_000, 10_000, 20_000))}
 _DENSE = {
     "dense_units": Choice(((), (128,), (256,), (512,))),
     "dense_dropout": Range(0.2, 0.7),
 }
 # By the encoder's name in the starting configuration; only that one is searched.
 _POSTER_ENCODERS = {
-    "cnn": {
+    "cnn": _PIXELS
+    | {
         "filters": Choice(((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192))),
         "dropout": Range(0.0, 0.4),
         "pooling": Choice(("average", "flatten")),
     }
     | _DENSE,
-    "resnet": {
+    "resnet": _PIXELS
+    | {
         "filters": Choice(((16, 32, 64), (32, 64, 128), (32, 64, 128, 256), (48, 96, 192))),
         "dropout": Range(0.0, 0.4),
     }
     | _DENSE,
-    "preset": {"dropout": Range(0.0, 0.6)} | _DENSE,
+    "preset": _AUGMENT | {"dropout": Range(0.0, 0.6)} | _DENSE,
 }
 _OVERVIEW_ENCODERS = {
-    "bilstm": {
+    "bilstm": _WORDS
+    | {
         "embedding_dim": Choice((64, 128, 256)),
         "embedding_dropout": Range(0.0, 0.6),
         "lstm_units": Choice(((32,), (64,), (64, 64), (128,))),
@@ -83,7 +83,8 @@ _OVERVIEW_ENCODERS = {
         "pooling": Choice(("last", "max")),
     }
     | _DENSE,
-    "bag": {
+    "bag": _WORDS
+    | {
         "embedding_dim": Choice((64, 128, 256)),
         "pairs": Choice((0, 50_000, 200_000)),
         "ngrams": Choice((0, 5_000, 20_000)),
@@ -109,6 +110,7 @@ TRAINING = {
 }
 EARLY_FEATURES = {"early_features.units": Choice((256, 512, 1024)), "early_features.dropout": Range(0.2, 0.8)}
 EARLY = {
+    **{f"early.{name}": values for name, values in (_PIXELS | _WORDS).items()},
     "early.patch_size": Choice((8, 16)),
     "early.width": Choice((64, 128, 192)),
     "early.heads": Choice((2, 4, 8)),
@@ -143,18 +145,11 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Choice | Range]:
     if len(variant.reads) != 2 and "joint.operator" in own:
         own["joint.operator"] = Choice(tuple(name for name in OPERATORS if not class_of(OPERATORS[name]).for_two))
     if not parts:
-        return _of_films(variant) | _of_encoders(variant) | own | TRAINING
-    films, of_parts = {}, {}
+        return _of_encoders(variant) | own | TRAINING
+    of_parts = {}
     for part in parts:
-        films |= _of_films(part)
         of_parts |= {f"{part.variant}.{name}": values for name, values in (_of_encoders(part) | TRAINING).items()}
-    return films | of_parts | own
-
-
-def _of_films(config: Config) -> dict:
-    """Gives the settings of how the films of this configuration's modalities are read."""
-    of = {POSTER: _data_of_posters, OVERVIEW: _data_of_overviews}
-    return {name: values for one in config.reads if one in of for name, values in of[one](config).items()}
+    return of_parts | own
 
 
 def _of_encoders(config: Config) -> dict:
@@ -165,22 +160,10 @@ def _of_encoders(config: Config) -> dict:
     return {name: values for section in read for name, values in _of_encoder(section, config).items()}
 
 
-def _data_of_posters(config: Config) -> dict:
-    """The same of posters; a preset reads them in its own size, and a frozen one before training."""
-    if POSTER not in config.presets or "poster_encoder" not in config.sections:
-        return DATA_OF_POSTERS
-    return {"data.augment": DATA_OF_POSTERS["data.augment"]} if config.fine_tuning.fine_tune else {}
-
-
-def _data_of_overviews(config: Config) -> dict:
-    """The same of overviews; a preset has a vocabulary of its own."""
-    by_preset = OVERVIEW in config.presets and "overview_encoder" in config.sections
-    return {} if by_preset else DATA_OF_OVERVIEWS
-
-
 def _of_encoder(section: str, config: Config) -> dict:
-    kind = getattr(config, section).name.partition(":")[0]  # "preset:NAME"
-    return {f"{section}.{kind}.{key}": values for key, values in ENCODERS[section].get(kind, {}).items()}
+    kind = kind_of(getattr(config, section).name)
+    found = {f"{section}.{kind}.{key}": values for key, values in ENCODERS[section].get(kind, {}).items()}
+    return {name: values for name, values in found.items() if not acts_nowhere(name, [config], {})}
 
 
 def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.HyperParameters:
@@ -208,7 +191,6 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
     Raises:
         UserError: the values do not fit each other or the configuration.
     """
-    *parts, _ = start
     changes: dict[str, dict] = {owner: {} for owner in start}
     known = space_of(start)
     for name, value in values.items():
@@ -216,9 +198,6 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
             continue
         owner, key = _owner(name, start)
         changes[owner][key] = decode(value)
-        for part in parts:
-            if name in _of_films(start[part]):  # a part is not trained anew for what it does not read
-                changes[part][key] = decode(value)
     return {
         owner: override(config, changes[owner], where="the search's hyperparameters")
         for owner, config in start.items()

@@ -190,7 +190,6 @@ def best_toml(search, winner: Row, trials: int) -> str:
         }
         given = override(of_recipe(part, recipe), above, where="best.toml")
         of_part = _differing(configs[part], given)
-        of_part.pop("data", None)  # the same films for all, under [data]
         of_parts |= {part: of_part} if of_part else {}
     if of_parts:
         differing["variants"] = of_parts

@@ -1,6 +1,5 @@
 """One trial: a hyperparameter's values become configurations, those become models, and these a score."""
 
-import functools
 import hashlib
 import json
 import time
@@ -28,17 +27,20 @@ from tuning.oracles import EPOCHS
 from tuning.outcomes import Outcome, write_outcome
 from tuning.resumable import START
 
-# Prepared films, by what they are made of: most trials differ in other things.
-_prepared = functools.lru_cache(maxsize=2)(preparation.prepare)
+FOLDS = 5  # of validation films, for late fusion's combiner
+_KEPT = 2  # prepared films, by what they are made of: most trials differ in other things
+_prepared: dict[tuple, preparation.Prepared] = {}
 
 
 def prepared(config: Config, cache: Path) -> preparation.Prepared:
     """Prepares the films of a configuration; those of the last ones are kept, whatever else these settled."""
-    films = {name: getattr(config, name) for name in ("split_seed", "data", "overview", "table")}
-    return _prepared(Config(variant="", recipe="", modalities=config.in_batches, **films), cache)
-
-
-FOLDS = 5  # of validation films, for late fusion's combiner
+    made_of = ("in_batches", "split_seed", "data", "overview", "table", "poster_size", "vocabulary_size")
+    key = (cache, *(getattr(config, name) for name in made_of))
+    found = _prepared.pop(key, None) or preparation.prepare(config, cache)
+    _prepared[key] = found  # the last used is the last
+    for oldest in list(_prepared)[:-_KEPT]:
+        del _prepared[oldest]
+    return found
 
 
 class FatalError(keras_tuner.errors.FatalError):

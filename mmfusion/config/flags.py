@@ -54,7 +54,7 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="one setting by its name in config.json, such as data.poster_size=96 or data.augment=false",
+        help="one setting by its name in config.json, such as data.batch_size=32 or early.poster_size=96",
     )
     p.add_argument(
         "--poster-encoder",

@@ -3,10 +3,13 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config, Variant, is_preset
+from mmfusion.config.sections import PixelsConfig, WordsConfig
+from mmfusion.config.variants import kind_of
 from mmfusion.errors import UserError
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 # Sections that belong to some variants only. A baseline reads none of them, unless it says so.
+_OF_POSTERS = (*PixelsConfig.model_fields, "patch_size")
 _OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}
 
 
@@ -16,7 +19,8 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     Args:
         key: dotted, of `config.json`.
         config: of the run.
-        baselines: names of what is no network, with the sections that each reads beside the films.
+        baselines: names of what is no network, with the sections that each reads beside the films, or the settings
+            of an encoder.
     """
     section, _, rest = key.partition(".")
     if section == "data":
@@ -30,8 +34,8 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     read = [one for one in ENCODER_SECTIONS if one in sections]
     if section in ENCODER_SECTIONS:
         kind, _, inner = rest.partition(".")
-        name = getattr(config, section).name
-        return section not in read or (bool(inner) and kind != ("preset" if is_preset(name) else name))
+        other = bool(inner) and kind != kind_of(getattr(config, section).name)
+        return other or (section not in read and not (baseline and inner in sections))
     if section == "fine_tuning":
         return baseline or not any(is_preset(getattr(config, one).name) for one in read)
     if section in _OF_SOME:
@@ -47,7 +51,11 @@ def _is_idle_inside(key: str, config: Config) -> bool:
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
         return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
-    return key in ("data.augment", "early.patch_size") and bool(config.reads) and POSTER not in config.reads
+    if key.startswith("early."):
+        return (rest in _OF_POSTERS and POSTER not in config.reads) or (
+            rest in WordsConfig.model_fields and OVERVIEW not in config.reads
+        )
+    return key == "poster_encoder.preset.augment" and not config.fine_tuning.fine_tune
 
 
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:

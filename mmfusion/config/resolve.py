@@ -119,7 +119,8 @@ def _check_together(config: Config, where: str) -> None:
         UserError: it names them.
     """
     # The first convolution halves a poster, rounded up, and every further entry halves it, rounded down.
-    size, layers = config.data.poster_size, len(config.poster_encoder.cnn.filters)
+    cnn = config.poster_encoder.cnn
+    size, layers = cnn.poster_size, len(cnn.filters)
     if (size + 1) // 2 < 2 ** (layers - 1):
         raise UserError(
             f"{where}: poster_encoder.cnn.filters has {layers} entries, too many for posters of {size} pixels"

@@ -21,10 +21,12 @@ from mmfusion.config.sections import (
     TableEncoderConfig,
     TrainingConfig,
 )
-from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_preset
+from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_preset, kind_of
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, Modality
 
 FINE_TUNED = "fine-tuned"
+# How films become arrays that nothing reads: batches have posters and overviews whatever a model reads of them.
+_UNREAD = {"poster_size": 64, "augment": False, "vocabulary_size": 10_000, "max_tokens": 100}
 
 
 class Config(Section):
@@ -108,6 +110,57 @@ class Config(Section):
         return re.sub(r"[^\w.+-]", "", self.label.replace(" (", "-").replace(", ", "-"))
 
     @property
+    def poster_size(self) -> int:
+        """Pixels of a side of the posters that are prepared; a preset has sizes of its own."""
+        return self._how_read(POSTER, "poster_size")
+
+    @property
+    def augment(self) -> bool:
+        """Tells if training posters are flipped, shifted and turned."""
+        return self._how_read(POSTER, "augment")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Words of the vocabulary, padding and out-of-vocabulary included."""
+        return self._how_read(OVERVIEW, "vocabulary_size")
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of an overview that are kept.
+
+        Batches are cut by overviews' length: no encoder of overviews shall change a model that reads none.
+        """
+        is_read = OVERVIEW in self.reads or not self.reads
+        return self._how_read(OVERVIEW, "max_tokens") if is_read else _UNREAD["max_tokens"]
+
+    def with_vocabulary(self, size: int) -> "Config":
+        """The same with so many words for what reads overviews."""
+        for name, section in self._readers(OVERVIEW).items():
+            if hasattr(section, "vocabulary_size"):
+                fewer = section.model_copy(update={"vocabulary_size": size})
+                if name in self.sections:
+                    return self.with_values(**{name: fewer})
+                encoder = self.overview_encoder.model_copy(update={name: fewer})
+                return self.with_values(overview_encoder=encoder)
+        return self
+
+    def _how_read(self, modality: Modality, setting: str):
+        """Gives a setting of what reads a modality."""
+        for section in self._readers(modality).values():
+            if hasattr(section, setting):
+                return getattr(section, setting)
+        return _UNREAD[setting]
+
+    def _readers(self, modality: Modality) -> dict[str, Section]:
+        """Sections of what may read a modality, by name: the variant's own, and the named encoder's."""
+        own = {name: getattr(self, name) for name in self.sections if name not in ENCODER_SECTIONS}
+        encoder = getattr(self, modality.section)
+        kind = kind_of(encoder.name)
+        return own | (
+            {kind: getattr(encoder, kind)} if hasattr(encoder, kind) else {}
+        )  # one of your own may have none
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The variants that this one puts together; none for most."""
         apart = self.variant in VARIANTS and VARIANTS[self.variant].trained_apart
@@ -129,3 +182,19 @@ class Config(Section):
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
         return self.model_dump(mode="json")
+
+    def used(self) -> dict:
+        """The same without what another variant or encoder would read: what a run holds."""
+        values = self.to_dict()
+        if self.variant not in VARIANTS:  # a baseline says itself what it reads
+            return values
+        of_variants = {section for variant in VARIANTS.values() for section in variant.sections}
+        for section in of_variants.difference(self.sections):
+            del values[section]
+        for section in set(ENCODER_SECTIONS).intersection(self.sections):
+            kind = kind_of(name := values[section]["name"])
+            settings = {kind: values[section][kind]} if kind in values[section] else {}
+            values[section] = {"name": name, **settings}
+        if not self.presets.keys() & self.encoders.keys():
+            del values["fine_tuning"]
+        return values

@@ -43,6 +43,11 @@ def is_preset(name: str) -> bool:
     return name.startswith(PRESET)
 
 
+def kind_of(name: str) -> str:
+    """Names the section that has an encoder's settings, in its modality's."""
+    return PRESET.rstrip(":") if is_preset(name) else name
+
+
 @dataclass(frozen=True)
 class Variant:
     """A variant: where its model is, and what of a configuration it reads."""

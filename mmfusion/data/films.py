@@ -116,21 +116,27 @@ def films_of(config: Config, cache: Path) -> Films:
     Raises:
         UserError: see `load_films`; or the table cannot be read, or has not all that is asked for.
     """
-    has_table = TABLE in config.in_batches or bool(config.table.columns)
-    films = load_films(config.data, cache, with_table=has_table)
+    with_table = has_table(config)
+    films = load_films(config.data, cache, poster_size=config.poster_size, with_table=with_table)
     table, table_hash = films.table, ""
-    if config.table.file and (has_table or config.overview.columns):
+    if config.table.file and (with_table or config.overview.columns):
         table, table_hash = read_table(Path(config.table.file), films.ids)
     texts = texts_of(config.overview.columns, table, films.overviews)
     return dataclasses.replace(films, table=table, table_hash=table_hash, texts=texts)
 
 
-def load_films(data: DataConfig, cache: Path, *, with_table: bool = False) -> Films:
+def has_table(config: Config) -> bool:
+    """Tells if films that are made on the spot get a table, of which other genres come."""
+    return TABLE in config.in_batches or bool(config.table.columns)
+
+
+def load_films(data: DataConfig, cache: Path, *, poster_size: int = 64, with_table: bool = False) -> Films:
     """The films that this configuration names; prepared the first time, then read from the cache.
 
     Args:
         data: which films.
         cache: where prepared films are kept.
+        poster_size: pixels of a poster's sides.
         with_table: whether films that are made on the spot shall have a table.
 
     Raises:
@@ -146,14 +152,14 @@ def load_films(data: DataConfig, cache: Path, *, with_table: bool = False) -> Fi
         raise UserError(f"{error}; name another for prepared films with --cache-dir") from error
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache, with_table=with_table)
     fingerprint = f"{builder.builder_config.name}-{builder.version}"
-    key = f"{fingerprint}-{data.poster_size}{'-skip' if data.skip_bad else ''}-{_FORM}"
+    key = f"{fingerprint}-{poster_size}{'-skip' if data.skip_bad else ''}-{_FORM}"
     folder = cache / "films" / builder.name / key
     if not folder.is_dir():
-        _prepare(builder, data, folder, cache)
+        _prepare(builder, data, poster_size, folder, cache)
     with np.load(folder / "films.npz", allow_pickle=False) as arrays:
         records = json.loads(arrays["records"].tobytes())
         labels, groups, shown = arrays["labels"], arrays["groups"], arrays["shown"]
-    shape = (len(labels), data.poster_size, data.poster_size, CHANNELS)
+    shape = (len(labels), poster_size, poster_size, CHANNELS)
     if math.prod(shape) <= POSTERS_IN_MEMORY:
         posters = np.fromfile(folder / "posters", np.uint8).reshape(shape)
     else:
@@ -195,7 +201,7 @@ def _downloads(builder: FilmsBuilder, cache: Path) -> tfds.download.DownloadMana
     return _Downloads(download_dir=cache / "downloads", url_infos=builder.url_infos, dataset_name=builder.name)
 
 
-def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
+def _prepare(builder: FilmsBuilder, data: DataConfig, poster_size: int, folder: Path, cache: Path) -> None:
     """Reads the source once and writes what training reads; the folder takes its place whole, at the end."""
     beside = None
     try:
@@ -207,7 +213,7 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
                 for abandoned in folder.parent.glob(f".{folder.name}~*"):  # by a process that was killed
                     shutil.rmtree(abandoned)
                 beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
-                _write(builder, data, beside, cache)
+                _write(builder, data, poster_size, beside, cache)
                 move_into_place(beside, folder)
     except _DOWNLOAD_ERRORS as error:
         reason = textwrap.shorten(str(error), 160)
@@ -224,7 +230,7 @@ def _prepare(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path)
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -> None:
+def _write(builder: FilmsBuilder, data: DataConfig, poster_size: int, folder: Path, cache: Path) -> None:
     column = {genre: number for number, genre in enumerate(builder.builder_config.genres)}
     films, keys, bad = [], [], {}  # good films, what tells their duplicates, why others are bad
     ends = [0]  # of their posters in the file that keeps them to be shown
@@ -236,9 +242,7 @@ def _write(builder: FilmsBuilder, data: DataConfig, folder: Path, cache: Path) -
     ):
         for window in _windows(records):
             tasks = [window[i : i + _TASK] for i in range(0, len(window), _TASK)]
-            for task, (pixels, found) in zip(
-                tasks, pool.map(partial(_decode, data.poster_size), tasks), strict=True
-            ):
+            for task, (pixels, found) in zip(tasks, pool.map(partial(_decode, poster_size), tasks), strict=True):
                 file.write(pixels)
                 for film, (digest, shown, why) in zip(task, found, strict=True):
                     if why:

@@ -71,7 +71,7 @@ def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
         )
     rows = films.rows(ids)
     columns = [films.genres.index(genre) for genre in run.genres]
-    if films.posters.shape[1] != run.config.data.poster_size:
-        raise UserError(f"{run.folder} reads posters of {run.config.data.poster_size} pixels")
+    if films.posters.shape[1] != run.config.poster_size:
+        raise UserError(f"{run.folder} reads posters of {run.config.poster_size} pixels")
     probabilities = _predict(run, inputs.of_films(run.config, films, run.fitted), rows)
     return Predictions(tuple(ids), films.labels[rows][:, columns], probabilities)

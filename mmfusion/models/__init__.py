@@ -41,7 +41,7 @@ def build_model(config, num_genres: int, features: Mapping[str, Sequence[int]] =
     keras.config.set_dtype_policy(config.training.precision)  # for the layers that are made here
     try:
         model = model_class(config.variant).from_run_config(config, num_genres)
-        size = config.data.poster_size
+        size = config.poster_size
         if config.fine_tuning.fine_tune and POSTER in config.presets.keys() & config.encoders.keys():
             size = config.poster_encoder.preset.image_size
         height, width = size if isinstance(size, tuple) else (size, size)

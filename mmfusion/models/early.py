@@ -124,25 +124,17 @@ class EarlyFusion(GenreModel):
 
     @classmethod
     def check(cls, config):
-        early, size = config.early, config.data.poster_size
+        early, size = config.early, config.early.poster_size
         if POSTER in config.reads and size % early.patch_size:
-            raise UserError(f"early.patch_size {early.patch_size} does not divide data.poster_size {size}")
+            raise UserError(f"early.patch_size {early.patch_size} does not divide early.poster_size {size}")
         if early.width % early.heads:
             raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")
 
     @classmethod
     def from_run_config(cls, config, num_genres):
         cls.check(config)
-        early = config.early
-        return cls(
-            num_genres,
-            modalities=config.reads,
-            values=config.table.values,
-            vocabulary_size=config.data.vocabulary_size,
-            max_tokens=config.data.max_tokens,
-            **dict(early),
-            name="early",
-        )
+        settings = config.early.model_dump(exclude={"poster_size", "augment"})  # which are the films'
+        return cls(num_genres, modalities=config.reads, values=config.table.values, **settings, name="early")
 
     def call(self, inputs, training=False):
         of = {POSTER: self._patches, OVERVIEW: self._words, TABLE: self._columns}

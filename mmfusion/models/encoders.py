@@ -3,13 +3,15 @@
 import keras
 
 from mmfusion.config import ENCODERS, Config, is_preset
+from mmfusion.config.sections import PixelsConfig, WordsConfig
 from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
 from mmfusion.models.registry import class_of
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 _PRESETS = {POSTER: poster_preset_encoder, OVERVIEW: overview_preset_encoder}
 # What an encoder is made with beside its settings, of what the training films settled.
-_SIZES = {OVERVIEW: lambda config: (config.data.vocabulary_size,), TABLE: lambda config: (config.table.values,)}
+_SIZES = {OVERVIEW: lambda config: (config.vocabulary_size,), TABLE: lambda config: (config.table.values,)}
+_OF_FILMS = {*PixelsConfig.model_fields, *WordsConfig.model_fields}  # settings of what reaches an encoder
 
 
 def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> keras.Layer:
@@ -25,6 +27,7 @@ def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> k
     if is_preset(chosen.name):
         return _PRESETS[modality](config, as_sequence=as_sequence)
     settings = dict(getattr(chosen, chosen.name, ()))  # one of your own may have none
+    settings = {name: value for name, value in settings.items() if name not in _OF_FILMS}
     sizes = _SIZES.get(modality, lambda config: ())(config)
     return class_of(ENCODERS[modality][chosen.name])(*sizes, **settings, as_sequence=as_sequence, name=section)
 

@@ -271,10 +271,10 @@ def image_converter(config: Config):
 
 
 def text_preprocessor(config: Config):
-    """The preset's own tokenizer, with what it puts around a text; `data.max_tokens` are the most tokens."""
+    """The preset's own tokenizer, with what it puts around a text; `max_tokens` are the most."""
 
     def load(hub, preset):
-        found = hub.models.TextClassifierPreprocessor.from_preset(preset, sequence_length=config.data.max_tokens)
+        found = hub.models.TextClassifierPreprocessor.from_preset(preset, sequence_length=config.max_tokens)
         # BERT's tokenizer takes accents off wherever it lowercases. keras-hub's must be told to: else a word with
         # one is in no vocabulary.
         if isinstance(found.tokenizer, hub.tokenizers.WordPieceTokenizer) and found.tokenizer.lowercase:

@@ -32,7 +32,7 @@ from mmfusion.files import (
 )
 from mmfusion.runs.arrays import parse_arrays, write_arrays
 from mmfusion.runs.facts import check_facts
-from mmfusion.schema import LONGEST_GENRE, MODALITIES, SPLITS
+from mmfusion.schema import LONGEST_GENRE, MODALITIES, OVERVIEW, SPLITS
 
 FORMAT = 2  # of a run folder: every later version of the same format reads it
 
@@ -159,7 +159,7 @@ class Run:
     def write_config(self, config: Config, facts: dict) -> None:
         """Writes `config.json`: the configuration, and under "facts" what else was decided."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_json(self.config_file, {"format": FORMAT, **config.to_dict(), "facts": facts})
+        self._write_json(self.config_file, {"format": FORMAT, **config.used(), "facts": facts})
 
     @classmethod
     def open(cls, folder: str | Path, *, finished: bool = True) -> "Run":
@@ -317,7 +317,8 @@ class Run:
     def vocabulary(self) -> list[str]:
         file = self.folder / "vocabulary.txt"
         words = self._read_text(file, _LIST_LIMIT).split("\n")
-        if len(words) > (most := self.config.data.vocabulary_size):
+        config = self.config
+        if OVERVIEW in config.reads and len(words) > (most := config.vocabulary_size):
             raise UserError(f"{file} has {len(words)} words, config.json allows {most}")
         if words[:2] != ["", "[UNK]"] or len(set(words)) < len(words):
             raise UserError(f"{file} must hold an empty line, [UNK], and then different words")

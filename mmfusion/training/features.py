@@ -167,7 +167,7 @@ class OverviewPreset(Preset):
         return films.texts
 
     def __init__(self, config: Config):
-        length, layers = config.data.max_tokens, config.overview_encoder.preset.layers
+        length, layers = config.max_tokens, config.overview_encoder.preset.layers
         self.preprocessor = presets.text_preprocessor(config)
         reading = presets.reading_of(self.preprocessor.tokenizer)
         super().__init__(config, config.overview_encoder.name, f"{length} {layers}", reading)

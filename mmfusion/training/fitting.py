@@ -108,7 +108,7 @@ def fit(
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
     epochs = range(first, training.epochs)
-    batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.data.augment)
+    batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.augment)
     validation, _ = source.ordered(split["validation"])
     model.fit(
         batches.map(source.as_model_inputs),

@@ -113,13 +113,13 @@ class Reading:
 
 
 def _pixels(config: Config, posters: Sequence[bytes], fitted: Preprocessing) -> Encoded:
-    size = config.data.poster_size
+    size = config.poster_size
     none = np.zeros((size, size, CHANNELS), np.uint8)
     return Encoded(np.stack([decode_poster(one, size) if one else none for one in posters]), "pixels")
 
 
 def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> Encoded:
-    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.data.max_tokens), "tokens")
+    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.max_tokens), "tokens")
 
 
 def _rows(config: Config, rows: Sequence[Mapping[str, str]], fitted: Preprocessing) -> Encoded:

@@ -19,7 +19,7 @@ from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.runs import Run
-from mmfusion.schema import TABLE
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
 from mmfusion.training import inputs
 from mmfusion.training.machine import machine
 
@@ -81,7 +81,7 @@ def prepare(config: Config, cache: Path) -> Prepared:
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
     training = films.rows(split["train"])
-    vocabulary = fit_vocabulary([films.texts[row] for row in training], data.vocabulary_size)
+    vocabulary = fit_vocabulary([films.texts[row] for row in training], config.vocabulary_size)
     columns = ()
     if TABLE in config.in_batches:
         columns = fit_columns(config.table.columns, films.table, training, config.table.values)
@@ -128,10 +128,7 @@ def check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> Non
             ("source of films", prepared.films.fingerprint, part.facts["fingerprint"]),
             ("split", split_hash(prepared.split), part.facts["split"]),
             ("list of genres", prepared.films.genres, part.genres),
-            ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
-            *_of_table(part, prepared, config),
-            ("poster size", config.data.poster_size, part.config.data.poster_size),
-            ("number of tokens", config.data.max_tokens, part.config.data.max_tokens),
+            *(one for modality in part.config.reads for one in _SHARED[modality](part, prepared, config)),
             ("training.precision", config.training.precision, part.config.training.precision),
         ):
             if ours != theirs:
@@ -141,15 +138,19 @@ def check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> Non
                 )
 
 
-def _of_table(part: Run, prepared: Prepared, config: Config) -> list[tuple]:
-    """Lists what a part that reads a table must share with a run, each as (what, the run's, the part's)."""
-    if TABLE not in part.config.reads:
-        return []
-    return [
+# What a part must share with late fusion, by the modality that it reads, each as (what, the fusion's, the part's).
+_SHARED = {
+    POSTER: lambda part, prepared, config: [("poster size", config.poster_size, part.config.poster_size)],
+    OVERVIEW: lambda part, prepared, config: [
+        ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
+        ("number of tokens", config.max_tokens, part.config.max_tokens),
+    ],
+    TABLE: lambda part, prepared, config: [
         ("table", prepared.films.table_hash, part.facts.get("table", "")),
         ("table's columns", prepared.fitted.columns, part.fitted.columns),
         ("number of table.values", config.table.values, part.config.table.values),
-    ]
+    ],
+}
 
 
 def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Model:
@@ -164,8 +165,7 @@ def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Mode
 
 def as_fitted(config: Config, fitted: Preprocessing) -> Config:
     """A small data set has fewer words than the configuration allows; and all columns may have been asked for."""
-    return config.with_values(
-        data=config.data.model_copy(update={"vocabulary_size": len(fitted.vocabulary)}),
+    return config.with_vocabulary(len(fitted.vocabulary)).with_values(
         table=config.table.model_copy(update={"columns": tuple(column.name for column in fitted.columns)}),
     )
 

@@ -22,7 +22,7 @@ class MmimdbTest(tfds.testing.DatasetBuilderTestCase):
 
 
 def films(folder, cache, **overrides):
-    named = {"data.dataset": "mmimdb", "data.data_dir": str(folder), "data.poster_size": 16}
+    named = {"data.dataset": "mmimdb", "data.data_dir": str(folder)}
     return load_films(resolve("poster", overrides={**named, **overrides}).data, cache)
 
 

@@ -67,7 +67,7 @@ def test_downloads_csv_and_posters(host, tmp_path):
 
 
 def test_a_data_set_without_a_folder_is_downloaded_and_a_host_that_fails_is_one_line(host, tmp_path):
-    overrides = {"data.dataset": "multimodal_imdb", "data.poster_size": 16}
+    overrides = {"data.dataset": "multimodal_imdb"}
     data = resolve("poster", overrides=overrides).data
     films = load_films(data, tmp_path / "cache")
     assert (len(films), films.genres) == (4, builder.PUBLIC_GENRES)
@@ -97,10 +97,10 @@ def test_a_host_that_does_not_answer_is_named_within_seconds(tmp_path, monkeypat
 
 
 def test_what_was_downloaded_needs_no_host(host, tmp_path, monkeypatch):
-    data = resolve("poster", overrides={"data.dataset": "multimodal_imdb", "data.poster_size": 16}).data
+    data = resolve("poster", overrides={"data.dataset": "multimodal_imdb"}).data
     load_films(data, tmp_path / "cache")
     monkeypatch.setattr("requests.sessions.Session.request", lambda *args, **kwargs: pytest.fail("a host is asked"))
-    assert len(load_films(data.model_copy(update={"poster_size": 8}), tmp_path / "cache")) == 4
+    assert len(load_films(data, tmp_path / "cache", poster_size=8)) == 4
 
 
 def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ def _difference(run: Run, exported: Predict) -> float:
 
 def _made_films(run: Run) -> dict[str, list]:
     """Posters for each scale at which a JPEG is read, and none; overviews of every length, and none; rows alike."""
-    size, longest, words = run.config.data.poster_size, run.config.data.max_tokens, run.vocabulary[2:]
+    size, longest, words = run.config.poster_size, run.config.max_tokens, run.vocabulary[2:]
     random = np.random.default_rng(0)
     posters = []
     for times, form in ((0.5, "PNG"), (1.3, "JPEG"), (2.2, "JPEG"), (4.1, "JPEG"), (8.2, "JPEG")):

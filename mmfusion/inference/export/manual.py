@@ -134,7 +134,7 @@ def _poster(run: Run, found: dict[str, features.Preset]) -> dict:
             "by": "keras.layers.Resizing, of the whole picture in float32",
             "then": "rounded to whole numbers from 0 to 255, and divided by 255",
         }
-    size = run.config.data.poster_size
+    size = run.config.poster_size
     return {
         "height": size,
         "width": size,
@@ -147,7 +147,7 @@ def _poster(run: Run, found: dict[str, features.Preset]) -> dict:
 
 def _overview(run: Run, form: str, found: dict[str, features.Preset]) -> dict:
     """Describes how an overview becomes what the network reads."""
-    said = {"longest": run.config.data.max_tokens}
+    said = {"longest": run.config.max_tokens}
     if isinstance(preset := found.get(OVERVIEW), features.OverviewPreset):
         said |= {"padding": preset.padding, "words": "cut and numbered by the preset's own tokenizer"}
         if form != "savedmodel":

@@ -35,7 +35,7 @@ def network_of(run: Run) -> Any:
     networks = [model, *(preset.backbone for preset in presets.values() if preset.frozen)]
     # The converters would leave variables out, and the model would say NaN.
     constants = [(v, v.numpy()) for network in networks for v in network.variables]
-    size, columns = run.config.data.poster_size, len(run.fitted.columns)
+    size, columns = run.config.poster_size, len(run.fitted.columns)
     specs = {
         POSTER: tf.TensorSpec([None, size, size, CHANNELS], tf.float32),
         OVERVIEW: tf.TensorSpec([None, None], tf.int32),

@@ -17,8 +17,8 @@ class _Whole(tf.Module):
 
     def __init__(self, run: Run):
         super().__init__()
-        data, fitted = run.config.data, run.fitted
-        self.raw = RawInputs(data.poster_size, fitted, data.max_tokens)
+        config, fitted = run.config, run.fitted
+        self.raw = RawInputs(config.poster_size, fitted, config.max_tokens)
         self.presets = features.presets_of(run.config)
         self.model = inference.load_model(run)
         self.frozen = [preset.backbone for preset in self.presets.values() if preset.frozen]  # to be saved too
