@@ -22,7 +22,7 @@ from mmfusion.config.idle import refuse_idle
 from mmfusion.data.preprocessing import NUMBER
 from mmfusion.errors import UserError
 from mmfusion.runs import Run, as_parts, check_free
-from mmfusion.schema import OVERVIEW, POSTER, TABLE
+from mmfusion.schema import OVERVIEW, PLURAL, POSTER, TABLE
 from mmfusion.startup import cache_folder, import_tensorflow
 
 if TYPE_CHECKING:
@@ -216,8 +216,8 @@ def predict(
     given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
     if any(isinstance(values, str | bytes | Mapping) for values in given.values()):
         raise UserError("predict takes lists, with an entry for every film")
-    films = {modality: list(values) for modality, values in given.items() if values is not None}
-    counts = {modality.plural: len(values) for modality, values in films.items()}
+    films: dict[str, list] = {modality: list(values) for modality, values in given.items() if values is not None}
+    counts = {PLURAL[modality]: len(values) for modality, values in films.items()}
     if len(set(counts.values())) != 1 or not max(counts.values()):
         raise UserError(f"predict takes one of each for every film, not {counts or 'nothing'}")
     if not set(films) & set(run.config.reads):

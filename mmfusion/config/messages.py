@@ -19,7 +19,7 @@ _KINDS = {
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """Says what is wrong with the first value that a model refuses."""
-    found = error.errors(include_url=False)[0]
+    found: dict[str, typing.Any] = {**error.errors(include_url=False)[0]}
     names = [part for part in found["loc"] if isinstance(part, str)]
     key, kind, value = ".".join(names), found["type"], found["input"]
     if kind == "extra_forbidden":
@@ -42,8 +42,10 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         inner = field.annotation
-        is_part = isinstance(inner, type) and issubclass(inner, BaseModel)
-        keys += keys_of(inner, f"{prefix}{name}.") if is_part else [f"{prefix}{name}"]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += keys_of(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
     return keys
 
 
@@ -57,7 +59,7 @@ def _did_you_mean(names: list[str], model: type[BaseModel]) -> str:
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
-def _fields(names: list[str], model: type[BaseModel]) -> dict:
+def _fields(names: list[str], model: typing.Any) -> dict:
     """The fields of the table that a key is in."""
     for name in names[:-1]:
         model = model.model_fields[name].annotation
@@ -75,6 +77,7 @@ def _meaning(found: dict, names: list[str], model: type[BaseModel]) -> str:
         return f"greater than {low.gt}, and finite"
     if high is None:
         return f"at least {low.ge}" if low else "finite"
+    assert low is not None  # what has an upper bound has a lower one
     return f"from {low.ge:,} to {f'{high.le:,}' if isinstance(high, Le) else f'below {high.lt:,}'}"
 
 

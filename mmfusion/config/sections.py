@@ -1,8 +1,10 @@
 """The parts of a configuration: a default, a bound and a sentence beside each value."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, GetPydanticSchema
+from pydantic_core import core_schema
 
 from mmfusion.config.fields import (
     Columns,
@@ -36,11 +38,16 @@ from mmfusion.config.variants import (
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 
-def _encoder(modality: str):
-    """The type of an encoder's name: one of a modality's, or a preset's."""
+def _one_of(names: Iterable[str]) -> GetPydanticSchema:
+    """Accepts one of these, as `Literal` does of names that are written out in it."""
+    return GetPydanticSchema(lambda *_: core_schema.literal_schema(list(names)))
+
+
+def _encoder(modality: str) -> AfterValidator:
+    """Accepts the name of an encoder: one of a modality's, or a preset's."""
     names = tuple(ENCODERS[modality])
     meaning = f"{', '.join(names)}, or {PRESET} and the name or folder of a keras-hub preset"
-    return Annotated[Text, checked(lambda v: v in names or (is_preset(v) and len(v) > len(PRESET)), meaning)]
+    return checked(lambda v: v in names or (is_preset(v) and len(v) > len(PRESET)), meaning)
 
 
 class DataConfig(Section):
@@ -158,7 +165,7 @@ class MLPConfig(Section):
 class PosterEncoderConfig(Section):
     """The network on posters: which, and what each would be."""
 
-    name: _encoder(POSTER) = "resnet"
+    name: Annotated[Text, _encoder(POSTER)] = "resnet"
     cnn: CNNConfig = CNNConfig()
     resnet: ResNetConfig = ResNetConfig()
     preset: PosterPresetConfig = PosterPresetConfig()
@@ -167,7 +174,7 @@ class PosterEncoderConfig(Section):
 class OverviewEncoderConfig(Section):
     """The network on overviews: which, and what each would be."""
 
-    name: _encoder(OVERVIEW) = "bag"
+    name: Annotated[Text, _encoder(OVERVIEW)] = "bag"
     bilstm: BiLSTMConfig = BiLSTMConfig()
     bag: BagConfig = BagConfig()
     preset: OverviewPresetConfig = OverviewPresetConfig()
@@ -176,7 +183,7 @@ class OverviewEncoderConfig(Section):
 class TableEncoderConfig(Section):
     """The network on tables: which, and what each would be."""
 
-    name: Literal[tuple(ENCODERS[TABLE])] = "mlp"
+    name: Annotated[str, _one_of(ENCODERS[TABLE])] = "mlp"
     mlp: MLPConfig = MLPConfig()
 
 
@@ -206,13 +213,13 @@ class JointConfig(Section):
     dropout: Share = 0.5
     modality_dropout: Share = 0.2  # in training, the share of films that are read without one of their modalities
     unimodal_loss: Rate = 1.0  # weight of the losses of each encoder's own head
-    balance: Literal[BALANCES] = "none"
+    balance: Annotated[str, _one_of(BALANCES)] = "none"
 
 
 class LateConfig(Section):
     """Late fusion of the models' decisions; see `models.late.LateFusion`."""
 
-    combiner: Literal[COMBINERS] = "product"
+    combiner: Annotated[str, _one_of(COMBINERS)] = "product"
 
 
 class FineTuningConfig(Section):
@@ -227,9 +234,11 @@ class FineTuningConfig(Section):
 class TrainingConfig(Section):
     """Adam; the best epoch by validation loss is kept."""
 
-    precision: Literal[PRECISIONS] = "float32"  # of layers' arithmetic; mixed_bfloat16 is faster on some processors
+    # Of layers' arithmetic; mixed_bfloat16 is faster on some processors.
+    precision: Annotated[str, _one_of(PRECISIONS)] = "float32"
     epochs: Size = 40
-    loss: Literal[LOSSES] = "bce"  # of training; the validation loss is always binary cross-entropy
+    # Of training; the validation loss is always binary cross-entropy.
+    loss: Annotated[str, _one_of(LOSSES)] = "bce"
     learning_rate: Positive = 1e-3
     hold_epochs: Count = 10  # epochs at the first learning rate
     decay: Rate = 0.1  # after them, the rate is multiplied by exp(-decay) every epoch

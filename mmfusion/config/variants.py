@@ -6,7 +6,7 @@ from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, TABLE
 
 # Every encoder by its modality and name: its file in `mmfusion/models/` and class. Posters and overviews have
 # presets too. A line here and a file with such a class make a new one; a section of its name has its settings.
-ENCODERS = {
+ENCODERS: dict[str, dict[str, str]] = {
     POSTER: {"cnn": "poster_encoders.CNNEncoder", "resnet": "poster_encoders.ResNetEncoder"},
     OVERVIEW: {"bilstm": "overview_encoders.BiLSTMEncoder", "bag": "overview_encoders.BagEncoder"},
     TABLE: {"mlp": "table_encoders.MLPEncoder"},

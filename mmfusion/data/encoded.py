@@ -7,6 +7,8 @@ import numpy as np
 
 from mmfusion.schema import PADDING
 
+Kind = Literal["pixels", "tokens", "table", "features"]
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -18,7 +20,7 @@ class Encoded:
 
     values: np.ndarray
     # uint8 (N, H, W, 3); int32 (N, T); float32 (N, C, 3); floats (N, C) or (N, S, C)
-    kind: Literal["pixels", "tokens", "table", "features"]
+    kind: Kind
     padding: int = PADDING  # the token that is none
 
     def at(self, rows: np.ndarray) -> "Encoded":

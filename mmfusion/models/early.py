@@ -1,6 +1,6 @@
 """Early fusion of what was not encoded yet (type I)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers, ops
@@ -137,7 +137,7 @@ class EarlyFusion(GenreModel):
         return cls(num_genres, modalities=config.reads, values=config.table.values, **settings, name="early")
 
     def call(self, inputs, training=False):
-        of = {POSTER: self._patches, OVERVIEW: self._words, TABLE: self._columns}
+        of: dict[str, Callable] = {POSTER: self._patches, OVERVIEW: self._words, TABLE: self._columns}
         elements = [of[modality](inputs[modality]) for modality in self.modalities]  # (B, S, D), bool (B, S) each
         elements = [
             (vectors + self.modality(ops.full((1,), place, "int32")), there)

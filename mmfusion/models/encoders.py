@@ -1,5 +1,7 @@
 """The networks on one modality by name: what a configuration asks for, ready to be handed to a model."""
 
+from collections.abc import Callable
+
 import keras
 
 from mmfusion.config import ENCODERS, Config, is_preset
@@ -8,9 +10,12 @@ from mmfusion.models.presets import overview_preset_encoder, poster_preset_encod
 from mmfusion.models.registry import class_of
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
-_PRESETS = {POSTER: poster_preset_encoder, OVERVIEW: overview_preset_encoder}
+_PRESETS: dict[str, Callable] = {POSTER: poster_preset_encoder, OVERVIEW: overview_preset_encoder}
 # What an encoder is made with beside its settings, of what the training films settled.
-_SIZES = {OVERVIEW: lambda config: (config.vocabulary_size,), TABLE: lambda config: (config.table.values,)}
+_SIZES: dict[str, Callable] = {
+    OVERVIEW: lambda config: (config.vocabulary_size,),
+    TABLE: lambda config: (config.table.values,),
+}
 _OF_FILMS = {*PixelsConfig.model_fields, *WordsConfig.model_fields}  # settings of what reaches an encoder
 
 

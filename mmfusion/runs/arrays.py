@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import write_atomically
@@ -15,14 +16,15 @@ _KINDS = "biufU"  # of NumPy's types: numbers and text; an object would be a pic
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Writes arrays as `np.savez` does, whole or not at all.
 
     Raises:
         UserError: the file cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(array, order="C") for name, array in arrays.items()})
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    np.savez(buffer, **whole)  # pyright: ignore[reportArgumentType]  none has the name of a flag
     write_atomically(path, buffer.getbuffer())
 
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mmfusion import config as configs
 from mmfusion.config import Config
@@ -162,7 +164,7 @@ class Run:
         self._write_json(self.config_file, {"format": FORMAT, **config.used(), "facts": facts})
 
     @classmethod
-    def open(cls, folder: str | Path, *, finished: bool = True) -> "Run":
+    def open(cls, folder: str | Path, *, finished: bool = True) -> Self:
         """An existing run.
 
         Raises:
@@ -355,7 +357,7 @@ class Run:
             raise UserError(f"{self.history_file} cannot be read: {error}") from error
         return history
 
-    def write_state(self, arrays: dict[str, np.ndarray]) -> None:
+    def write_state(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Writes what training goes on from."""
         write_arrays(self.state_file, arrays)
 
@@ -384,7 +386,7 @@ class Run:
         It holds `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`, and where there are any `temperature` and
         `gates_SPLIT`.
         """
-        arrays = {} if temperature is None else {"temperature": np.float64(temperature)}
+        arrays: dict[str, ArrayLike] = {} if temperature is None else {"temperature": np.float64(temperature)}
         arrays |= {f"gates_{split}": np.asarray(of, np.float32) for split, of in (gates or {}).items()}
         for split, found in predictions.items():
             arrays[f"ids_{split}"] = np.array(found.ids)

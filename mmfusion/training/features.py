@@ -8,7 +8,7 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmfusion.config import Config
-from mmfusion.data.encoded import Encoded
+from mmfusion.data.encoded import Encoded, Kind
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
 from mmfusion.data.posters import open_poster
@@ -37,14 +37,15 @@ def presets_of(config: Config) -> dict[str, "Preset"]:
         UserError: one cannot be had.
     """
     model_class(config.variant).check(config)
-    kinds = {POSTER: PosterPreset, OVERVIEW: OverviewPreset}
+    kinds: dict[str, Callable[[Config], Preset]] = {POSTER: PosterPreset, OVERVIEW: OverviewPreset}
     return {name: kinds[name](config) for name in config.encoders if name in config.presets}
 
 
 class Preset:
     """A preset and what it makes of films; the backbone is loaded when it is needed."""
 
-    kind: str  # of what it reads itself, as in `Encoded`
+    kind: Kind  # of what it reads itself
+    spec: tf.TensorSpec  # of what its backbone reads
     padding = PADDING
 
     @staticmethod
