@@ -12,13 +12,12 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from benchmarks.collect import Result, Results
-from benchmarks.findings import DRAWS, MICRO, PERMUTATIONS, Analysis, Brought, Comparison, Gain, Model, Score
+from benchmarks.findings import Analysis, Brought, Model, Score
 from benchmarks.robustness import without_modalities
 from mmfusion.evaluation import calibration, metrics, resampling
+from mmfusion.evaluation.comparison import DRAWS, MICRO, SEED, Comparison, compare
 from mmfusion.evaluation.contributions import Contribution, contribution
 from mmfusion.schema import SPLITS
-
-SEED = 0  # of draws and permutations
 
 
 def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
@@ -220,40 +219,14 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
     """The first against the second; of each its results, predictions and draws."""
     (ours, our_predictions, our_draws), (theirs, their_predictions, their_draws) = first, second
     seeds = tuple(seed for seed in ours if seed in theirs)
-    pairs = [(ours[seed].test, theirs[seed].test) for seed in seeds]
-    p_micro, p_genres = resampling.paired_p_values(
-        [our_predictions[seed] for seed in seeds],
-        [their_predictions[seed] for seed in seeds],
-        PERMUTATIONS,
-        SEED,
-        by_genre=by_genre,
+    return compare(
+        *names,
+        {seed: our_predictions[seed] for seed in seeds},
+        {seed: their_predictions[seed] for seed in seeds},
+        our_draws.score(seeds, MICRO) - their_draws.score(seeds, MICRO),
+        genres=_first(ours).genres if by_genre else (),
+        drawn_by_genre=our_draws.genres(seeds) - their_draws.genres(seeds),
     )
-    corrected = resampling.holm(p_genres)
-
-    def gain(columns: slice, drawn: np.ndarray, p: float, p_holm: float | None = None) -> Gain:
-        """In these genres; NaN where they have no positive film."""
-        truths = [first.y_true[:, columns] for first, _ in pairs]
-        found = [
-            metrics.average_precision(truth, first.y_prob[:, columns])
-            - metrics.average_precision(truth, second.y_prob[:, columns])
-            for truth, (first, second) in zip(truths, pairs, strict=True)
-            if truth.any()
-        ]
-        mean, films = statistics.fmean(found or [math.nan]), np.mean([truth.sum() for truth in truths])
-        enough = films >= resampling.FEWEST
-        low, high = resampling.interval(drawn, mean) if enough else (math.nan, math.nan)
-        return Gain(mean, low, high, float(p), None if p_holm is None else float(p_holm))
-
-    drawn = our_draws.score(seeds, MICRO) - their_draws.score(seeds, MICRO)
-    micro = gain(slice(None), drawn, p_micro)
-    genres = {}
-    if by_genre:
-        drawn = our_draws.genres(seeds) - their_draws.genres(seeds)
-        for g, genre in enumerate(_first(ours).genres):
-            found = gain(slice(g, g + 1), drawn[:, g], p_genres[g], corrected[g])
-            if not math.isnan(found.gain):
-                genres[genre] = found
-    return Comparison(*names, seeds, micro, genres)
 
 
 def _brought(of_seed: dict[int, Result], predicted: dict[int, resampling.Predicted]) -> Brought | None:

@@ -1,4 +1,4 @@
-"""What a fusion of networks has to beat: baselines by scikit-learn, as runs in the networks' own format.
+"""Baselines that a fusion of networks has to beat: by scikit-learn, as runs in the networks' own format.
 
 scikit-learn and TensorFlow are imported when there is something to fit, so that `--help` can list the names.
 """

@@ -4,12 +4,8 @@ import statistics
 from dataclasses import dataclass
 
 from mmfusion.evaluation.calibration import Reliability
+from mmfusion.evaluation.comparison import LEAST_P, Comparison
 from mmfusion.evaluation.contributions import Contribution
-
-DRAWS = 1000  # bootstrap draws of the films
-PERMUTATIONS = 1999
-LEAST_P = 2 / (PERMUTATIONS + 1)  # of a two-sided test
-MICRO = "ap_micro"
 
 
 @dataclass(frozen=True)
@@ -53,36 +49,6 @@ class Model:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.split_seeds)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Average precision of one model less another's, on the same films."""
-
-    gain: float
-    low: float
-    high: float
-    p: float
-    p_holm: float | None = None  # corrected for the number of genres
-
-    @property
-    def verdict(self) -> str:
-        """Verdict of these films: "better", "worse" or "" (nothing)."""
-        p = self.p if self.p_holm is None else self.p_holm
-        if p < 0.05 and self.gain > 0 and self.low > 0:  # an undefined interval is never beyond 0
-            return "better"
-        return "worse" if p < 0.05 and self.gain < 0 and self.high < 0 else ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A model against the one that it should beat."""
-
-    name: str
-    over: str
-    seeds: tuple[int, ...]  # that both have
-    micro: Gain
-    genres: dict[str, Gain]  # empty where only the whole is compared
 
 
 @dataclass(frozen=True)

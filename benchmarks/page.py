@@ -8,9 +8,10 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from benchmarks.findings import Analysis
-from benchmarks.sheets import COST, COST_FORMS, is_undefined
+from benchmarks.sheets import COST, COST_FORMS
 from benchmarks.writeup import NOTES, contribution_heads, sentences
 from mmfusion.evaluation.metrics import columns
+from mmfusion.reports.tables import is_undefined
 from mmfusion.templates import render
 
 _KINDS = {".svg": "svg+xml", ".png": "png"}

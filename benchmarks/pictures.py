@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from benchmarks.collect import Results
-from benchmarks.findings import MICRO, Analysis, Model
+from benchmarks.findings import Analysis, Model
 from benchmarks.missing import SHARES
 from benchmarks.sheets import frame, write_frame
+from mmfusion.evaluation.comparison import MICRO
 from mmfusion.reports.figures import COLOURS, drawn, legend_columns
 from mmfusion.schema import PLURAL
 

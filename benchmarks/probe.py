@@ -1,4 +1,4 @@
-"""What a finished model is asked beyond its test films, kept in its run folder as `probe.npz`.
+"""Asks a finished model about permuted test films, and for its speed; kept in its run folder as `probe.npz`.
 
 - How long it takes for a film.
 - If it reads several modalities, what it says of test films of which some were exchanged among them: for the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,11 +44,6 @@ def frame(columns: Sequence[str], rows: Iterable[Sequence]) -> pd.DataFrame:
 def write_frame(found: pd.DataFrame, file: Path) -> None:
     """Writes a CSV: numbers keep all their digits, and what is undefined is empty."""
     write_atomically(file, found.to_csv(index=False, lineterminator="\n"))
-
-
-def is_undefined(value) -> bool:
-    """Tells if a value is None, or not a number."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _scores(model: Model) -> Iterator[tuple[str, str, Score]]:

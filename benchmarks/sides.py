@@ -1,4 +1,4 @@
-"""What is timed: mmfusion and the plain notebook, each in a process of its own that waits its turn.
+"""The two sides that are timed: mmfusion and the plain notebook, each in a process that waits its turn.
 
 A process of its own, because what one side settles for TensorFlow (mmfusion makes it deterministic)
 would hold for the other one too, and because the other side's memory would be counted.

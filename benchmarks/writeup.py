@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 
-from benchmarks.findings import DRAWS, LEAST_P, PERMUTATIONS, Analysis, Comparison, Gain, Missing, Model
+from benchmarks.findings import Analysis, Missing, Model
 from benchmarks.missing import SHARES
-from benchmarks.sheets import COST, COST_FORMS, is_undefined
+from benchmarks.sheets import COST, COST_FORMS
+from mmfusion.evaluation.comparison import DRAWS, PERMUTATIONS, Comparison
 from mmfusion.evaluation.contributions import Contribution
 from mmfusion.evaluation.metrics import columns
 from mmfusion.evaluation.resampling import FEWEST
-from mmfusion.reports.tables import UNDEFINED, markdown
+from mmfusion.reports.tables import (
+    UNDEFINED,
+    comparison_sentence,
+    gain_table,
+    markdown,
+    number,
+    signed,
+    with_interval,
+)
 from mmfusion.schema import PLURAL
 from mmfusion.templates import render
 
@@ -53,20 +62,9 @@ def sentences(analysis: Analysis) -> list[str]:
     """Says what follows, in plain words."""
     said = []
     for comparison in analysis.fusion:
-        said.append(_sentence(comparison) + _genre_sentence(comparison))
-    said += [_sentence(comparison) + "." for comparison in (*analysis.further, *analysis.baseline)]
+        said.append(comparison_sentence(comparison) + _genre_sentence(comparison))
+    said += [comparison_sentence(comparison) + "." for comparison in (*analysis.further, *analysis.baseline)]
     return said
-
-
-def _sentence(comparison: Comparison) -> str:
-    gain = comparison.micro
-    numbers = f"{_signed(gain)}, p {'' if gain.p <= LEAST_P else '= '}{_p(gain.p)}"
-    if gain.verdict:
-        return f"**{comparison.name}** is {gain.verdict} than {comparison.over}: micro-AP {numbers}"
-    return (
-        f"**{comparison.name}** has no gain over {comparison.over} that these films can show, nor a loss: "
-        f"micro-AP {numbers}"
-    )
 
 
 def _genre_sentence(comparison: Comparison) -> str:
@@ -79,22 +77,6 @@ def _genre_sentence(comparison: Comparison) -> str:
     return f". By genre: {'; '.join(parts) or 'no gain or loss that these films can show'}."
 
 
-def _signed(gain: Gain) -> str:
-    return _with_interval(gain.gain, gain.low, gain.high)
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    return _number(value, "+.3f") + ("" if is_undefined(low) else f" [{low:+.3f}, {high:+.3f}]")
-
-
-def _p(p: float) -> str:
-    return f"≤ {LEAST_P}" if p <= LEAST_P else _number(p)
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return UNDEFINED if is_undefined(value) else format(value, form)
-
-
 def score_table(models: Sequence[Model], shown: dict[str, str]) -> str:
     """Tables means and deviations, a row a model and a column a score."""
     rows = [[model.name, *(_spread(model, name) for name in shown.values())] for model in models]
@@ -104,7 +86,7 @@ def score_table(models: Sequence[Model], shown: dict[str, str]) -> str:
 def _spread(model: Model, name: str, form: str = ".3f") -> str:
     score = model.scores[name]
     spread = f" ± {score.deviation:{form}}" if score.deviation is not None else ""
-    return _number(score.mean, form) + spread
+    return number(score.mean, form) + spread
 
 
 def interval_table(models: Sequence[Model], shown: dict[str, str]) -> str:
@@ -123,16 +105,6 @@ def cost_table(models: Sequence[Model]) -> str:
     return markdown(["model", *COST], rows)
 
 
-def gain_table(analysis: Analysis) -> str:
-    """Tables every comparison of two models."""
-    rows = []
-    for one in analysis.compared:
-        gain = one.micro
-        interval = UNDEFINED if is_undefined(gain.low) else f"[{gain.low:+.3f}, {gain.high:+.3f}]"
-        rows.append([one.name, one.over, _number(gain.gain, "+.3f"), interval, _p(gain.p)])
-    return markdown(["model", "over", "gain", "95% interval", "p"], rows)
-
-
 def precision_table(analysis: Analysis) -> str:
     """Tables average precision by genre, of networks, with fusions' gains."""
     networks = sorted((m for m in analysis.models.values() if not m.is_baseline), key=lambda m: m.modalities)
@@ -140,8 +112,8 @@ def precision_table(analysis: Analysis) -> str:
     rows = []
     for genre in analysis.genres:
         gains = [one.genres.get(genre) for one in fusion]
-        shown = [UNDEFINED if gain is None else _signed(gain) + " *" * bool(gain.verdict) for gain in gains]
-        rows.append([*_genre(analysis, genre), *(_number(m.genres[genre].mean) for m in networks), *shown])
+        shown = [UNDEFINED if gain is None else signed(gain) + " *" * bool(gain.verdict) for gain in gains]
+        rows.append([*_genre(analysis, genre), *(number(m.genres[genre].mean) for m in networks), *shown])
     heads = [*(m.name for m in networks), *(f"{one.name} over {one.over}" for one in fusion)]
     return markdown(["genre", "films", *heads], rows)
 
@@ -149,7 +121,7 @@ def precision_table(analysis: Analysis) -> str:
 def f1_table(analysis: Analysis) -> str:
     """Tables F1 by genre, of all models."""
     models = analysis.models.values()
-    rows = [[*_genre(analysis, g), *(_number(one.f1[g].mean) for one in models)] for g in analysis.genres]
+    rows = [[*_genre(analysis, g), *(number(one.f1[g].mean) for one in models)] for g in analysis.genres]
     return markdown(["genre", "films", *analysis.models], rows)
 
 
@@ -167,10 +139,10 @@ def modality_table(analysis: Analysis) -> str:
     rows, modalities = [], analysis.contributing
     for one in analysis.brought:
         c, (low, high) = one.micro, one.interaction
-        lost = [_number(c.perceptual.get(name), ".0%") for name in modalities]
-        shares = [_number(c.shapley.get(name)) for name in modalities]
-        interaction = _with_interval(c.whole - c.additive, low, high)
-        rows.append([one.name, *lost, *shares, _number(c.whole), _number(c.additive), interaction])
+        lost = [number(c.perceptual.get(name), ".0%") for name in modalities]
+        shares = [number(c.shapley.get(name)) for name in modalities]
+        interaction = with_interval(c.whole - c.additive, low, high)
+        rows.append([one.name, *lost, *shares, number(c.whole), number(c.additive), interaction])
     heads = ["model", *contribution_heads(modalities)]
     heads += [f"micro-AP, {analysis.brought[0].paired} films", "additive", "interaction"]
     return markdown(heads, rows)
@@ -182,7 +154,7 @@ def shapley_table(analysis: Analysis) -> str:
     def shares(one: Contribution | None) -> str:
         if one is None:
             return UNDEFINED
-        return " : ".join(_number(one.shapley.get(name), "z.2f") for name in analysis.contributing)
+        return " : ".join(number(one.shapley.get(name), "z.2f") for name in analysis.contributing)
 
     rows = [
         [*_genre(analysis, genre), *(shares(one.genres.get(genre)) for one in analysis.brought)]
@@ -196,13 +168,13 @@ _SHARES = [f"{share:.0%}" for share in SHARES]
 
 def missing_table(one: Missing) -> str:
     """Tables micro-AP by the share of films that miss a modality."""
-    rows = [[name, *(_number(score.mean) for score in scores)] for name, scores in one.scores.items()]
-    return markdown([f"{PLURAL[one.modality]} missing", *_SHARES], [*rows, ["floor", *map(_number, one.floor)]])
+    rows = [[name, *(number(score.mean) for score in scores)] for name, scores in one.scores.items()]
+    return markdown([f"{PLURAL[one.modality]} missing", *_SHARES], [*rows, ["floor", *map(number, one.floor)]])
 
 
 def margin_table(one: Missing) -> str:
     """Tables how far fusions are above what does without fusion."""
     rows = []
     for name, margins in one.margins.items():
-        rows.append([name, *(_with_interval(m.difference, m.low, m.high) for m in margins)])
+        rows.append([name, *(with_interval(m.difference, m.low, m.high) for m in margins)])
     return markdown(["model", *_SHARES], rows)

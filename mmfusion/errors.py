@@ -1,4 +1,4 @@
-"""What a person is told when something is wrong, and how a command ends."""
+"""Errors for people, and the end of a command."""
 
 import argparse
 import codecs

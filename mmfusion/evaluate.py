@@ -18,7 +18,7 @@ from mmfusion.startup import begin_command, import_tensorflow
 def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m mmfusion.evaluate", description=__doc__)
-    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder; gains are over the first")
     p.add_argument(
         "--split",
         choices=["validation", "test", "all"],
@@ -57,10 +57,11 @@ def main() -> None:
     else:
         scored = [scoring.score(run, args.split or "test") for run in runs]
     scoring.check_comparable(scored)
-    print(report.summary(scored))
+    gains = scoring.gains(scored)
+    print(report.summary(scored, gains))
 
     if args.out:
-        report.write_comparison(scored, args.out, kept)
+        report.write_comparison(scored, args.out, kept, gains)
         print(f"\nReport and figures are in {args.out}")
     elif len(runs) == 1 and not args.data_dir and args.split in (None, "test"):
         report.write_report(runs[0])
@@ -74,7 +75,9 @@ def main() -> None:
 
 
 def _check(args: argparse.Namespace, runs: list[Run]) -> None:
-    names = [run.name for run in runs]
+    from mmfusion.evaluation.scoring import row_name
+
+    names = [row_name(run) for run in runs]
     if len(set(names)) < len(names):
         raise UserError(f"two runs have one name ({', '.join(names)}); rename a folder to tell them apart")
     if args.split == "all" and not args.data_dir:

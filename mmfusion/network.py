@@ -1,4 +1,4 @@
-"""Whether a host answers, asked once and briefly: those who download from it try for minutes before they say so."""
+"""Asks once and briefly if a host answers: those who download from it try for minutes before they say so."""
 
 import threading
 

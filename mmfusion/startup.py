@@ -1,4 +1,4 @@
-"""What must be settled before the large libraries are imported: where they may write, and that quietly."""
+"""Settles, before the large libraries are imported, where they may write, and that they are quiet."""
 
 import contextlib
 import importlib

@@ -12,7 +12,7 @@ from conftest import FROM_FILMS, for_all, tiny_config
 
 import mmfusion.models
 from mmfusion.config import COMBINERS, OPERATORS, VARIANTS, Variant, resolve
-from mmfusion.models import build_model
+from mmfusion.models import build_model, recurrent
 from mmfusion.models.late import Combiner
 from mmfusion.models.poster_encoders import ResidualBlock
 from mmfusion.models.recurrent import BidirectionalLSTM
@@ -189,6 +189,19 @@ def test_the_bidirectional_lstm_is_keras_own(return_sequences, dropout, recurren
         found.append([outputs, *tape.gradient(loss, [sequences, *[w.value for w in layer.trainable_weights]])])
     for theirs, ours in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_where_there_is_a_gpu_keras_computes_its_lstm_itself(monkeypatch):
+    """It has cuDNN's kernels there; to the byte its own, which ours is not."""
+    monkeypatch.setattr(recurrent, "has_gpu", lambda: True)
+    sequences = keras.random.normal((4, 9, 5), seed=0)
+    mask = np.arange(9) < np.array([[9], [4], [1], [0]])
+    own, keras_own = (kind(keras.layers.LSTM(7)) for kind in (BidirectionalLSTM, keras.layers.Bidirectional))
+    for layer in (own, keras_own):
+        layer.build(sequences.shape)
+    own.set_weights(keras_own.get_weights())
+    ours, theirs = (layer(sequences, mask=tf.constant(mask)) for layer in (own, keras_own))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_joint_loss_reaches_both_encoders():

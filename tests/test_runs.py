@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tomli_w
-from conftest import FROM_FILMS, PARTS, command, run_variant, tiny_config, write_folder
+from conftest import FROM_FILMS, PARTS, command, row_of, run_variant, tiny_config, write_folder
 
 from mmfusion import evaluate, inference, predict, train
 from mmfusion.config import LOSSES
@@ -273,6 +273,20 @@ class TestEvaluate:
         assert [report["name"] for report in reports] == names
         for name in ("report.md", "figures/genres.png", "figures/curves.png", "figures/badly.png"):
             assert (tmp_path / "out" / name).stat().st_size > 0
+
+    def test_says_what_each_gains_over_the_first(self, runs, tmp_path, monkeypatch, capsys):
+        called = [runs["overview"].folder, runs["joint"].folder, runs["early"].folder, "--out", tmp_path / "out"]
+        assert command(evaluate.main, monkeypatch, *called) == 0
+        written = json.loads((tmp_path / "out" / "report.json").read_text())
+        first, *others = [report["metrics"]["ap_micro"] for report in written["runs"]]
+        for gain, ap, name in zip(written["gains"], others, ("joint", "early"), strict=True):
+            assert (gain["model"], gain["over"]) == (row_of(name), row_of("overview"))
+            assert gain["gain"] == pytest.approx(ap - first)
+            assert gain["low"] < gain["gain"] < gain["high"]
+            assert 0 < gain["p"] <= 1
+        row = f"| {row_of('joint')} | {row_of('overview')} | {written['gains'][0]['gain']:+.3f} |"
+        for said in (capsys.readouterr().out, (tmp_path / "out" / "report.md").read_text()):
+            assert row in " ".join(said.split())
 
     def test_writes_nothing_that_nobody_asked_for(self, runs, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

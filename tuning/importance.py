@@ -1,4 +1,4 @@
-"""Which hyperparameter mattered, as far as the trials of one search can tell."""
+"""Importance of hyperparameters, as far as the trials of one search can tell."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Who says what to try next: KerasTuner's three algorithms, each under one name on the command line."""
+"""Oracles say what to try next: KerasTuner's three algorithms, each under one name on the command line."""
 
 import warnings
 

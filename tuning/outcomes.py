@@ -1,4 +1,4 @@
-"""What a trial came to, in a file of its own: written by whoever ran it, read by whoever reports."""
+"""Outcomes of trials, each in a file of its own: written by whoever ran it, read by whoever reports."""
 
 import dataclasses
 import json

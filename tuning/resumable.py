@@ -1,4 +1,4 @@
-"""What KerasTuner's oracles, who say what to try next, need to go on where they were killed.
+"""Oracles of KerasTuner that go on where they were killed.
 
 Three things are changed. The first trial, number 0, is the starting configuration. What is drawn for a
 trial depends on the seed and the trial's number alone, so nothing is lost with a process. And the

@@ -1,4 +1,4 @@
-"""What each variant's search may change: hyperparameters under the names that they have in a config file.
+"""Spaces of each variant's search: hyperparameters under the names that they have in a config file.
 
 A hyperparameter is a setting of `mmfusion.config.Config`; nothing here knows a layer. The value that the
 search starts from is always among a hyperparameter's values, so the starting configuration is a point of

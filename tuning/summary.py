@@ -1,4 +1,4 @@
-"""What a search gave: a line a trial on the way, then `trials.csv`, `best.toml`, `summary.md` and figures."""
+"""Summary of a search: a line a trial on the way, then `trials.csv`, `best.toml`, `summary.md` and figures."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""Where a poster becomes an array: encoded bytes in, uint8 pixels out, whoever the bytes come from."""
+"""Decodes posters: encoded bytes in, uint8 pixels out, whoever the bytes come from."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What the training films settle of how texts and columns become numbers; every other film is read by it."""
+"""Preprocessing fitted on the training films: a vocabulary and columns, by which every other film is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

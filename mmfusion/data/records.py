@@ -1,4 +1,4 @@
-"""What the builders of all data sets share: one film's form, safe reading, and films that cannot be used."""
+"""Shared by the builders of all data sets: one film's form, safe reading, and films that cannot be used."""
 
 import dataclasses
 import hashlib

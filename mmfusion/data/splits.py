@@ -1,4 +1,4 @@
-"""Which films train, which choose, and which are only looked at in the end."""
+"""Splits films into those that train, that choose, and that are only looked at in the end."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Where an overview becomes tokens: a vocabulary from training films, then int32 ids."""
+"""Tokenizes overviews: a vocabulary from training films, then int32 ids."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Whether a probability of 0.3 is right in 3 cases of 10."""
+"""Calibration: reliability bins, expected calibration error, Brier score."""
 
 from dataclasses import dataclass
 

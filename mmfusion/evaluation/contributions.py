@@ -1,4 +1,4 @@
-"""What each modality contributes to a model that reads several, from what it says when they are permuted."""
+"""Contributions of modalities to a model that reads several, from its predictions where they are permuted."""
 
 import itertools
 import math

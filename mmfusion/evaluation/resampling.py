@@ -1,4 +1,4 @@
-"""What another draw of films could have given: scores of resampled films, intervals, paired tests.
+"""Resampling of films: scores under bootstrap draws, intervals, paired permutation tests.
 
 A draw is a row of weights, how often each film is in it. All scores are computed for many draws at
 once, and all models on the same draws, so that differences between models are paired.

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion.errors import UserError
-from mmfusion.evaluation import metrics
+from mmfusion.evaluation import metrics, resampling
+from mmfusion.evaluation.comparison import DRAWS, SEED, Comparison, compare
 from mmfusion.runs import Predictions, Run
 
 
@@ -109,3 +110,24 @@ def check_comparable(scored: Sequence[Scored]) -> None:
             f"{other.run.folder} has {what} than {first.run.folder}; "
             "train both on the same data, with one --seed and one --split-seed"
         )
+
+
+def gains(scored: Sequence[Scored]) -> list[Comparison]:
+    """Compares runs with the first of them.
+
+    Args:
+        scored: on the same films; see `check_comparable`.
+    """
+    thresholds = [np.array([row["threshold"] for row in one.report["genres"]], float) for one in scored]
+    films = np.arange(len(scored[0].predictions.ids))
+    weights = resampling.draw_films(len(films), DRAWS, SEED)
+    found = [
+        resampling.Predicted(films, one.predictions.y_true, one.predictions.y_prob, of)
+        for one, of in zip(scored, thresholds, strict=True)
+    ]
+    drawn = [resampling.weighted_average_precision(one.y_true, one.y_prob, weights) for one in found]
+    names = [one.report["name"] for one in scored]
+    return [
+        compare(names[i], names[0], {SEED: found[i]}, {SEED: found[0]}, drawn[i] - drawn[0])
+        for i in range(1, len(scored))
+    ]

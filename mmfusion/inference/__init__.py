@@ -1,4 +1,4 @@
-"""Finished runs asked about any films; their export to other formats is in `mmfusion.inference.export`."""
+"""Asks finished runs about any films; their export to other formats is in `mmfusion.inference.export`."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What all variants have in common: inputs, logits, and how they are saved."""
+"""The base of all variants: inputs, logits, and how they are saved."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How joint fusion puts modalities together: one layer an operator, each in the form of its paper.
+"""Operators of joint fusion: a layer each, in the form of its paper.
 
 An operator is called on a list of M modalities' features (B, D_m), posters first, and gives (B, D). One whose
 `reads_sequences` is true is called on sequences and their masks instead, see `models.attention`. One whose

@@ -16,7 +16,8 @@ class BidirectionalLSTM(layers.Bidirectional):
     once a sequence (Gal & Ghahramani 2016). What differs is how it is computed: the inputs meet their
     weights in one matrix product for all time steps, both directions go through one loop, and the
     gradient is written out by hand, so that the recurrent weights' is one product too instead of a sum
-    over time steps. On a processor this takes half the time (see benchmarks/README.md).
+    over time steps. On a processor this takes half the time (see benchmarks/README.md). Where TensorFlow sees a
+    GPU, Keras' own is used, which has cuDNN's kernels.
 
     Args:
         layer: a `keras.layers.LSTM` with Keras' standard activations, biases, and no initial state.
@@ -40,6 +41,8 @@ class BidirectionalLSTM(layers.Bidirectional):
         Returns:
             (B, T, 2 U) states with `return_sequences`, else (B, 2 U): the last of each direction.
         """
+        if has_gpu() and not self._portable:
+            return super().call(sequences, mask=mask, training=training)
         x = tf.transpose(sequences, (1, 0, 2))  # (T, B, E)
         mask = tf.ones(tf.shape(x)[:2], tf.bool) if mask is None else tf.transpose(mask)  # (T, B)
         cells = (self.forward_layer.cell, self.backward_layer.cell)
@@ -57,6 +60,11 @@ class BidirectionalLSTM(layers.Bidirectional):
         else:
             states = tf.concat([f[-1], b[0]], axis=1)  # (B, 2 U)
         return tf.cast(states, self.compute_dtype)
+
+
+def has_gpu() -> bool:
+    """Tells if TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""Labels and probabilities in, scores, tables and pictures out: NumPy, scikit-learn and matplotlib."""
+"""Reports of scored runs: tables, figures, panels of films."""

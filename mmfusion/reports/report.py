@@ -9,12 +9,18 @@ import numpy as np
 from mmfusion.config import FINE_TUNED, VARIANTS
 from mmfusion.data.posters import BadPoster, open_poster
 from mmfusion.errors import UserError
+from mmfusion.evaluation.comparison import DRAWS, PERMUTATIONS, Comparison
 from mmfusion.evaluation.scoring import Scored, encoders_of, label_of, score
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.reports import figures, panels, tables
 from mmfusion.runs import Run
 from mmfusion.schema import PLURAL
 from mmfusion.templates import render
+
+GAINS = (
+    f"95% intervals are of {DRAWS:,} bootstrap draws of these films, the same for both models; p of paired "
+    f"permutation tests ({PERMUTATIONS:,}). They know nothing of another training of the same model."
+)
 
 
 def encoder_sentence(run: Run) -> str:
@@ -28,13 +34,15 @@ def encoder_sentence(run: Run) -> str:
     return " ".join(said)
 
 
-def summary(scored: Sequence[Scored]) -> str:
-    """Tables for the terminal: the overall one, and by genre one run or several side by side."""
+def summary(scored: Sequence[Scored], gains: Sequence[Comparison] = ()) -> str:
+    """Tables for the terminal: the overall one, gains, and by genre one run or several side by side."""
     report = scored[0].report
-    genres = tables.genre_table(report) if len(scored) == 1 else _comparison(scored)
+    reports = [one.report for one in scored]
+    genres = tables.genre_table(report) if len(scored) == 1 else tables.comparison_table(reports)
     head = f"{report['dataset']}, {report['films']} {report['split']} films; F1 at thresholds tuned on validation"
     sentence = tables.undefined_sentence(report)
-    parts = [head, _caution(report), tables.overall_table([s.report for s in scored]), genres, sentence]
+    shown = f"Micro-AP; {GAINS}\n\n{tables.gain_table(gains)}" if gains else ""
+    parts = [head, _caution(report), tables.overall_table(reports), shown, genres, sentence]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -45,10 +53,6 @@ def _caution(report: dict) -> str:
         "These films chose the epoch, the temperature, the thresholds and late fusion's combiner: "
         "their scores flatter every model."
     )
-
-
-def _comparison(scored: Sequence[Scored]) -> str:
-    return tables.comparison_table([s.report for s in scored])
 
 
 def finish(run: Run) -> Scored:
@@ -71,12 +75,15 @@ def write_report(run: Run) -> Scored:
     return scored
 
 
-def write_comparison(scored: Sequence[Scored], folder: Path, kept: dict | None = None) -> None:
+def write_comparison(
+    scored: Sequence[Scored], folder: Path, kept: dict | None = None, gains: Sequence[Comparison] = ()
+) -> None:
     """Writes the same for several runs, or for other films, into any folder that is not a run's own.
 
     Args:
         scored: as they shall stand side by side.
         folder: where to write.
+        gains: of them, as `mmfusion.evaluation.scoring.gains` finds them.
         kept: by id the poster and overview of films to choose the panels from; without it, those that
             the runs keep.
 
@@ -86,20 +93,28 @@ def write_comparison(scored: Sequence[Scored], folder: Path, kept: dict | None =
     if Run(folder).config_file.exists():
         raise UserError(f"--out {folder} is a run's own folder; name another")
     make_folder(folder)
-    _write(scored, folder, kept)
+    _write(scored, folder, kept, gains)
 
 
-def _write(scored: Sequence[Scored], folder: Path, kept: dict | None = None) -> None:
+def _write(
+    scored: Sequence[Scored], folder: Path, kept: dict | None = None, gains: Sequence[Comparison] = ()
+) -> None:
     pictures = folder / "figures"
     make_folder(pictures)
     if kept is None:
         kept = {film: shown for one in scored for film, shown in one.run.films().items() if shown[0] is not None}
     drawn = _draw(scored, pictures, kept)
-    write_atomically(folder / "report.md", _markdown(scored, drawn))
+    write_atomically(folder / "report.md", _markdown(scored, drawn, gains))
     reports = [s.report for s in scored]
     # Last of all: a run with a report.json is finished.
-    content = reports[0] if len(reports) == 1 else {"runs": reports}
+    content = {"runs": reports, "gains": list(map(_gain, gains))} if len(reports) > 1 else reports[0]
     write_atomically(folder / "report.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _gain(one: Comparison) -> dict:
+    numbers = {name: getattr(one.micro, name) for name in ("gain", "low", "high", "p")}
+    defined = {name: None if tables.is_undefined(value) else value for name, value in numbers.items()}
+    return {"model": one.name, "over": one.over, **defined, "verdict": one.micro.verdict}
 
 
 def _draw(scored: Sequence[Scored], folder: Path, kept: dict) -> dict[str, str]:
@@ -214,10 +229,15 @@ def _split_of(run: Run) -> dict[str, str]:
     return {film: split for split, films in run.split.items() for film in films}
 
 
-def _markdown(scored: Sequence[Scored], drawn: dict[str, str]) -> str:
+def _markdown(scored: Sequence[Scored], drawn: dict[str, str], gains: Sequence[Comparison]) -> str:
     first = scored[0].report
-    made = (tables.overall_table, tables.comparison_table, tables.average_table, tables.genre_table)
-    functions = {one.__name__: one for one in (*made, tables.undefined_sentence, encoder_sentence)}
-    return render(
-        "mmfusion", "report.md", **functions, runs=scored, first=first, caution=_caution(first), drawn=drawn
+    made = (
+        tables.overall_table,
+        tables.gain_table,
+        tables.comparison_table,
+        tables.average_table,
+        tables.genre_table,
     )
+    functions = {one.__name__: one for one in (*made, tables.undefined_sentence, encoder_sentence)}
+    values = {"runs": scored, "first": first, "gains": gains, "about_gains": GAINS}
+    return render("mmfusion", "report.md", **functions, **values, caution=_caution(first), drawn=drawn)

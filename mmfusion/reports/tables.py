@@ -1,10 +1,12 @@
 """Reports as Markdown tables, which read well on a screen too."""
 
 import functools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
 
+from mmfusion.evaluation.comparison import LEAST_P, Comparison, Gain
 from mmfusion.evaluation.metrics import AVERAGES, columns
 
 # Heading of a column -> where its number is in a report's `metrics`.
@@ -13,6 +15,52 @@ _OVERALL = {
 }
 _SCORES = {"precision": "precision", "recall": "recall", "F1": "f1"}
 UNDEFINED = "–"
+
+
+def gain_table(comparisons: Sequence[Comparison]) -> str:
+    """Tables what models gain over others in micro-AP."""
+    rows = []
+    for one in comparisons:
+        gain = one.micro
+        interval = UNDEFINED if is_undefined(gain.low) else f"[{gain.low:+.3f}, {gain.high:+.3f}]"
+        rows.append([one.name, one.over, number(gain.gain, "+.3f"), interval, _p(gain.p)])
+    return markdown(["model", "over", "gain", "95% interval", "p"], rows)
+
+
+def comparison_sentence(comparison: Comparison) -> str:
+    """Says what a comparison shows, without a full stop."""
+    gain = comparison.micro
+    numbers = f"{signed(gain)}, p {'' if gain.p <= LEAST_P else '= '}{_p(gain.p)}"
+    if gain.verdict:
+        return f"**{comparison.name}** is {gain.verdict} than {comparison.over}: micro-AP {numbers}"
+    return (
+        f"**{comparison.name}** has no gain over {comparison.over} that these films can show, nor a loss: "
+        f"micro-AP {numbers}"
+    )
+
+
+def signed(gain: Gain) -> str:
+    """Writes a gain with its interval, "+0.021 [+0.010, +0.032]"."""
+    return with_interval(gain.gain, gain.low, gain.high)
+
+
+def with_interval(value: float | None, low: float, high: float) -> str:
+    """Writes a difference with its interval, if that is defined."""
+    return number(value, "+.3f") + ("" if is_undefined(low) else f" [{low:+.3f}, {high:+.3f}]")
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """Writes a number; a dash where it is undefined."""
+    return UNDEFINED if is_undefined(value) else format(value, form)
+
+
+def is_undefined(value) -> bool:
+    """Tells if a value is None, or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _p(p: float) -> str:
+    return f"≤ {LEAST_P}" if p <= LEAST_P else number(p)
 
 
 def overall_table(reports: Sequence[dict]) -> str:
@@ -51,7 +99,7 @@ def comparison_table(reports: Sequence[dict]) -> str:
     for row in by_frequency(reports[0]["genres"]):
         chance = row["support"] / films if row["support"] else None
         scores = [column[row["genre"]] for column in columns]
-        rows.append([row["genre"], str(row["support"]), _format(chance), *map(_format, scores)])
+        rows.append([row["genre"], str(row["support"]), number(chance), *map(number, scores)])
     return markdown(["AP by genre", "films", "random", *(report["name"] for report in reports)], rows)
 
 
@@ -69,11 +117,7 @@ def by_frequency(genres: Sequence[dict]) -> list[dict]:
 
 
 def _numbers(values: Any, paths) -> list[str]:
-    return [_format(functools.reduce(operator.getitem, path, values)) for path in paths]
-
-
-def _format(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{value:.3f}"
+    return [number(functools.reduce(operator.getitem, path, values)) for path in paths]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

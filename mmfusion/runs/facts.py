@@ -1,4 +1,4 @@
-"""What `config.json` says of a run beside its configuration, and how it must look."""
+"""Facts of a run that `config.json` has beside its configuration, and their form."""
 
 import math
 from pathlib import Path

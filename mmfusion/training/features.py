@@ -1,4 +1,4 @@
-"""What a preset reads of films, and, of a frozen one, the features that it makes of them.
+"""Presets' readings of films, and the features that a frozen one makes of them.
 
 A frozen preset reads all films of a data set once. Its features are kept in the cache, under a name made of
 the films' content and of its own weights, and shared by all variants, seeds and searches.

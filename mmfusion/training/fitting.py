@@ -1,4 +1,4 @@
-"""Models are fitted here, and asked: a compiled step, epochs, temperature, late fusion's combiner, logits."""
+"""Fits models and asks them: a compiled step, epochs, temperature, late fusion's combiner, logits."""
 
 import math
 import sys

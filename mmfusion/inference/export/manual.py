@@ -1,4 +1,4 @@
-"""What an exported folder says of itself to whoever has nothing else: `export.json` and a `README.md`.
+"""The manual of an exported folder, for whoever has nothing else: `export.json` and a `README.md`.
 
 The README is `templates/export.md`.
 """
