@@ -320,7 +320,7 @@ class TestConfiguration:
             ("facts.parameters", "many", "facts.parameters must be a whole number, not 'many'"),
             ("facts.genre_counts.train", [1, 2], "facts.genre_counts has 2 counts, genres.json 8 genres"),
             ("facts.genre_counts.train", [10**400] * 8, "a count that is not one of"),
-            ("facts.films.train", 10**400, "must count the films of 'train'"),
+            ("facts.films.train", 10**400, "facts.films.train must be from 1 to 1,000,000,000"),
             ("early.blocks", 1_000_000, "early.blocks must be from 1 to 100"),
             (
                 "poster_encoder.cnn.filters",

@@ -28,7 +28,7 @@ from mmfusion.files import (
     write_atomically,
 )
 from mmfusion.runs.arrays import parse_arrays, write_arrays
-from mmfusion.runs.facts import check_facts
+from mmfusion.runs.facts import checked_facts
 from mmfusion.runs.predictions import Predictions, arrays_of, gates_of, predictions_of, temperature_of
 from mmfusion.runs.sealed import SealedFolder, once, sha256
 from mmfusion.schema import LONGEST_GENRE, MODALITIES, OVERVIEW, SPLITS
@@ -189,8 +189,7 @@ class Run(SealedFolder):
         facts = self._decisions.get("facts")
         if not isinstance(facts, dict):
             raise UserError(f"{self.config_file}: the key facts is missing")
-        check_facts(facts, len(self.genres), self.config_file)
-        return facts
+        return checked_facts(facts, len(self.genres), self.config_file)
 
     @property
     @once("config.json")
