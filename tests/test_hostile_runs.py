@@ -320,12 +320,12 @@ class TestConfiguration:
             ("facts.parameters", "many", "facts.parameters must be a whole number, not 'many'"),
             ("facts.genre_counts.train", [1, 2], "facts.genre_counts has 2 counts, genres.json 8 genres"),
             ("facts.genre_counts.train", [10**400] * 8, "a count that is not one of"),
-            ("facts.films.train", 10**400, "must count the films of 'train'"),
+            ("facts.films.train", 10**400, "facts.films.train must be from 1 to 1,000,000,000"),
             ("early.blocks", 1_000_000, "early.blocks must be from 1 to 100"),
             (
                 "poster_encoder.cnn.filters",
                 [4] * 20,
-                "poster_encoder.cnn.filters has 20 entries, too many for posters of 16 pixels",
+                "poster_encoder.cnn.filters has 20 entries, too many for posters of 64 pixels",
             ),
             ("facts.reads", ["smell"], "facts.reads must be a list of poster, overview"),
             ("facts.processor", "\x1b]0;mine\x07", "must be a text that can be printed"),
@@ -335,9 +335,9 @@ class TestConfiguration:
         values = json.loads(run.config_file.read_text())
         table, *rest = key.split(".")
         if rest:
-            place = values[table]
+            place = values.setdefault(table, {})
             for name in rest[:-1]:
-                place = place[name]
+                place = place.setdefault(name, {})
             place[rest[-1]] = value
         else:
             values[table] = value
@@ -373,8 +373,7 @@ class TestConfiguration:
 
     def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made(self, run):
         values = json.loads(run.config_file.read_text())
-        values["poster_encoder"]["name"] = "cnn"
-        values["poster_encoder"]["cnn"]["filters"] = [65536, 65536]  # 155 GB of weights
+        values["poster_encoder"] = {"name": "cnn", "cnn": {"poster_size": 16, "filters": [65536, 65536]}}  # 155 GB
         run.config_file.write_text(json.dumps(values))
         run.seal()
         refused(run, "only the run (3, 3, 3, 65536), (3, 3, 65536, 65536)")

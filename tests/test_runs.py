@@ -16,7 +16,7 @@ from mmfusion.data.films import load_films
 from mmfusion.errors import UserError
 from mmfusion.evaluation import scoring
 from mmfusion.reports import report
-from mmfusion.runs import Predictions, Run
+from mmfusion.runs import Predictions, Run, sealed
 from mmfusion.schema import SPLITS
 from mmfusion.training import experiment, fitting
 from mmfusion.training.checkpoint import Checkpoint
@@ -44,6 +44,20 @@ class TestEveryRun:
         again = inference.predict_films(run, films, found.ids)
         np.testing.assert_array_equal(again.y_prob, found.y_prob)
         np.testing.assert_array_equal(again.y_true, found.y_true)
+
+    def test_its_files_are_read_once_as_long_as_they_are_the_same(self, runs, variant, tmp_path, monkeypatch):
+        read, real = [], sealed.read_regular
+        monkeypatch.setattr(
+            sealed, "read_regular", lambda path, *args: (read.append(path.name), real(path, *args))[1]
+        )
+        run = Run(shutil.copytree(runs[variant].folder, tmp_path / "run"))
+        scoring.score(run, "test")
+        of_run = {name: read.count(name) for name in ("split.json", "predictions.npz", "genres.json")}
+        assert of_run == {"split.json": 1, "predictions.npz": 1, "genres.json": 1}
+        assert read.count("config.json") == 1
+        run.write_predictions({"test": run.predictions("validation")})
+        with pytest.raises(UserError, match="not the file that this run wrote"):
+            run.predictions("test")
 
     def test_its_report_can_be_made_again_from_its_files(self, runs, variant, tmp_path):
         shutil.copytree(runs[variant].folder, tmp_path / "copy" / variant)

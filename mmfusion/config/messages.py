@@ -66,11 +66,18 @@ def _fields(names: list[str], model: typing.Any) -> dict:
     return model.model_fields
 
 
+def _field(names: list[str], model: type[BaseModel]):
+    """The setting that a key names, or that has what it names inside."""
+    field = model.model_fields[names[0]]
+    inner = field.annotation
+    return _field(names[1:], inner) if isinstance(inner, type) and issubclass(inner, BaseModel) else field
+
+
 def _meaning(found: dict, names: list[str], model: type[BaseModel]) -> str:
     """Bounds of a value in words."""
     if found["type"] == "meaning":
         return found["ctx"]["meaning"]
-    field = _fields(names, model)[names[-1]]
+    field = _field(names, model)
     bounds = {type(one): one for one in _bounds(field.annotation, field.metadata)}
     low, high = bounds.get(Ge) or bounds.get(Gt), bounds.get(Le) or bounds.get(Lt)
     if isinstance(low, Gt):

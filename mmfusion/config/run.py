@@ -189,12 +189,19 @@ class Config(Section):
         if self.variant not in VARIANTS:  # a baseline says itself what it reads
             return values
         of_variants = {section for variant in VARIANTS.values() for section in variant.sections}
-        for section in of_variants.difference(self.sections):
+        for section in of_variants.difference(self.sections, ENCODER_SECTIONS):
             del values[section]
-        for section in set(ENCODER_SECTIONS).intersection(self.sections):
-            kind = kind_of(name := values[section]["name"])
-            settings = {kind: values[section][kind]} if kind in values[section] else {}
-            values[section] = {"name": name, **settings}
+        for modality in MODALITIES:
+            encoder = values.pop(modality.section)
+            kind = kind_of(encoder["name"])
+            settings = encoder.get(kind, {})
+            if modality not in self.reads:  # batches have it, and nothing reads it
+                settings = {name: settings[name] for name in _UNREAD if name in settings}
+                if not settings or is_preset(encoder["name"]) or modality not in self.in_batches:
+                    continue
+            elif modality.section not in self.sections:
+                continue
+            values[modality.section] = {"name": encoder["name"], **({kind: settings} if settings else {})}
         if not self.presets.keys() & self.encoders.keys():
             del values["fine_tuning"]
         return values

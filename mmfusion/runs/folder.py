@@ -3,14 +3,12 @@
 import contextlib
 import csv
 import errno
-import hashlib
 import io
 import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -28,12 +26,13 @@ from mmfusion.files import (
     is_text,
     move_into_place,
     only_one,
-    open_regular,
     read_regular,
     write_atomically,
 )
 from mmfusion.runs.arrays import parse_arrays, write_arrays
-from mmfusion.runs.facts import check_facts
+from mmfusion.runs.facts import checked_facts
+from mmfusion.runs.predictions import Predictions, arrays_of, gates_of, predictions_of, temperature_of
+from mmfusion.runs.sealed import SealedFolder, once, sha256
 from mmfusion.schema import LONGEST_GENRE, MODALITIES, OVERVIEW, SPLITS
 
 FORMAT = 2  # of a run folder: every later version of the same format reads it
@@ -50,7 +49,6 @@ SEALED = (
     "model.keras",
     "predictions.npz",
 )
-_TEXT_LIMIT = 2**20  # bytes, of JSON; what Python makes of them can be 25 times as large
 _LIST_LIMIT = 2**25  # bytes, of words, epochs and overviews
 _SPLIT_LIMIT = 2**26  # bytes, of ids and hashes; 100,000 films have 8 MB
 _OVERVIEW = 10_000  # characters that are kept of one; a picture shows some hundreds
@@ -63,31 +61,24 @@ _HASHES = "hashes"  # in split.json, beside the splits
 _HISTORY = ("epoch", "seconds", *(a + b for a in ("", "val_") for b in ("loss", "precision", "recall")))
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions for the films of one split."""
-
-    ids: tuple[str, ...]  # N
-    y_true: np.ndarray  # uint8 (N, G)
-    y_prob: np.ndarray  # float32 (N, G), in [0, 1]
-
-
-class Run:
+class Run(SealedFolder):
     """One run's folder. Reading a file that is not there, or not as it should be, is a `UserError`."""
 
+    sealed = SEALED
+
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        super().__init__(folder)
         self.config_file = self.folder / "config.json"
         self.history_file = self.folder / "history.csv"
         self.columns_file = self.folder / "table.json"
         self.model_file = self.folder / "model.keras"
         self.state_file = self.folder / "resume.npz"
         self.predictions_file = self.folder / "predictions.npz"
-        self.manifest_file = self.folder / "manifest.json"
         self.report_file = self.folder / "report.json"
         self.lock_file = self.folder / ".lock"
         self.films_folder = self.folder / "films"
         self.figures_folder = self.folder / "figures"
+        self._parts: dict[str, Run] = {}
 
     @classmethod
     @contextlib.contextmanager
@@ -129,39 +120,18 @@ class Run:
             yield
             self.lock_file.unlink(missing_ok=True)  # still held: who comes now finds a run that is trained
 
-    def seal(self) -> None:
-        """Writes `manifest.json`: the SHA-256 of every file that the run is read from, from now on."""
-        files = [name for name in SEALED if (self.folder / name).is_file()]
-        self._write_json(self.manifest_file, {"sha256": {name: _sha256(self.folder / name) for name in files}})
-
     def check_model(self) -> None:
         """Refuses a `model.keras` that is not the one that this run wrote.
 
         Raises:
             UserError: it names both hashes.
         """
-        self._check_sealed(self.model_file, _sha256(self.model_file))
-
-    def _check_sealed(self, path: Path, found: str) -> None:
-        """Compares a file's SHA-256 with the manifest's; a run that is still being written has none yet."""
-        if path.parent != self.folder or path.name not in SEALED:
-            return
-        if not self.manifest_file.exists():
-            if self.report_file.exists():
-                raise UserError(f"{self.folder} has a report but no manifest.json to check it by; train it again")
-            return
-        hashes = self._read_object(self.manifest_file).get("sha256")
-        wanted = hashes.get(path.name) if isinstance(hashes, dict) else None
-        if found != wanted:
-            raise UserError(
-                f"{path} is not the file that this run wrote: its SHA-256 is {found[:12]}…, that in manifest.json "
-                f"{str(wanted)[:12]}…; get the run again from where it came"
-            )
+        self.check_sealed(self.model_file, sha256(self.model_file))
 
     def write_config(self, config: Config, facts: dict) -> None:
         """Writes `config.json`: the configuration, and under "facts" what else was decided."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_json(self.config_file, {"format": FORMAT, **config.used(), "facts": facts})
+        self.write_json(self.config_file, {"format": FORMAT, **config.used(), "facts": facts})
 
     @classmethod
     def open(cls, folder: str | Path, *, finished: bool = True) -> Self:
@@ -203,29 +173,34 @@ class Run:
         return self.manifest_file.is_file()
 
     @property
+    @once("config.json")
     def config(self) -> Config:
-        values = self._read_object(self.config_file)
-        values.pop("facts", None)
-        if values.pop("format", 1) != FORMAT:
+        values = {key: value for key, value in self._decisions.items() if key not in ("facts", "format")}
+        if self._decisions.get("format", 1) != FORMAT:
             raise UserError(f"{self.folder} has another format than {FORMAT}, of another version: train it again")
         return configs.from_dict(values, where=str(self.config_file))
 
     @property
+    @once("config.json", "genres.json")
     def facts(self) -> dict:
         """Facts of `config.json` beside the configuration.
 
         Raises:
             UserError: a fact is unknown, missing or of the wrong type.
         """
-        facts = self._read_object(self.config_file).get("facts")
+        facts = self._decisions.get("facts")
         if not isinstance(facts, dict):
             raise UserError(f"{self.config_file}: the key facts is missing")
-        check_facts(facts, len(self.genres), self.config_file)
-        return facts
+        return checked_facts(facts, len(self.genres), self.config_file)
+
+    @property
+    @once("config.json")
+    def _decisions(self) -> dict:
+        return self.read_object(self.config_file)
 
     def part(self, name: str) -> "Run":
         """The run of one part of late fusion, inside this one."""
-        return Run(self.folder / "parts" / name)
+        return self._parts.setdefault(name, Run(self.folder / "parts" / name))
 
     def copy_part(self, part: "Run", name: str) -> None:
         """Copies a finished run in as a part of late fusion, so that this run needs no other folder."""
@@ -269,20 +244,20 @@ class Run:
         films = ",\n    ".join(f"{json.dumps(film)}: {json.dumps(found)}" for film, found in hashes.items())
         text = json.dumps(split, indent=2).removesuffix("\n}")
         write_atomically(self.folder / "split.json", f'{text},\n  "{_HASHES}": {{\n    {films}\n  }}\n}}\n')
-        self._write_json(self.folder / "genres.json", list(genres))
+        self.write_json(self.folder / "genres.json", list(genres))
         # A word cannot hold white space, so a line each needs no quoting.
         write_atomically(self.folder / "vocabulary.txt", "\n".join(fitted.vocabulary))
         if fitted.columns:
-            self._write_json(self.columns_file, columns_to_list(fitted.columns))
+            self.write_json(self.columns_file, columns_to_list(fitted.columns))
         if skipped:
             write_atomically(self.folder / "skipped.csv", _csv(["id", "reason"], skipped.items()))
 
     @property
+    @once("split.json")
     def split(self) -> dict[str, list[str]]:
         """Film ids by split."""
         file = self.folder / "split.json"
-        split = self._read_object(file, _SPLIT_LIMIT)
-        split.pop(_HASHES, None)
+        split = {name: films for name, films in self._split_file.items() if name != _HASHES}
         if not set(split) <= set(SPLITS) or not all(isinstance(ids, list) for ids in split.values()):
             raise UserError(f"{file} must hold lists of film ids under {', '.join(SPLITS)}")
         if empty := [name for name, ids in split.items() if not ids]:
@@ -293,6 +268,7 @@ class Run:
         return split
 
     @property
+    @once("split.json")
     def hashes(self) -> dict[str, list[str]] | None:
         """The hashes of the poster and of the overview of each film, by id; None in a run of before they were kept.
 
@@ -300,25 +276,32 @@ class Run:
             UserError: they are not such hashes.
         """
         file = self.folder / "split.json"
-        hashes = self._read_object(file, _SPLIT_LIMIT).get(_HASHES)
+        hashes = self._split_file.get(_HASHES)
         good = isinstance(hashes, dict) and all(isinstance(v, list) and len(v) == 2 for v in hashes.values())
         if hashes is not None and not (good and all(isinstance(h, str) for v in hashes.values() for h in v)):
             raise UserError(f"{file}: {_HASHES} must hold two hashes for each film")
         return hashes
 
     @property
+    @once("split.json")
+    def _split_file(self) -> dict:
+        return self.read_object(self.folder / "split.json", _SPLIT_LIMIT)
+
+    @property
+    @once("genres.json")
     def genres(self) -> tuple[str, ...]:
         file = self.folder / "genres.json"
-        genres = self._read_json(file)
+        genres = self.read_json(file)
         good = isinstance(genres, list) and genres and all(isinstance(g, str) and g.isprintable() for g in genres)
         if not good or len(set(genres)) < len(genres) or max(map(len, genres)) > LONGEST_GENRE:
             raise UserError(f"{file} must be a list of different names that can be printed")
         return tuple(genres)
 
     @property
+    @once("vocabulary.txt", "config.json")
     def vocabulary(self) -> list[str]:
         file = self.folder / "vocabulary.txt"
-        words = self._read_text(file, _LIST_LIMIT).split("\n")
+        words = self.read_text(file, _LIST_LIMIT).split("\n")
         config = self.config
         if OVERVIEW in config.reads and len(words) > (most := config.vocabulary_size):
             raise UserError(f"{file} has {len(words)} words, config.json allows {most}")
@@ -327,11 +310,12 @@ class Run:
         return words
 
     @property
+    @once("vocabulary.txt", "config.json", "table.json")
     def fitted(self) -> Preprocessing:
         """Preprocessing that was fitted on the training films."""
         columns = ()
         if self.columns_file.is_file():
-            columns = columns_of_list(self._read_json(self.columns_file, _LIST_LIMIT), str(self.columns_file))
+            columns = columns_of_list(self.read_json(self.columns_file, _LIST_LIMIT), str(self.columns_file))
         return Preprocessing(self.vocabulary, columns)
 
     def write_history(self, rows: list[dict]) -> None:
@@ -340,11 +324,12 @@ class Run:
         write_atomically(self.history_file, _csv(columns, ([row[c] for c in columns] for row in rows)))
 
     @property
+    @once("history.csv")
     def history(self) -> list[dict[str, float]]:
         """A dict an epoch; empty where nothing was trained (late fusion's history is in its parts)."""
         if not self.history_file.is_file():
             return []
-        rows = csv.DictReader(io.StringIO(self._read_text(self.history_file, _LIST_LIMIT)))
+        rows = csv.DictReader(io.StringIO(self.read_text(self.history_file, _LIST_LIMIT)))
         try:
             history = [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
             if not set(_HISTORY) <= set(rows.fieldnames or ()):
@@ -386,37 +371,16 @@ class Run:
         It holds `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`, and where there are any `temperature` and
         `gates_SPLIT`.
         """
-        arrays: dict[str, ArrayLike] = {} if temperature is None else {"temperature": np.float64(temperature)}
-        arrays |= {f"gates_{split}": np.asarray(of, np.float32) for split, of in (gates or {}).items()}
-        for split, found in predictions.items():
-            arrays[f"ids_{split}"] = np.array(found.ids)
-            arrays[f"y_true_{split}"] = np.asarray(found.y_true, np.uint8)
-            arrays[f"y_prob_{split}"] = np.asarray(found.y_prob, np.float32)
-        write_arrays(self.predictions_file, arrays)
+        write_arrays(self.predictions_file, arrays_of(predictions, temperature, gates or {}))
 
+    @once("predictions.npz", "genres.json", "split.json")
     def predictions(self, split: str) -> Predictions:
         """The validation or test predictions.
 
         Raises:
             UserError: the file is damaged, holds a pickle, or is of other films or genres than this run.
         """
-        arrays = self._predictions_arrays()
-        try:
-            ids, y_true, y_prob = (arrays[f"{name}_{split}"] for name in ("ids", "y_true", "y_prob"))
-        except KeyError as error:
-            raise UserError(f"{self.predictions_file} cannot be read: it has no {error.args[0]}") from error
-        if ids.ndim != 1:
-            raise UserError(f"{self.predictions_file} does not hold a list of ids")
-        shape = (len(ids), len(self.genres))
-        if y_true.shape != shape or y_prob.shape != shape:
-            raise UserError(f"{self.predictions_file} does not fit genres.json: {y_prob.shape}, {shape}")
-        if y_true.dtype != np.uint8 or y_prob.dtype != np.float32 or ids.dtype.kind != "U":
-            raise UserError(f"{self.predictions_file} holds {y_true.dtype}, {y_prob.dtype} and {ids.dtype}")
-        if (y_true > 1).any() or not ((y_prob >= 0) & (y_prob <= 1)).all():
-            raise UserError(f"{self.predictions_file} holds values that are no labels or no probabilities")
-        if ids.tolist() != self.split.get(split):
-            raise UserError(f"{self.predictions_file} holds other {split} films than split.json")
-        return Predictions(tuple(ids.tolist()), y_true, y_prob)
+        return predictions_of(self._arrays, split, len(self.genres), self.split.get(split), self.predictions_file)
 
     @property
     def temperature(self) -> float | None:
@@ -425,12 +389,7 @@ class Run:
         Raises:
             UserError: the file is damaged, or holds something else under this name.
         """
-        found = self._predictions_arrays().get("temperature")
-        if found is None:
-            return None
-        if found.shape or found.dtype != np.float64 or not 0 < found < np.inf:
-            raise UserError(f"{self.predictions_file}: the temperature must be a number greater than 0, and finite")
-        return float(found)
+        return temperature_of(self._arrays, self.predictions_file)
 
     def gates(self, split: str) -> np.ndarray | None:
         """Reads how much each modality of each film is trusted, (N, M) from 0 to 1; None without gates.
@@ -438,26 +397,18 @@ class Run:
         Raises:
             UserError: the file is damaged, or holds something else under this name.
         """
-        found = self._predictions_arrays().get(f"gates_{split}")
-        if found is None:
-            return None
-        good = found.dtype == np.float32 and found.shape == (
-            len(self.split.get(split, ())),
-            len(self.facts.get("reads", ())),
-        )
-        if not good or not ((found >= 0) & (found <= 1)).all():
-            raise UserError(
-                f"{self.predictions_file}: gates_{split} must hold numbers from 0 to 1, for each film and modality"
-            )
-        return found
+        shape = len(self.split.get(split, ())), len(self.facts.get("reads", ()))
+        return gates_of(self._arrays, split, shape, self.predictions_file)
 
-    def _predictions_arrays(self) -> dict[str, np.ndarray]:
-        return parse_arrays(self._read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
+    @property
+    @once("predictions.npz")
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return parse_arrays(self.read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
 
     @property
     def report(self) -> dict:
         """The run's `report.json`."""
-        return self._read_object(self.report_file)
+        return self.read_object(self.report_file)
 
     def write_films(self, posters: dict[str, bytes], overviews: dict[str, str]) -> None:
         """Keeps some films, so that their pictures can be drawn from the run folder alone."""
@@ -465,7 +416,7 @@ class Run:
         self.films_folder.mkdir(exist_ok=True)
         for film, poster in posters.items():
             write_atomically(self.films_folder / f"{film}.jpg", poster)
-        self._write_json(self.films_folder / "overviews.json", overviews)
+        self.write_json(self.films_folder / "overviews.json", overviews)
 
     def films(self) -> dict[str, tuple[Callable[[], bytes] | None, str]]:
         """The films that were kept, by id: what reads the poster's file, None without one, and the overview."""
@@ -473,38 +424,12 @@ class Run:
         if not file.is_file():
             return {}
         films = {}
-        for film, overview in self._read_object(file, _LIST_LIMIT).items():
+        for film, overview in self.read_object(file, _LIST_LIMIT).items():
             poster = self.films_folder / f"{check_id(film, str(file))}.jpg"
             if not is_text(overview):
                 raise UserError(f"{file}: the overview of {film} is not a text")
             films[film] = (partial(read_regular, poster, _POSTER_LIMIT) if poster.exists() else None, overview)
         return films
-
-    def _read(self, path: Path, limit: int) -> bytes:
-        content = read_regular(path, limit)
-        self._check_sealed(path, hashlib.sha256(content).hexdigest())
-        return content
-
-    def _read_text(self, path: Path, limit: int = _TEXT_LIMIT) -> str:
-        try:
-            return self._read(path, limit).decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8: {error.reason}") from error
-
-    def _read_json(self, path: Path, limit: int = _TEXT_LIMIT):
-        try:
-            return json.loads(self._read_text(path, limit))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from error
-
-    def _read_object(self, path: Path, limit: int = _TEXT_LIMIT) -> dict:
-        value = self._read_json(path, limit)
-        if not isinstance(value, dict):
-            raise UserError(f"{path} must hold a JSON object, not {type(value).__name__}")
-        return value
-
-    def _write_json(self, path: Path, value) -> None:
-        write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def as_parts(config: Config, runs: Sequence[Run]) -> dict[str, Run]:
@@ -551,11 +476,6 @@ def _cannot_make(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
             check_free(folder)
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _csv(columns, rows) -> str:
