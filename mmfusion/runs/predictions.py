@@ -24,7 +24,9 @@ def arrays_of(
     predictions: Mapping[str, Predictions], temperature: float | None, gates: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Names `ids_SPLIT`, `y_true_SPLIT`, `y_prob_SPLIT`; where there are any, `temperature`, `gates_SPLIT`."""
-    arrays: dict[str, np.ndarray] = {} if temperature is None else {"temperature": np.array(temperature, np.float64)}
+    arrays: dict[str, np.ndarray] = {}
+    if temperature is not None:
+        arrays["temperature"] = np.array(temperature, np.float64)
     arrays |= {f"gates_{split}": np.asarray(of, np.float32) for split, of in gates.items()}
     for split, found in predictions.items():
         arrays[f"ids_{split}"] = np.array(found.ids)
