@@ -21,10 +21,11 @@ from mmfusion.config import recipe_names, resolve
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.schema import MODALITIES
+from mmfusion.schema import OVERVIEW, POSTER
 from mmfusion.startup import begin_command
 
 NAMES = ("mmfusion", "notebook")
+NOTEBOOKS = (POSTER, OVERVIEW)  # a plain notebook has the report's two models
 VARIANTS = ("poster", "overview", "early", "joint", "late")
 
 
@@ -136,7 +137,7 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
     variants = [variant for variant in VARIANTS if variant in args.variants]
     by_variant = {}
     for variant in variants:
-        who = NAMES if variant in MODALITIES else NAMES[:1]  # a notebook has the report's two models
+        who = NAMES if variant in NOTEBOOKS else NAMES[:1]  # a notebook has the report's two models
         for side in who:
             if side in sides:
                 sides[side].ask("warm_up", variant)
@@ -145,10 +146,10 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
         by_variant[variant] = row = timed(name, "epoch", variant, who=who)
         if not config.parts:
             row.flops = {side: sides[side].ask("flops", variant) for side in who if side in sides}
-    if folder and {*MODALITIES, "joint"} <= set(variants):
+    if folder and {*NOTEBOOKS, "joint"} <= set(variants):
         _one_after_the_other(by_variant)
     for variant in variants:
-        who = NAMES if variant in MODALITIES else NAMES[:1]
+        who = NAMES if variant in NOTEBOOKS else NAMES[:1]
         label = resolve(variant, recipe=args.recipe).label
         timed(f"{label}: predicting {films - split['train']:,} films", "predict", variant, who=who)
     memory = Row("posters, ready for training", "MB")
@@ -161,7 +162,7 @@ def _time(args: argparse.Namespace, data: dict, cache: Path) -> tuple[list[Row],
 
 def _one_after_the_other(rows: dict[str, Row]) -> None:
     """For joint fusion the notebook's two models: it has no fusion, and fusing them takes both."""
-    parts = [rows[part] for part in MODALITIES]
+    parts = [rows[part] for part in NOTEBOOKS]
     rows["joint"].answers["notebook"] = [sum(pair) for pair in zip(*[row.answers["notebook"] for row in parts])]
     rows["joint"].flops["notebook"] = sum(row.flops["notebook"] for row in parts)
 
@@ -170,11 +171,11 @@ def _fresh(args: argparse.Namespace, data: dict, cache: Path) -> list[Row]:
     """Measures what only a process of its own tells: the way to the first step, and the most memory it took."""
     rows = []
     sides = NAMES if args.data_dir else NAMES[:1]
-    for variant in [one for one in VARIANTS if one in (*MODALITIES, "joint") and one in args.variants]:
+    for variant in [one for one in VARIANTS if one in (*NOTEBOOKS, "joint") and one in args.variants]:
         label = resolve(variant, recipe=args.recipe).label
         first, memory = Row(f"{label}: command to first training step"), Row(f"{label}: memory", "MB")
         for _ in range(args.repeats):
-            for name in sides if variant in MODALITIES else NAMES[:1]:
+            for name in sides if variant in NOTEBOOKS else NAMES[:1]:
                 start = time.time()
                 answer = _ask_fresh(name, variant, args.recipe, json.dumps(data), str(cache))
                 first.answers[name].append(answer["first_step"] - start)

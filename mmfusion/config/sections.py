@@ -90,6 +90,12 @@ class WordsConfig(Section):
     max_tokens: Size = 100
 
 
+def of_layers(section: Section) -> dict:
+    """Gives the settings of what reads films, without those of how films reach it."""
+    of_films = PixelsConfig.model_fields.keys() | WordsConfig.model_fields.keys()
+    return {name: value for name, value in section if name not in of_films}
+
+
 class CNNConfig(PixelsConfig):
     """A plain convolutional network on posters; see `models.poster_encoders.CNNEncoder`."""
 

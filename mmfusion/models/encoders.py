@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 
 from mmfusion.config import ENCODERS, Config, is_preset
-from mmfusion.config.sections import PixelsConfig, WordsConfig
+from mmfusion.config.sections import of_layers
 from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
 from mmfusion.models.registry import class_of
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
@@ -16,7 +16,6 @@ _SIZES: dict[str, Callable] = {
     OVERVIEW: lambda config: (config.vocabulary_size,),
     TABLE: lambda config: (config.table.values,),
 }
-_OF_FILMS = {*PixelsConfig.model_fields, *WordsConfig.model_fields}  # settings of what reaches an encoder
 
 
 def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> keras.Layer:
@@ -31,8 +30,8 @@ def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> k
     chosen = getattr(config, section)
     if is_preset(chosen.name):
         return _PRESETS[modality](config, as_sequence=as_sequence)
-    settings = dict(getattr(chosen, chosen.name, ()))  # one of your own may have none
-    settings = {name: value for name, value in settings.items() if name not in _OF_FILMS}
+    own = getattr(chosen, chosen.name, None)
+    settings = of_layers(own) if own else {}  # one of your own may have none
     sizes = _SIZES.get(modality, lambda config: ())(config)
     return class_of(ENCODERS[modality][chosen.name])(*sizes, **settings, as_sequence=as_sequence, name=section)
 

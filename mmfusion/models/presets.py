@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from mmfusion.config import PRESET, Config
+from mmfusion.config.sections import of_layers
 from mmfusion.errors import UserError, first_line
 from mmfusion.network import reason, why_unreachable
 
@@ -201,7 +202,7 @@ def pooled(sequence, mask):
 
 def poster_preset_encoder(config: Config, *, as_sequence: bool) -> PresetEncoder:
     """The encoder on `poster_encoder.name`, with the backbone in it where it is fine-tuned."""
-    settings = dict(config.poster_encoder.preset)
+    settings = of_layers(config.poster_encoder.preset)
     settings.pop("image_size")
     backbone = None
     if config.fine_tuning.fine_tune:
@@ -216,7 +217,7 @@ def overview_preset_encoder(config: Config, *, as_sequence: bool) -> PresetEncod
     if config.fine_tuning.fine_tune:
         backbone = load_overview_backbone(config, as_sequence=as_sequence)
         _choose_trained(backbone.backbone, config.fine_tuning.layers)
-    settings = dict(config.overview_encoder.preset)
+    settings = of_layers(config.overview_encoder.preset)
     groups = 1 if as_sequence else settings["layers"]
     settings.pop("layers")
     return PresetEncoder(backbone, groups=groups, **settings, as_sequence=as_sequence, name="overview_encoder")
