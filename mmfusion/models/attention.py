@@ -47,9 +47,6 @@ class CoAttentionBlock(layers.Layer):
     def compute_output_shape(self, sequence_shape, other_shape, other_mask_shape):
         return sequence_shape
 
-    def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
-
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class CrossAttention(layers.Layer):
@@ -108,9 +105,6 @@ class CrossAttention(layers.Layer):
     def compute_output_shape(self, input_shape):
         (poster, _), _ = input_shape
         return (poster[0], 2 * self.units)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
 
 
 def _mean_of_present(sequence, mask):

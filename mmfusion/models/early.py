@@ -50,14 +50,6 @@ class TransformerBlock(layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "heads": self.heads,
-            "dropout": self.dropout,
-        }
-
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class EarlyFusion(GenreModel):

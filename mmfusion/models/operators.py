@@ -68,9 +68,6 @@ class VectorOperator(Operator):
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], self.units)
 
-    def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
-
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class Sum(VectorOperator):
@@ -99,9 +96,6 @@ class Sum(VectorOperator):
 
     def call(self, features):
         return sum(layer(one) for layer, one in zip(self.maps, features, strict=True))  # (B, D)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "count": self.count}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -147,9 +141,6 @@ class Gated(VectorOperator):
     def call(self, features):
         gates = self.gates(features)
         return sum(z * layer(one) for z, layer, one in zip(gates, self.maps, features, strict=True))  # (B, D)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "count": self.count}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")

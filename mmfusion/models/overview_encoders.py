@@ -36,9 +36,7 @@ class _OfWords(layers.Layer):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.embedding_dim = embedding_dim
-        self.embedding_dropout = embedding_dropout
         self.dense_units = tuple(dense_units)
-        self.dense_dropout = dense_dropout
         self.as_sequence = as_sequence
         self.embedding = layers.Embedding(vocabulary_size, embedding_dim)
         self.word_dropout = layers.Dropout(embedding_dropout, noise_shape=(None, None, 1))
@@ -54,10 +52,6 @@ class _OfWords(layers.Layer):
         for layer in self.dense:
             features = self.dense_drop(layer(features), training=training)  # (B, D)
         return features
-
-    def get_config(self) -> dict:
-        names = "vocabulary_size embedding_dim embedding_dropout dense_units dense_dropout as_sequence".split()
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -89,8 +83,6 @@ class BiLSTMEncoder(_OfWords):
     ):
         super().__init__(vocabulary_size, **kwargs)
         self.lstm_units = tuple(lstm_units)
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
         self.pooling = pooling
         self.recurrent = []
         for depth, units in enumerate(self.lstm_units, 1):
@@ -130,10 +122,6 @@ class BiLSTMEncoder(_OfWords):
             return (*input_shape, 2 * self.lstm_units[-1]), input_shape
         width = self.dense_units[-1] if self.dense_units else 2 * self.lstm_units[-1]
         return (input_shape[0], width)
-
-    def get_config(self) -> dict:
-        names = "lstm_units dropout recurrent_dropout pooling".split()
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -237,6 +225,3 @@ class BagEncoder(_OfWords):
                 length = 2 * length - 1
             return (input_shape[0], length, self.embedding_dim), (input_shape[0], length)
         return (input_shape[0], self.dense_units[-1] if self.dense_units else 2 * self.embedding_dim)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "pairs": self.pairs, "ngrams": self.ngrams}

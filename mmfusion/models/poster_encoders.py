@@ -53,10 +53,6 @@ class _Convolutional(layers.Layer):
         count, height, width, channels = shape  # pyright: ignore[reportGeneralTypeIssues]  Keras' is never None
         return (count, height * width, channels), (count, height * width)
 
-    def get_config(self) -> dict:
-        names = "dense_units dense_dropout as_sequence".split()
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class CNNEncoder(_Convolutional):
@@ -91,7 +87,6 @@ class CNNEncoder(_Convolutional):
         self.filters = tuple(filters)
         self.batch_norm = batch_norm
         self.dropout = dropout
-        self.pooling = pooling
 
         stack = [*self._convolution(self.filters[0], strides=2), layers.Dropout(dropout)]
         for channels in self.filters[1:]:
@@ -103,10 +98,6 @@ class CNNEncoder(_Convolutional):
         if not self.batch_norm:
             return [layers.Conv2D(channels, 3, strides, "same", activation="relu")]
         return [layers.Conv2D(channels, 3, strides, "same", use_bias=False), _normalisation(), layers.ReLU()]
-
-    def get_config(self) -> dict:
-        names = "filters batch_norm dropout pooling".split()
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -123,7 +114,6 @@ class ResidualBlock(layers.Layer):
     def __init__(self, filters: int, strides: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
-        self.strides = strides
         self.inside = keras.Sequential(
             [
                 layers.Conv2D(filters, 3, strides, "same", use_bias=False),
@@ -145,9 +135,6 @@ class ResidualBlock(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return self.inside.compute_output_shape(input_shape)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -179,9 +166,6 @@ class ResNetEncoder(_Convolutional):
         for channels in self.filters:
             stack += [ResidualBlock(channels, 2), layers.SpatialDropout2D(dropout)]
         self._finish(stack, layers.GlobalAveragePooling2D())
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "filters": self.filters, "dropout": self.dropout}
 
 
 def _normalisation() -> layers.Layer:

@@ -50,9 +50,6 @@ class ColumnEmbedding(layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:2], self.width)
 
-    def get_config(self) -> dict:
-        return {**super().get_config(), "values": self.values, "width": self.width}
-
 
 @keras.saving.register_keras_serializable(package="mmfusion")
 class MLPEncoder(layers.Layer):
@@ -80,7 +77,6 @@ class MLPEncoder(layers.Layer):
         self.values = values
         self.embedding_dim = embedding_dim
         self.dense_units = tuple(dense_units)
-        self.dense_dropout = dense_dropout
         self.as_sequence = as_sequence
         self.columns = ColumnEmbedding(values, embedding_dim)
         self.dense = [] if as_sequence else [layers.Dense(units, "relu") for units in self.dense_units]
@@ -107,7 +103,3 @@ class MLPEncoder(layers.Layer):
         if self.as_sequence:
             return (*input_shape[:2], self.embedding_dim), input_shape[:2]
         return (input_shape[0], self.dense_units[-1] if self.dense_units else input_shape[1] * self.embedding_dim)
-
-    def get_config(self) -> dict:
-        names = "values embedding_dim dense_units dense_dropout as_sequence".split()
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
