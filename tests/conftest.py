@@ -1,6 +1,7 @@
 """Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
 
 import csv
+import gc
 import json
 import os
 import subprocess
@@ -25,6 +26,10 @@ from mmfusion.config import VARIANTS, Config, resolve  # noqa: E402
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
+
+# What is imported stays: half a million objects that need not be looked through for garbage again and again.
+gc.collect()
+gc.freeze()
 
 PARTS = resolve("late").parts
 # Of posters and overviews, without presets; `test_table.py` has the rest.
