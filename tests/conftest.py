@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
+from filelock import FileLock
 from PIL import Image
 
 from mmfusion.startup import import_tensorflow
@@ -89,6 +90,25 @@ def run_variant(variant, folder, cache, **overrides) -> Run:
     run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
     assessment.write_report(run)
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Gives a finished run of `tiny_config`, trained once for every file of tests; not to be changed.
+
+    Runs of the same overrides lie in one folder, each with the name of its variant.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+
+    def run_of(variant: str, **overrides) -> Run:
+        folder = place / ("-".join(f"{key}={value}" for key, value in overrides.items()) or "plain")
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(folder / variant)
+        with FileLock(place / f"{folder.name}-{variant}.lock"):  # the other process of tests may need it too
+            return run if run.finished else run_variant(variant, run.folder, base / "cache", **overrides)
+
+    return run_of
 
 
 def command(main, monkeypatch, *args) -> int:
