@@ -217,7 +217,8 @@ def check_readmes(place, exported, overviews, atol=TOLERANCE):
         atol: how much a probability may differ.
     """
     posters, overviews = [POSTERS[0], *POSTERS, *UNLIKE], [EXAMPLE, *overviews, *overviews[: len(UNLIKE)]]
-    said = {run.folder: experiment.predict(run, {"poster": posters, "overview": overviews}) for run, _ in exported}
+    films, runs = {"poster": posters, "overview": overviews}, {run.folder: run for run, _ in exported}
+    said = {folder: experiment.predict(run, films) for folder, run in runs.items()}
     asked = []
     for _, folder in exported:
         count = len(posters) - (len(UNLIKE) if (folder / "saved_model.pb").exists() else 0)
