@@ -32,6 +32,11 @@ from mmfusion.runs import Run  # noqa: E402
 gc.collect()
 gc.freeze()
 
+# The files of tests that take longest, in this order: begun last, one of them would be left to one process alone.
+LONGEST = (
+    "test_documents test_export test_faults test_runs test_benchmark test_disks test_presets test_search "
+    "test_synthetic_truth test_table test_own_variant test_models"
+).split()
 PARTS = resolve("late").parts
 # Of posters and overviews, without presets; `test_table.py` has the rest.
 FROM_FILMS = tuple(name for name, one in VARIANTS.items() if name != "table" and not one.joins_features)
@@ -90,6 +95,12 @@ def run_variant(variant, folder, cache, **overrides) -> Run:
     run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
     assessment.write_report(run)
     return run
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; each file's tests stay together and in their order."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
