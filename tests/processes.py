@@ -1,7 +1,9 @@
 """Commands in processes of their own, which meet their end at a chosen moment."""
 
+import atexit
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +51,7 @@ class Forked:
             (self.folder / name).touch()
         self._process = self._context.Process(target=imported.run, args=words)
         self._process.start()
+        atexit.register(self._process.kill)  # Python would wait for one that a failed test has left stopped
 
     @property
     def pid(self) -> int:
@@ -75,7 +78,9 @@ class Forked:
         """As a `Process` does."""
         self._process.join(300)
         assert not self.runs, f"it has not ended in time: {self.said()[-200:]}"
-        return self._process.exitcode, self.said(), (self.folder / "err").read_text("utf-8")
+        found = self._process.exitcode, self.said(), (self.folder / "err").read_text("utf-8")
+        shutil.rmtree(self.folder)
+        return found
 
 
 def _begin_forking(context) -> None:
