@@ -1,6 +1,7 @@
 """Films made for the tests: nothing is downloaded, and nothing outside the test's folder is written."""
 
 import csv
+import gc
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
+from filelock import FileLock
 from PIL import Image
 
 from mmfusion.startup import import_tensorflow
@@ -27,6 +29,15 @@ from mmfusion.reports import report  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
 from mmfusion.training import experiment  # noqa: E402
 
+# What is imported stays: half a million objects that need not be looked through for garbage again and again.
+gc.collect()
+gc.freeze()
+
+# The files of tests that take longest, in this order: begun last, one of them would be left to one process alone.
+LONGEST = (
+    "test_documents test_export test_faults test_runs test_benchmark test_disks test_presets test_search "
+    "test_synthetic_truth test_table test_own_variant test_models"
+).split()
 PARTS = resolve("late").parts
 # Of posters and overviews, without presets; `test_table.py` has the rest.
 FROM_FILMS = tuple(name for name, one in VARIANTS.items() if name != "table" and not one.joins_features)
@@ -45,13 +56,13 @@ def for_all(**settings) -> dict[str, object]:
     return {key.replace(".", "__"): value for key, value in found.items()}
 
 
-# Every dimension as small as it can be while every layer still has work.
+# Every dimension as small as it can be while every layer still has work: most of a tiny training is tracing.
 TINY = {
     "data.films": 60,
     "data.batch_size": 16,
     "poster_encoder.cnn.filters": [4, 4],
     "poster_encoder.cnn.dense_units": [8],
-    "poster_encoder.resnet.filters": [4, 4],
+    "poster_encoder.resnet.filters": [4],
     "poster_encoder.resnet.dense_units": [8],
     "overview_encoder.bilstm.embedding_dim": 6,
     "overview_encoder.bilstm.lstm_units": [5],
@@ -97,6 +108,31 @@ def run_variant(variant, folder, cache, **overrides) -> Run:
     run = experiment.train(tiny_config(variant, **overrides), folder, cache, part_configs=parts)
     report.write_report(run)
     return run
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; each file's tests stay together and in their order."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Gives a finished run of `tiny_config`, trained once for every file of tests; not to be changed.
+
+    Runs of the same overrides lie in one folder, each with the name of its variant.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+
+    def run_of(variant: str, **overrides) -> Run:
+        folder = place / ("-".join(f"{key}={value}" for key, value in overrides.items()) or "plain")
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(folder / variant)
+        with FileLock(place / f"{folder.name}-{variant}.lock"):  # the other process of tests may need it too
+            return run if run.finished else run_variant(variant, run.folder, base / "cache", **overrides)
+
+    return run_of
 
 
 def command(main, monkeypatch, *args) -> int:

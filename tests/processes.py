@@ -1,9 +1,18 @@
 """Commands in processes of their own, which meet their end at a chosen moment."""
 
+import atexit
+import multiprocessing
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
 
+import imported
+import pytest
 from conftest import command
 
 from mmfusion import inference, train
@@ -23,6 +32,63 @@ class Process:
         """Waits for its end: exit code (the signal's number, negative, when it was killed), output, errors."""
         out, err = self.popen.communicate(timeout=300)
         return self.popen.returncode, out, err
+
+
+class Forked:
+    """The same, forked from a process that has imported TensorFlow: an interpreter of its own takes seconds to.
+
+    Whose claim is about how a process starts takes a `Process`.
+    """
+
+    _context = multiprocessing.get_context("forkserver")
+
+    def __init__(self, code: str, *args, env: dict[str, str] | None = None):
+        """Starts it; `env` is its whole environment."""
+        _begin_forking(self._context)
+        self.folder = Path(tempfile.mkdtemp())
+        words = [code, [*map(str, args)], dict(os.environ if env is None else env), self.folder]
+        for name in ("out", "err"):
+            (self.folder / name).touch()
+        self._process = self._context.Process(target=imported.run, args=words)
+        self._process.start()
+        atexit.register(self._process.kill)  # Python would wait for one that a failed test has left stopped
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process.is_alive()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it, to go on later."""
+        state = subprocess.run(["ps", "-o", "state=", "-p", str(self.pid)], capture_output=True, check=False)
+        return state.stdout.startswith(b"T")
+
+    def said(self) -> str:
+        """Its output so far."""
+        return (self.folder / "out").read_text("utf-8")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def end(self) -> tuple[int, str, str]:
+        """As a `Process` does."""
+        self._process.join(300)
+        assert not self.runs, f"it has not ended in time: {self.said()[-200:]}"
+        found = self._process.exitcode, self.said(), (self.folder / "err").read_text("utf-8")
+        shutil.rmtree(self.folder)
+        return found
+
+
+def _begin_forking(context) -> None:
+    """Starts the process that others are forked from, unless it runs."""
+    context.set_forkserver_preload(["imported"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where `imported` is
+        forkserver.ensure_running()
 
 
 TRAIN = """

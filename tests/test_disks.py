@@ -4,12 +4,11 @@ The disks are small file systems in memory; where nothing may be mounted, their 
 """
 
 import os
-import resource
 
 import numpy as np
 import pytest
-from conftest import run_variant, tiny_config, write_folder
-from processes import AT_LAST, TRAIN, Process, one_line, resumed
+from conftest import tiny_config, write_folder
+from processes import AT_LAST, TRAIN, Forked, Process, one_line, resumed
 
 from mmfusion import inference
 from mmfusion.data.films import load_films
@@ -19,10 +18,9 @@ from mmfusion.training import features
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> bytes:
+def undisturbed(trained) -> bytes:
     """The final predictions of a run that nothing happened to."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    return run_variant("poster", tmp_path_factory.mktemp("runs") / "poster", cache).predictions_file.read_bytes()
+    return trained("poster").predictions_file.read_bytes()
 
 
 # Fills the disk of the run folder up to what is said, when something happens for the nth time.
@@ -60,7 +58,7 @@ class TestFullDisk:
     ):
         disk = mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs")
         args = ("--variant", "poster", "--config", tiny_toml, "--out", disk / "run")
-        code, _, errors = Process(AT_LAST + FILL + TRAIN, what, times, left, *args).end()
+        code, _, errors = Forked(AT_LAST + FILL + TRAIN, what, times, left, *args).end()
         assert code == 2
         assert one_line(errors).startswith("mmfusion: cannot write")
         assert file in one_line(errors)
@@ -79,11 +77,8 @@ class TestFullDisk:
         self, undisturbed, tiny_toml, tmp_path, monkeypatch
     ):
         args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
-
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
-
-        code, _, errors = Process(TRAIN, *args, preexec_fn=limit).end()
+        limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))\n"
+        code, _, errors = Forked(limit + TRAIN, *args).end()
         assert code == 2
         assert "resume.npz: File too large" in one_line(errors)
         assert resumed(tmp_path / "run", monkeypatch) == undisturbed

@@ -5,11 +5,12 @@ The signals are real, and the processes are others than the tests'.
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
 from conftest import command, run_variant, tiny_config, write_folder
-from processes import AT_LAST, KILL, TRAIN, Process, one_line, resumed
+from processes import AT_LAST, KILL, TRAIN, Forked, one_line, resumed
 
 from mmfusion import inference, train
 from mmfusion.data.films import load_films
@@ -19,11 +20,9 @@ from mmfusion.training.checkpoint import EpochSeeds
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+def undisturbed(trained) -> dict[str, bytes]:
     """The final predictions of runs that nothing happened to, by variant."""
-    folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
-    runs = {variant: run_variant(variant, folder / variant, cache) for variant in ("poster", "late")}
-    return {variant: run.predictions_file.read_bytes() for variant, run in runs.items()}
+    return {variant: trained(variant).predictions_file.read_bytes() for variant in ("poster", "late")}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     undisturbed, tiny_toml, tmp_path, monkeypatch, variant, what, times
 ):
     args = ("--variant", variant, "--config", tiny_toml, "--out", tmp_path / "run")
-    assert Process(AT_LAST + KILL + TRAIN, what, times, *args).end()[0] == -signal.SIGKILL
+    assert Forked(AT_LAST + KILL + TRAIN, what, times, *args).end()[0] == -signal.SIGKILL
     assert resumed(tmp_path / "run", monkeypatch) == undisturbed[variant]
 
 
@@ -56,7 +55,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 def test_films_whose_preparation_was_killed_are_prepared_again(tmp_path, tiny_toml, monkeypatch, what, times):
     folder, cache = write_folder(tmp_path / "films"), tmp_path / "cache"
     args = ("--config", tiny_toml, "--data-dir", folder, "--cache-dir", cache)
-    process = Process(AT_LAST + KILL + TRAIN, what, times, "--variant", "poster", *args, "--out", tmp_path / "run")
+    process = Forked(AT_LAST + KILL + TRAIN, what, times, "--variant", "poster", *args, "--out", tmp_path / "run")
     assert process.end()[0] == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     data = tiny_config("poster", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
@@ -75,7 +74,7 @@ class TestInterrupted:
             f"what, times = {what!r}, {times}\nat(what, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         )
         args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
-        code, _, errors = Process(AT_LAST + interrupt + TRAIN, *args).end()
+        code, _, errors = Forked(AT_LAST + interrupt + TRAIN, *args).end()
         assert code == 130
         assert errors.strip().count("\n") == 0
         assert "interrupted; train goes on with --resume" in errors
@@ -113,7 +112,7 @@ class TestNotFinite:
 class TestTwoAtOnce:
     def test_of_two_runs_on_one_folder_one_wins_and_the_other_says_so(self, undisturbed, tiny_toml, tmp_path):
         args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
-        ends = [process.end() for process in [Process(TRAIN, *args), Process(TRAIN, *args)]]
+        ends = [process.end() for process in [Forked(TRAIN, *args), Forked(TRAIN, *args)]]
         winner, loser = sorted(ends)
         assert (winner[0], loser[0]) == (0, 2)
         assert "exists already" in one_line(loser[2]) or "another process is training" in one_line(loser[2])
@@ -122,29 +121,31 @@ class TestTwoAtOnce:
 
     def test_a_run_that_is_trained_cannot_be_gone_on_with(self, tiny_toml, tmp_path, monkeypatch, capsys):
         args = ("--variant", "poster", "--config", tiny_toml, "--epochs", 100_000, "--out", tmp_path / "run")
-        process = Process(TRAIN, *args)
+        process = Forked(TRAIN, *args)
         try:
-            while "Epoch 2/" not in process.popen.stdout.readline():
-                assert process.popen.poll() is None
-            process.popen.send_signal(signal.SIGSTOP)
+            while "Epoch 2/" not in process.said():
+                assert process.runs
+                time.sleep(0.05)
+            process.send_signal(signal.SIGSTOP)
             before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
             assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 2
             assert "another process is training" in one_line(capsys.readouterr().err)
             after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
             assert before == after
         finally:
-            process.popen.kill()
+            process.send_signal(signal.SIGKILL)
             process.end()
 
     def test_nor_one_that_writes_its_report(self, undisturbed, tiny_toml, tmp_path, monkeypatch, capsys):
         stop = "what, times = 'report.md', 1\nat(what, lambda: os.kill(os.getpid(), signal.SIGSTOP))\n"
         args = ("--variant", "poster", "--config", tiny_toml, "--out", tmp_path / "run")
-        process = Process(AT_LAST + stop + TRAIN, *args)
-        while os.waitid(os.P_PID, process.popen.pid, os.WSTOPPED | os.WNOWAIT).si_status != signal.SIGSTOP:
-            pass
+        process = Forked(AT_LAST + stop + TRAIN, *args)
+        while not process.stopped:
+            assert process.runs
+            time.sleep(0.05)
         assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 2
         assert "another process is training" in one_line(capsys.readouterr().err)
-        process.popen.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGCONT)
         assert process.end()[0] == 0
         assert Run.open(tmp_path / "run").predictions_file.read_bytes() == undisturbed["poster"]
 
@@ -152,8 +153,6 @@ class TestTwoAtOnce:
         folder, cache, go = write_folder(tmp_path / "films", films=600), tmp_path / "cache", tmp_path / "go"
         code = """
 import pathlib, sys, time
-from mmfusion.startup import import_tensorflow
-import_tensorflow()
 from mmfusion.config import resolve
 from mmfusion.data.films import load_films
 folder, cache, go, ready = sys.argv[1:]
@@ -164,9 +163,9 @@ while not pathlib.Path(go).exists():
 print(len(load_films(data, pathlib.Path(cache))))
 """
         ready = [tmp_path / "ready0", tmp_path / "ready1"]
-        processes = [Process(code, folder, cache, go, file) for file in ready]
+        processes = [Forked(code, folder, cache, go, file) for file in ready]
         while not all(file.exists() for file in ready):
-            assert all(process.popen.poll() is None for process in processes)
+            assert all(process.runs for process in processes)
         go.touch()
         ends = [process.end() for process in processes]
         assert [end[:2] for end in ends] == [(0, "600\n")] * 2
@@ -182,7 +181,7 @@ def test_the_same_threads_give_the_same_bytes_and_others_nearly(tiny_toml, tmp_p
     for name, threads in (("one", 1), ("again", 1), ("two", 2)):
         args = ("--variant", "joint", "--config", tiny_toml, "--out", tmp_path / name)
         environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(threads)}
-        assert Process(TRAIN, *args, env=environment).end()[0] == 0
+        assert Forked(TRAIN, *args, env=environment).end()[0] == 0
         runs[name] = Run(tmp_path / name)
         assert runs[name].facts["threads"] == threads
     assert runs["one"].predictions_file.read_bytes() == runs["again"].predictions_file.read_bytes()

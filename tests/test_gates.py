@@ -47,8 +47,8 @@ def test_the_report_has_the_mean_over_each_genres_films(run):
     assert f"Over all films: poster {poster:.3f}, overview {overview:.3f}." in table
 
 
-def test_no_other_run_has_gates(run, tmp_path, cache):
-    other = run_variant("joint", tmp_path / "concat", cache)
+def test_no_other_run_has_gates(run, trained, tmp_path):
+    other = trained("joint")
     assert other.gates("test") is None
     assert "gates" not in other.report["genres"][0]
     scored = [scoring.score(one, "test") for one in (run, other)]

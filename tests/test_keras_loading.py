@@ -39,7 +39,9 @@ for file in sys.argv[1:]:
 
 def saved(folder, name, variant, features=(), tokens=(5, 9), **settings):
     """A model as training saves it, with films and what it says of them beside it; gives its file."""
-    config = tiny_config(variant, **for_all(vocabulary_size=WORDS), **settings)
+    config = tiny_config(
+        variant, **for_all(vocabulary_size=WORDS), poster_encoder__resnet__filters=[4, 4], **settings
+    )
     features = dict(features)
     model = build_model(config, 3, features)
     if variant != "late":  # which is fitted, and not trained

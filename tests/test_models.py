@@ -20,11 +20,13 @@ from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
 GENRES = 3
 WORDS = 30
+TWO_BLOCKS = {"poster_encoder__resnet__filters": [4, 4]}  # a tiny run has one
 
 
-def make(variant, **overrides):
-    keras.utils.set_random_seed(1)
-    return build_model(tiny_config(variant, **for_all(vocabulary_size=WORDS), **overrides), GENRES)
+def make(variant, seed=1, **overrides):
+    keras.utils.set_random_seed(seed)
+    config = tiny_config(variant, **for_all(vocabulary_size=WORDS), **{**TWO_BLOCKS, **overrides})
+    return build_model(config, GENRES)
 
 
 def batch(films=5, tokens=9):
@@ -83,8 +85,7 @@ class TestEveryVariant:
         model = make(variant)
         model.save(tmp_path / "model.keras")
         whole = keras.saving.load_model(tmp_path / "model.keras")
-        keras.utils.set_random_seed(2)
-        weights_only = build_model(tiny_config(variant, **for_all(vocabulary_size=WORDS)), GENRES)
+        weights_only = make(variant, seed=2)
         weights_only.load_weights(tmp_path / "model.keras")
         for again in (whole, weights_only):
             np.testing.assert_array_equal(logits(again, batch()), logits(model, batch()))

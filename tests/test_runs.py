@@ -23,10 +23,9 @@ from mmfusion.training.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(trained):
     """A finished run of every variant that needs no preset, on the same synthetic films; not to be changed."""
-    folder, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.getbasetemp() / "cache"
-    return {variant: run_variant(variant, folder / variant, cache) for variant in FROM_FILMS}
+    return {variant: trained(variant) for variant in FROM_FILMS}
 
 
 @pytest.mark.parametrize("variant", FROM_FILMS)
@@ -94,11 +93,11 @@ def test_all_variants_of_a_seed_have_the_same_split_and_no_film_in_two(runs):
     assert len(films) == len(set(films)) == 60
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, tmp_path, cache):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, trained, tmp_path, cache):
     before = runs["joint"].predictions_file.read_bytes()
-    again = run_variant("joint", tmp_path / "again", cache)
+    again = experiment.train(tiny_config("joint"), tmp_path / "again", cache)
     assert again.predictions_file.read_bytes() == before
-    other = run_variant("poster", tmp_path / "other", cache, seed=1)
+    other = trained("poster", seed=1)
     assert other.predictions_file.read_bytes() != runs["poster"].predictions_file.read_bytes()
 
 
@@ -350,8 +349,8 @@ class TestEvaluate:
         assert said in error
         assert error.count("\n") == 1
 
-    def test_runs_on_other_films_are_not_put_side_by_side(self, runs, tmp_path, cache):
-        other = run_variant("poster", tmp_path / "other", cache, seed=1)
+    def test_runs_on_other_films_are_not_put_side_by_side(self, runs, trained):
+        other = trained("poster", seed=1)
         with pytest.raises(UserError, match="has other test films than"):
             scoring.check_comparable([scoring.score(r, "test") for r in (runs["poster"], other)])
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import command, tiny_config, write_tiny
 from filelock import FileLock
+from processes import Forked
 
 from mmfusion import train
 from mmfusion.data.source import Source
@@ -228,19 +229,23 @@ def test_a_trials_films_are_let_go_with_it(tmp_path, cache):
     assert posters() is None
 
 
-class Command:
+SEARCH = """
+import sys
+from mmfusion.errors import run_command
+from tuning.search import main
+sys.exit(run_command(main))
+"""
+
+
+class Command(Forked):
     """`python -m tuning.search` as a process of its own."""
 
     def __init__(self, cache, *arguments, **variables):
-        words = [sys.executable, "-m", "tuning.search", *map(str, arguments)]
-        environment = {**os.environ, "MMFUSION_CACHE": str(cache), **variables}
-        self.process = subprocess.Popen(
-            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        super().__init__(SEARCH, *arguments, env={**os.environ, "MMFUSION_CACHE": str(cache), **variables})
 
     def wait(self):
-        said, _ = self.process.communicate(timeout=180)
-        return self.process.returncode, said
+        code, said, errors = self.end()
+        return code, said + errors
 
 
 def until(condition, seconds=120):
@@ -254,7 +259,7 @@ def test_killed_in_its_third_trial_it_ends_as_if_it_had_not_been(finished, tiny,
     out, _, cache = finished
     killed = Command(cache, *arguments(tmp_path / "out", tiny, trials=3))
     until((tmp_path / "out" / "trials" / "trial_2" / "trial.json").exists)
-    killed.process.send_signal(signal.SIGKILL)
+    killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert [row["trial"] for row in trials_of(tmp_path / "out")] == ["start", "1"]
     code, said = Command(cache, *arguments(tmp_path / "out", tiny, trials=3)).wait()
@@ -275,7 +280,7 @@ def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(ti
     flags = [*arguments(out, tiny, trials=4, tuner="hyperband", epochs=3), "--workers", 2]
     running = Command(cache, *flags)
     until(lambda: len(list((out / "trials").glob("trial_*"))) >= 2)
-    for worker in _workers(running.process.pid):
+    for worker in _workers(running.pid):
         os.kill(worker, signal.SIGKILL)
     began = time.monotonic()
     code, said = running.wait()
@@ -284,9 +289,9 @@ def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(ti
     assert "all 2 workers are gone" in said
 
     running = Command(cache, *flags)
-    until(lambda: len(_workers(running.process.pid)) == 2)
+    until(lambda: len(_workers(running.pid)) == 2)
     until(lambda: len(json.loads((out / "trials" / "oracle.json").read_text())["ongoing_trials"]) == 2)
-    os.kill(_workers(running.process.pid)[0], signal.SIGKILL)
+    os.kill(_workers(running.pid)[0], signal.SIGKILL)
     code, said = running.wait()
     assert code == 0, said
     assert "is gone; its trial goes to another one" in said

@@ -12,10 +12,10 @@ from mmfusion.runs import Run
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 from mmfusion.training import experiment
 
-# The least training in which joint fusion learns the exclusive-or of three.
+# The least training in which joint fusion learns the exclusive-or of three; one modality's cues take less.
+EPOCHS = {"joint": 14, "late": 14} | dict.fromkeys(MODALITIES, 6)
 SETTINGS = {
     "modalities": list(MODALITIES),
-    "training.epochs": 14,
     "training.learning_rate": 2e-3,
     "joint.dropout": 0.2,
 }
@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     found = {}
     for variant in VARIANTS:
         parts = [Run(folder / part) for part in MODALITIES] if variant == "late" else ()
-        config = resolve(variant, recipe="first", overrides=SETTINGS)
+        config = resolve(variant, recipe="first", overrides={**SETTINGS, "training.epochs": EPOCHS[variant]})
         found[variant] = run = experiment.train(config, folder / variant, cache, part_runs=parts)
         report.write_report(run)
         if variant in ("joint", "late"):
