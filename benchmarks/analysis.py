@@ -225,7 +225,7 @@ def _compare(names: tuple[str, str], first: tuple, second: tuple, *, by_genre: b
         {seed: their_predictions[seed] for seed in seeds},
         our_draws.score(seeds, MICRO) - their_draws.score(seeds, MICRO),
         genres=_first(ours).genres if by_genre else (),
-        drawn_by_genre=our_draws.genres(seeds) - their_draws.genres(seeds),
+        drawn_by_genre=our_draws.genres(seeds) - their_draws.genres(seeds) if by_genre else None,
     )
 
 

@@ -371,15 +371,15 @@ class TestConfiguration:
         assert "config.json" in error
         assert error.count("\n") == 1
 
-    @pytest.mark.parametrize("number", [None, 1, 3, "2"])
+    @pytest.mark.parametrize("number", [None, 2, 4, "3"])
     def test_a_folder_of_another_format_is_refused_with_one_line(self, run, monkeypatch, capsys, number):
         values = json.loads(run.config_file.read_text())
-        assert values.pop("format") == 2
+        assert values.pop("format") == 3
         run.config_file.write_text(json.dumps(values if number is None else {"format": number, **values}))
         run.seal()
         assert command(evaluate.main, monkeypatch, run.folder) == 2
         error = capsys.readouterr().err
-        assert "has another format than 2, of another version: train it again" in error
+        assert "has another format than 3, of another version: train it again" in error
         assert error.count("\n") == 1
 
     def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made(self, run):

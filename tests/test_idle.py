@@ -31,6 +31,11 @@ from tuning import search
             "--variant overview --set poster_encoder.resnet.augment=false",
             "poster_encoder.resnet.augment is not read by overview",
         ),
+        (
+            train,
+            "--variant early_features --recipe pretrained --set poster_encoder.preset.augment=false",
+            "poster_encoder.preset.augment is not read by early_features",
+        ),
         (train, "--variant early --set early_features.units=8", "early_features.units is not read by early"),
         (train, "--variant joint --combiner mean", "--combiner does nothing here"),
         (train, "--variant poster --overview-encoder bag", "--overview-encoder does nothing here"),
@@ -76,6 +81,16 @@ def test_a_run_is_found_again_whatever_other_models_would_read():
     first, second = (tiny_config("poster", joint__units=units) for units in (8, 16))
     assert acting(first, SECTIONS_READ) == acting(second, SECTIONS_READ)
     assert acting(first, SECTIONS_READ) != acting(tiny_config("poster", training__decay=0.5), SECTIONS_READ)
+
+
+def test_a_baseline_is_found_again_whichever_encoder_has_posters_of_its_size():
+    def colours(recipe="default", **overrides):
+        found = resolve("poster", recipe=recipe, overrides={k.replace("__", "."): v for k, v in overrides.items()})
+        return acting(found.with_values(variant="colours"), SECTIONS_READ)
+
+    assert colours()["poster_size"] == 64
+    assert colours() == colours(poster_encoder__name="cnn") == colours("pretrained")
+    assert colours() != colours(poster_encoder__resnet__poster_size=32)
 
 
 def test_late_fusion_takes_fine_tuning_over_from_its_parts_and_is_found_again(tmp_path):

@@ -74,7 +74,6 @@ def is_asked(run):
 
 
 def ask(run, cache):
-    from mmfusion.training import experiment
     from mmfusion import inference
 
     write_atomically(run.folder / "weights.txt", str(len(inference.load_model(run).weights)))
@@ -93,7 +92,7 @@ OWN = (
     ("mmfusion/models/greatest.py", OPERATOR, VARIANTS, "OPERATORS = {", '"greatest": "greatest.Greatest",'),
     ("mmfusion/models/colour.py", ENCODER, VARIANTS, "    POSTER: {", '"colour": "colour.MeanColour",'),
     (
-        "mmfusion/reports/right.py",
+        "mmfusion/evaluation/right.py",
         METRIC,
         "mmfusion/evaluation/metrics.py",
         "METRICS = (",

@@ -54,6 +54,10 @@ class TestEveryRun:
         of_run = {name: read.count(name) for name in ("split.json", "predictions.npz", "genres.json")}
         assert of_run == {"split.json": 1, "predictions.npz": 1, "genres.json": 1}
         assert read.count("config.json") == 1
+        run.split["test"].clear()
+        run.facts["films"].clear()
+        assert run.split == Run(run.folder).split
+        assert run.facts == Run(run.folder).facts
         run.write_predictions({"test": run.predictions("validation")})
         with pytest.raises(UserError, match="not the file that this run wrote"):
             run.predictions("test")

@@ -48,6 +48,8 @@ def _is_idle_inside(key: str, config: Config) -> bool:
     section, _, rest = key.partition(".")
     if section == "fine_tuning":
         return rest != "fine_tune" and not config.fine_tuning.fine_tune
+    if key == "poster_encoder.preset.augment" and not config.fine_tuning.fine_tune:
+        return True
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
         return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
@@ -61,7 +63,12 @@ def _is_idle_inside(key: str, config: Config) -> bool:
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:
     """The settings that a run of this configuration reads, by dotted key: where they agree, so do two runs."""
     values = _flat(config.to_dict())
-    return {key: value for key, value in values.items() if not is_idle(key, config, baselines)}
+    found = {key: value for key, value in values.items() if not is_idle(key, config, baselines)}
+    for name in PixelsConfig.model_fields.keys() & set(baselines.get(config.variant, ())):
+        # A baseline has the films of an encoder that it is not: whichever has the same will do.
+        found = {key: value for key, value in found.items() if not key.endswith(f".{name}")}
+        found[name] = getattr(config, name)
+    return found
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, object]:

@@ -14,13 +14,15 @@ _KINDS = {
     "bool_type": "true or false",
     "tuple_type": "a list",
     "model_type": "a table",
+    "dict_type": "a table",
+    "list_type": "a list",
 }
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """Says what is wrong with the first value that a model refuses."""
     found: dict[str, typing.Any] = {**error.errors(include_url=False)[0]}
-    names = [part for part in found["loc"] if isinstance(part, str)]
+    names = [part for part in found["loc"] if isinstance(part, str) and part != "[key]"]
     key, kind, value = ".".join(names), found["type"], found["input"]
     if kind == "extra_forbidden":
         return f"unknown key {key}{_did_you_mean(names, model)}"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from mmfusion.config.fields import Modalities, Section, Seed, Text
 from mmfusion.config.sections import (
@@ -16,17 +16,19 @@ from mmfusion.config.sections import (
     LateConfig,
     OverviewConfig,
     OverviewEncoderConfig,
+    PixelsConfig,
     PosterEncoderConfig,
     TableConfig,
     TableEncoderConfig,
     TrainingConfig,
+    WordsConfig,
 )
 from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_preset, kind_of
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, Modality
 
 FINE_TUNED = "fine-tuned"
-# How films become arrays that nothing reads: batches have posters and overviews whatever a model reads of them.
-_UNREAD = {"poster_size": 64, "augment": False, "vocabulary_size": 10_000, "max_tokens": 100}
+_OF_FILMS = {*PixelsConfig.model_fields, *WordsConfig.model_fields}
+_AS_READ = {POSTER: PixelsConfig(), OVERVIEW: WordsConfig()}  # where what reads them does not say it
 
 
 class Config(Section):
@@ -49,6 +51,7 @@ class Config(Section):
     joint: JointConfig = JointConfig()
     late: LateConfig = LateConfig()
     training: TrainingConfig = TrainingConfig()
+    _fitted_words: int | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -117,12 +120,12 @@ class Config(Section):
     @property
     def augment(self) -> bool:
         """Tells if training posters are flipped, shifted and turned."""
-        return self._how_read(POSTER, "augment")
+        return POSTER in self.reads and self._how_read(POSTER, "augment")
 
     @property
     def vocabulary_size(self) -> int:
         """Words of the vocabulary, padding and out-of-vocabulary included."""
-        return self._how_read(OVERVIEW, "vocabulary_size")
+        return self._fitted_words or self._how_read(OVERVIEW, "vocabulary_size")
 
     @property
     def max_tokens(self) -> int:
@@ -131,34 +134,23 @@ class Config(Section):
         Batches are cut by overviews' length: no encoder of overviews shall change a model that reads none.
         """
         is_read = OVERVIEW in self.reads or not self.reads
-        return self._how_read(OVERVIEW, "max_tokens") if is_read else _UNREAD["max_tokens"]
+        return self._how_read(OVERVIEW, "max_tokens") if is_read else WordsConfig().max_tokens
 
     def with_vocabulary(self, size: int) -> "Config":
-        """The same with so many words for what reads overviews."""
-        for name, section in self._readers(OVERVIEW).items():
-            if hasattr(section, "vocabulary_size"):
-                fewer = section.model_copy(update={"vocabulary_size": size})
-                if name in self.sections:
-                    return self.with_values(**{name: fewer})
-                encoder = self.overview_encoder.model_copy(update={name: fewer})
-                return self.with_values(overview_encoder=encoder)
-        return self
+        """The same with so many words, as training films had them."""
+        fitted = self.model_copy()
+        fitted._fitted_words = size
+        return fitted
 
     def _how_read(self, modality: Modality, setting: str):
-        """Gives a setting of what reads a modality."""
-        for section in self._readers(modality).values():
+        """Gives a setting of what reads a modality: the variant itself, or the encoder that is named."""
+        encoder = getattr(self, modality.section)
+        own = [getattr(self, name) for name in self.sections if name not in ENCODER_SECTIONS]
+        chosen = getattr(encoder, kind_of(encoder.name), None)  # one of your own may have none
+        for section in (*own, chosen, _AS_READ[modality]):
             if hasattr(section, setting):
                 return getattr(section, setting)
-        return _UNREAD[setting]
-
-    def _readers(self, modality: Modality) -> dict[str, Section]:
-        """Sections of what may read a modality, by name: the variant's own, and the named encoder's."""
-        own = {name: getattr(self, name) for name in self.sections if name not in ENCODER_SECTIONS}
-        encoder = getattr(self, modality.section)
-        kind = kind_of(encoder.name)
-        return own | (
-            {kind: getattr(encoder, kind)} if hasattr(encoder, kind) else {}
-        )  # one of your own may have none
+        raise KeyError(setting)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -196,7 +188,7 @@ class Config(Section):
             kind = kind_of(encoder["name"])
             settings = encoder.get(kind, {})
             if modality not in self.reads:  # batches have it, and nothing reads it
-                settings = {name: settings[name] for name in _UNREAD if name in settings}
+                settings = {name: value for name, value in settings.items() if name in _OF_FILMS}
                 if not settings or is_preset(encoder["name"]) or modality not in self.in_batches:
                     continue
             elif modality.section not in self.sections:

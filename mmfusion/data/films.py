@@ -26,6 +26,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.core.download.extractor import ExtractError
 
 from mmfusion.config import DATASETS, Config, DataConfig
+from mmfusion.config.sections import PixelsConfig
 from mmfusion.data.posters import BadPoster, decode_poster, shown_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
 from mmfusion.data.splits import HASH, content_hash, duplicate_groups
@@ -130,7 +131,9 @@ def has_table(config: Config) -> bool:
     return TABLE in config.in_batches or bool(config.table.columns)
 
 
-def load_films(data: DataConfig, cache: Path, *, poster_size: int = 64, with_table: bool = False) -> Films:
+def load_films(
+    data: DataConfig, cache: Path, *, poster_size: int = PixelsConfig().poster_size, with_table: bool = False
+) -> Films:
     """The films that this configuration names; prepared the first time, then read from the cache.
 
     Args:

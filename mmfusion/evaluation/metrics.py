@@ -102,7 +102,7 @@ def _of_averages(at: str, score: str) -> Callable[[Scorable], float | None]:
 def imported(named: str) -> Callable[[Scorable], float | None]:
     """Gives the function of "file.function", a file of this package that is imported when something is scored."""
     file, function = named.split(".")
-    return lambda of: getattr(import_module(f"mmfusion.reports.{file}"), function)(of)
+    return lambda of: getattr(import_module(f"mmfusion.evaluation.{file}"), function)(of)
 
 
 AVERAGES = ("micro", "macro", "weighted", "samples")

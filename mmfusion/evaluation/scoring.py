@@ -118,6 +118,8 @@ def gains(scored: Sequence[Scored]) -> list[Comparison]:
     Args:
         scored: on the same films; see `check_comparable`.
     """
+    if len(scored) < 2:
+        return []
     thresholds = [np.array([row["threshold"] for row in one.report["genres"]], float) for one in scored]
     films = np.arange(len(scored[0].predictions.ids))
     weights = resampling.draw_films(len(films), DRAWS, SEED)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers, ops
 
+from mmfusion.config.sections import of_layers
 from mmfusion.errors import UserError
 from mmfusion.models.base import GenreModel
 from mmfusion.models.missing import presence
@@ -125,8 +126,9 @@ class EarlyFusion(GenreModel):
     @classmethod
     def from_run_config(cls, config, num_genres):
         cls.check(config)
-        settings = config.early.model_dump(exclude={"poster_size", "augment"})  # which are the films'
-        return cls(num_genres, modalities=config.reads, values=config.table.values, **settings, name="early")
+        sizes = {name: getattr(config, name) for name in ("vocabulary_size", "max_tokens")}
+        sizes |= {"modalities": config.reads, "values": config.table.values}
+        return cls(num_genres, **sizes, **of_layers(config.early), name="early")
 
     def call(self, inputs, training=False):
         of: dict[str, Callable] = {POSTER: self._patches, OVERVIEW: self._words, TABLE: self._columns}

@@ -1,7 +1,7 @@
 """Pretrained encoders: the one place that talks to keras-hub.
 
 A *preset* is a pretrained backbone with its tokenizer or image converter, by its public name or in a folder.
-A frozen one reads all films once, before any training (`mmfusion.training.inputs`), and what is trained are a few
+A frozen one reads all films once, before any training (`mmfusion.training.features`), and what is trained are a few
 layers on its features; with `fine_tuning.fine_tune` the backbone itself is a part of the model.
 """
 

@@ -42,7 +42,7 @@ class BidirectionalLSTM(layers.Bidirectional):
             (B, T, 2 U) states with `return_sequences`, else (B, 2 U): the last of each direction.
         """
         if has_gpu() and not self._portable:
-            return super().call(sequences, mask=mask, training=training)
+            return self._by_keras(sequences, mask, training)
         x = tf.transpose(sequences, (1, 0, 2))  # (T, B, E)
         mask = tf.ones(tf.shape(x)[:2], tf.bool) if mask is None else tf.transpose(mask)  # (T, B)
         cells = (self.forward_layer.cell, self.backward_layer.cell)
@@ -60,6 +60,16 @@ class BidirectionalLSTM(layers.Bidirectional):
         else:
             states = tf.concat([f[-1], b[0]], axis=1)  # (B, 2 U)
         return tf.cast(states, self.compute_dtype)
+
+    def _by_keras(self, sequences, mask, training):
+        """Computes it as Keras does; cuDNN takes no sequence without a step, whose states are 0."""
+        if mask is None:
+            return super().call(sequences, training=training)
+        has_steps = tf.reduce_any(mask, axis=1, keepdims=True)  # (B, 1)
+        mask = tf.concat([mask[:, :1] | ~has_steps, mask[:, 1:]], axis=1)
+        states = super().call(sequences, mask=mask, training=training)
+        has_steps = tf.expand_dims(has_steps, 2) if self.return_sequences else has_steps
+        return keras.ops.where(has_steps, states, 0.0)
 
 
 def has_gpu() -> bool:

@@ -123,7 +123,7 @@ def _numbers(values: Any, paths) -> list[str]:
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table: names to the left, numbers to the right, columns in line."""
     header, *rows = ([cell.replace("|", "\\|") for cell in line] for line in (header, *rows))
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    widths = [max(2, *map(len, column)) for column in zip(header, *rows)]  # as a rule needs
 
     def line(cells):
         first, *rest = cells

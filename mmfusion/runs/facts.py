@@ -18,6 +18,7 @@ _Modalities = Annotated[
         f"a list of {', '.join(MODALITIES)}, or of some of them",
     ),
 ]
+_Processors = Annotated[int, Field(ge=0, le=1_000_000)]
 _Shape = Annotated[list[Size], Field(min_length=1, max_length=2)]
 
 
@@ -28,10 +29,10 @@ class Facts(Section):
     split: Text  # its hash
     films: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]]  # how many, by split
     genre_counts: dict[str, list[Count]]  # by split a count a genre
-    parameters: int
+    parameters: Annotated[int, Field(ge=0, le=10**15)]
     versions: dict[Text, Text]  # of the libraries
-    cores: int
-    threads: int  # that one operation of TensorFlow may use: with the seed they decide every byte
+    cores: _Processors
+    threads: _Processors  # that one operation of TensorFlow may use: with the seed they decide every byte
     processor: Text
     started: Text  # a date
     reads: _Modalities = []

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -35,7 +36,7 @@ from mmfusion.runs.predictions import Predictions, arrays_of, gates_of, predicti
 from mmfusion.runs.sealed import SealedFolder, once, sha256
 from mmfusion.schema import LONGEST_GENRE, MODALITIES, OVERVIEW, SPLITS
 
-FORMAT = 2  # of a run folder: every later version of the same format reads it
+FORMAT = 3  # of a run folder: every later version of the same format reads it
 
 # What a finished run's manifest vouches for: all that its report and its predictions are made from.
 SEALED = (
@@ -257,7 +258,7 @@ class Run(SealedFolder):
     def split(self) -> dict[str, list[str]]:
         """Film ids by split."""
         file = self.folder / "split.json"
-        split = {name: films for name, films in self._split_file.items() if name != _HASHES}
+        split = {name: films for name, films in self.read_object(file, _SPLIT_LIMIT).items() if name != _HASHES}
         if not set(split) <= set(SPLITS) or not all(isinstance(ids, list) for ids in split.values()):
             raise UserError(f"{file} must hold lists of film ids under {', '.join(SPLITS)}")
         if empty := [name for name, ids in split.items() if not ids]:
@@ -276,16 +277,11 @@ class Run(SealedFolder):
             UserError: they are not such hashes.
         """
         file = self.folder / "split.json"
-        hashes = self._split_file.get(_HASHES)
+        hashes = self.read_object(file, _SPLIT_LIMIT).get(_HASHES)
         good = isinstance(hashes, dict) and all(isinstance(v, list) and len(v) == 2 for v in hashes.values())
         if hashes is not None and not (good and all(isinstance(h, str) for v in hashes.values() for h in v)):
             raise UserError(f"{file}: {_HASHES} must hold two hashes for each film")
         return hashes
-
-    @property
-    @once("split.json")
-    def _split_file(self) -> dict:
-        return self.read_object(self.folder / "split.json", _SPLIT_LIMIT)
 
     @property
     @once("genres.json")
@@ -402,8 +398,11 @@ class Run(SealedFolder):
 
     @property
     @once("predictions.npz")
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return parse_arrays(self.read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
+    def _arrays(self) -> Mapping[str, np.ndarray]:
+        arrays = parse_arrays(self.read(self.predictions_file, _ARRAYS_LIMIT), self.predictions_file)
+        for array in arrays.values():
+            array.flags.writeable = False
+        return MappingProxyType(arrays)
 
     @property
     def report(self) -> dict:

@@ -1,5 +1,6 @@
 """A folder whose files are read by size and form first, checked against its manifest, and each once."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -27,7 +28,8 @@ def once(*files: str) -> Callable:
             key = (read.__name__, *args)
             if self._kept.get(key, (None,))[0] != now:
                 self._kept[key] = (now, read(self, *args))
-            return self._kept[key][1]
+            made = self._kept[key][1]
+            return copy.deepcopy(made) if isinstance(made, dict | list) else made  # which the caller may change
 
         return kept
 
@@ -124,4 +126,4 @@ def _identity(path: Path) -> tuple | None:
         found = path.lstat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

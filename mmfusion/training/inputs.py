@@ -77,7 +77,7 @@ def of_raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) -
     Args:
         config: of the model that will read them.
         fitted: on its training films.
-        raw: by modality N films; see `experiment.predict`. Those of a modality that is not named lack it.
+        raw: by modality N films; see `inference.predict`. Those of a modality that is not named lack it.
 
     Raises:
         BadPoster: a picture cannot be read.

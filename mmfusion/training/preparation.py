@@ -19,7 +19,7 @@ from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.runs import Run
-from mmfusion.schema import OVERVIEW, POSTER, TABLE
+from mmfusion.schema import OVERVIEW, TABLE
 from mmfusion.training import inputs
 from mmfusion.training.machine import machine
 
@@ -128,7 +128,11 @@ def check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> Non
             ("source of films", prepared.films.fingerprint, part.facts["fingerprint"]),
             ("split", split_hash(prepared.split), part.facts["split"]),
             ("list of genres", prepared.films.genres, part.genres),
-            *(one for modality in part.config.reads for one in _SHARED[modality](part, prepared, config)),
+            *(
+                one
+                for modality in set(part.config.reads) & _SHARED.keys()
+                for one in _SHARED[modality](part, prepared, config)
+            ),
             ("training.precision", config.training.precision, part.config.training.precision),
         ):
             if ours != theirs:
@@ -140,11 +144,7 @@ def check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> Non
 
 # What a part must share with late fusion, by the modality that it reads, each as (what, the fusion's, the part's).
 _SHARED = {
-    POSTER: lambda part, prepared, config: [("poster size", config.poster_size, part.config.poster_size)],
-    OVERVIEW: lambda part, prepared, config: [
-        ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
-        ("number of tokens", config.max_tokens, part.config.max_tokens),
-    ],
+    OVERVIEW: lambda part, prepared, config: [("vocabulary", prepared.fitted.vocabulary, part.vocabulary)],
     TABLE: lambda part, prepared, config: [
         ("table", prepared.films.table_hash, part.facts.get("table", "")),
         ("table's columns", prepared.fitted.columns, part.fitted.columns),
