@@ -84,12 +84,12 @@ def test_a_run_is_found_again_whatever_other_models_would_read():
 
 
 def test_a_baseline_is_found_again_whichever_encoder_has_posters_of_its_size():
-    def colours(recipe="default", **overrides):
-        found = resolve("poster", recipe=recipe, overrides={k.replace("__", "."): v for k, v in overrides.items()})
+    def colours(**overrides):
+        found = resolve("poster", overrides={key.replace("__", "."): value for key, value in overrides.items()})
         return acting(found.with_values(variant="colours"), SECTIONS_READ)
 
     assert colours()["poster_size"] == 64
-    assert colours() == colours(poster_encoder__name="cnn") == colours("pretrained")
+    assert colours() == colours(poster_encoder__name="cnn") == colours(poster_encoder__name="preset:x")
     assert colours() != colours(poster_encoder__resnet__poster_size=32)
 
 
