@@ -143,7 +143,7 @@ class TestFolders:
     ):
         """Keras and matplotlib keep files of their own there, and may not complain either."""
         cache = tmp_path / "cache"
-        load_films(data, cache)
+        load_films(data, cache, poster_size=16)
         read_only(cache)
         args = ("--config", tiny_toml, "--data-dir", data.data_dir, "--cache-dir", cache, "--epochs", 1)
         code, _, errors = Process(TRAIN, "--variant", "poster", *args, "--out", tmp_path / "run").end()

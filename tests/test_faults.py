@@ -59,8 +59,8 @@ def test_films_whose_preparation_was_killed_are_prepared_again(tmp_path, tiny_to
     assert process.end()[0] == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     data = tiny_config("poster", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
-    found = load_films(data, cache)
-    np.testing.assert_array_equal(found.posters, load_films(data, tmp_path / "other cache").posters)
+    found, again = (load_films(data, place, poster_size=16) for place in (cache, tmp_path / "other cache"))
+    np.testing.assert_array_equal(found.posters, again.posters)
     assert len(list((cache / "films" / "multimodal_imdb").iterdir())) == 1  # what the killed one left is gone
 
 

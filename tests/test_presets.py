@@ -109,15 +109,15 @@ class TestFrozen:
 
     @pytest.mark.parametrize("other", [{"lowercase": False}, {"words": [*WORDS[:6], "about", "film", *WORDS[8:]]}])
     def test_another_tokenizer_of_the_same_weights_is_read_anew(self, other, names, tmp_path, cache, monkeypatch):
-        def features():
+        def features_of_overviews():
             monkeypatch.setattr(features, "_fingerprints", {})
             config = tiny_config("overview", **{**names, "overview_encoder__name": f"preset:{tmp_path / 'own'}"})
             return prepared_for(config, cache).inputs(config)
 
         write_text_preset(tmp_path / "own")
-        first = features()
+        first = features_of_overviews()
         write_text_preset(tmp_path / "own", **other)
-        again = features()
+        again = features_of_overviews()
         assert again.presets != first.presets
         assert not np.allclose(again.films[OVERVIEW].values, first.films[OVERVIEW].values)
 
