@@ -249,7 +249,7 @@ def imdb(folder, **overrides):
 
 class TestFilms:
     def test_a_folder_becomes_films(self, folder, cache):
-        films = load_films(imdb(folder), cache)
+        films = load_films(imdb(folder), cache, poster_size=16)
         assert len(films) == 40
         assert films.ids == tuple(f"tt{i:04d}" for i in range(40))
         assert films.genres == ("Comedy", "N/A", "War")
@@ -263,30 +263,30 @@ class TestFilms:
         folder = write_folder(tmp_path / "films")
         for number in range(40):
             Image.new("RGB", (9, 9), (5 * number, 0, 99)).save(folder / "Images" / f"tt{number:04d}.jpg")
-        posters = load_films(imdb(folder), cache).posters
+        posters = load_films(imdb(folder), cache, poster_size=16).posters
         np.testing.assert_allclose(posters[:, 8, 8, 0], 5 * np.arange(40), atol=6)
 
     def test_large_caches_stay_on_disk_with_the_same_pixels(self, folder, cache, monkeypatch):
-        inside = load_films(imdb(folder), cache)
+        inside = load_films(imdb(folder), cache, poster_size=16)
         monkeypatch.setattr("mmfusion.data.films.POSTERS_IN_MEMORY", inside.posters.nbytes - 1)
-        outside = load_films(imdb(folder), cache)
+        outside = load_films(imdb(folder), cache, poster_size=16)
         assert not isinstance(inside.posters, np.memmap)
         assert isinstance(outside.posters, np.memmap)
         np.testing.assert_array_equal(inside.posters, outside.posters)
 
     def test_an_unchanged_source_is_not_prepared_twice_and_a_changed_one_is_noticed(self, tmp_path, cache, capsys):
         folder = write_folder(tmp_path / "films", seed=1)
-        before = load_films(imdb(folder), cache)
+        before = load_films(imdb(folder), cache, poster_size=16)
         assert "Preparing" in capsys.readouterr().err
-        load_films(imdb(folder), cache)
+        load_films(imdb(folder), cache, poster_size=16)
         assert "Preparing" not in capsys.readouterr().err
         Image.new("RGB", (20, 30), "red").save(folder / "Images" / "tt0003.jpg")
-        after = load_films(imdb(folder), cache)
+        after = load_films(imdb(folder), cache, poster_size=16)
         assert after.fingerprint != before.fingerprint
         assert (after.posters[3] != before.posters[3]).any()
         text = (folder / "IMDB_overview_genres.csv").read_text().replace("thing5", "nothing")
         (folder / "IMDB_overview_genres.csv").write_text(text)
-        assert "nothing" in load_films(imdb(folder), cache).overviews[5]
+        assert "nothing" in load_films(imdb(folder), cache, poster_size=16).overviews[5]
 
     def test_what_an_interrupted_preparation_leaves_is_not_taken_for_whole(self, tmp_path, cache, monkeypatch):
         folder = write_folder(tmp_path / "films", seed=2)
@@ -300,9 +300,9 @@ class TestFilms:
 
         monkeypatch.setattr(Builder, "films", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            load_films(imdb(folder), cache)
+            load_films(imdb(folder), cache, poster_size=16)
         monkeypatch.setattr(Builder, "films", real)
-        assert len(load_films(imdb(folder), cache)) == 40
+        assert len(load_films(imdb(folder), cache, poster_size=16)) == 40
 
     def test_bad_posters_are_listed_or_dropped_and_written_down(self, folder, cache):
         (folder / "Images" / "tt0001.jpg").unlink()
@@ -312,10 +312,10 @@ class TestFilms:
         (folder / "Images" / "tt0003.jpg").unlink()
         (folder / "Images" / "tt0003.jpg").symlink_to(outside)
         with pytest.raises(UserError) as error:
-            load_films(imdb(folder), cache)
+            load_films(imdb(folder), cache, poster_size=16)
         for said in ("3 of 40", "tt0001 (poster missing)", "tt0002 (not a readable", "tt0003", "--skip-bad"):
             assert said in str(error.value)
-        films = load_films(imdb(folder, data__skip_bad=True), cache)
+        films = load_films(imdb(folder, data__skip_bad=True), cache, poster_size=16)
         assert len(films) == 37
         assert set(films.skipped) == {"tt0001", "tt0002", "tt0003"}
         assert films.overviews[:2] == ("A film about thing0 and war0", "A film about thing4 and war1")
@@ -345,7 +345,7 @@ class TestFilms:
         text = (folder / "IMDB_overview_genres.csv").read_text()
         text = text.replace("about thing20 and war2", "about thing9 and war0")
         (folder / "IMDB_overview_genres.csv").write_text(text)
-        groups = load_films(imdb(folder), cache).groups
+        groups = load_films(imdb(folder), cache, poster_size=16).groups
         assert groups[0] == groups[9] == groups[20]
         assert len(set(groups)) == 38
 

@@ -137,7 +137,7 @@ NEW_READING = """    "length": Reading(
 MODALITY = (
     ("mmfusion/schema.py", ALL, f'LENGTH = Modality("length", "lengths")\n{ALL}, LENGTH'),
     (VARIANTS, "VARIANTS = {\n", f"VARIANTS = {{\n{NEW_VARIANT}"),
-    (VARIANTS, "ENCODERS = {\n", 'ENCODERS = {\n    "length": {"rescaled": "rescaled.Rescaled"},\n'),
+    (VARIANTS, "    POSTER: {", '    "length": {"rescaled": "rescaled.Rescaled"},\n    POSTER: {'),
     ("mmfusion/config/sections.py", "class EarlyConfig", f"{NEW_SECTION}class EarlyConfig"),
     ("mmfusion/config/run.py", "    LateConfig,\n", "    LateConfig,\n    LengthEncoderConfig,\n"),
     (
