@@ -32,7 +32,7 @@ CELLS = {
         from pathlib import Path
         from mmfusion.startup import cache_folder, import_tensorflow
         import_tensorflow()
-                from mmfusion.reports import report
+        from mmfusion.reports import report
         from mmfusion.training import experiment
         from mmfusion.config import resolve
         config = resolve("overview", file=Path("tiny.toml"), overrides={"training.epochs": 1})

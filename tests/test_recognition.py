@@ -46,9 +46,8 @@ def source(request) -> Path:
 
 def films_of(folder: Path, cache: Path, **overrides):
     dataset = "multimodal_imdb" if (folder / "Images").exists() else "mmimdb"
-    return load_films(
-        tiny_config("poster", data__dataset=dataset, data__data_dir=str(folder), **overrides).data, cache
-    )
+    config = tiny_config("poster", data__dataset=dataset, data__data_dir=str(folder), **overrides)
+    return load_films(config.data, cache, poster_size=config.poster_size)
 
 
 def change(folder: Path, time: int) -> None:
