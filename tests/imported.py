@@ -1,4 +1,4 @@
-"""What a command's process has imported before it does anything; `processes.Forked` forks from one that has."""
+"""Imports all that a command's process does; `processes.Forked` forks from a process that has."""
 
 import os
 import sys

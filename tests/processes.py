@@ -63,7 +63,7 @@ class Forked:
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal has stopped it, to go on later."""
+        """Tells if a signal has stopped it, to go on later."""
         state = subprocess.run(["ps", "-o", "state=", "-p", str(self.pid)], capture_output=True, check=False)
         return state.stdout.startswith(b"T")
 

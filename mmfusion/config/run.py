@@ -8,6 +8,7 @@ from pydantic import PrivateAttr, model_validator
 
 from mmfusion.config.fields import Modalities, Section, Seed, Text
 from mmfusion.config.sections import (
+    OF_FILMS,
     DataConfig,
     EarlyConfig,
     EarlyFeaturesConfig,
@@ -27,7 +28,6 @@ from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_pres
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, Modality
 
 FINE_TUNED = "fine-tuned"
-_OF_FILMS = {*PixelsConfig.model_fields, *WordsConfig.model_fields}
 _AS_READ = {POSTER: PixelsConfig(), OVERVIEW: WordsConfig()}  # where what reads them does not say it
 
 
@@ -188,7 +188,7 @@ class Config(Section):
             kind = kind_of(encoder["name"])
             settings = encoder.get(kind, {})
             if modality not in self.reads:  # batches have it, and nothing reads it
-                settings = {name: value for name, value in settings.items() if name in _OF_FILMS}
+                settings = {name: value for name, value in settings.items() if name in OF_FILMS}
                 if not settings or is_preset(encoder["name"]) or modality not in self.in_batches:
                     continue
             elif modality.section not in self.sections:

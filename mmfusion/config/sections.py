@@ -90,10 +90,12 @@ class WordsConfig(Section):
     max_tokens: Size = 100
 
 
+OF_FILMS = PixelsConfig.model_fields.keys() | WordsConfig.model_fields.keys()
+
+
 def of_layers(section: Section) -> dict:
     """Gives the settings of what reads films, without those of how films reach it."""
-    of_films = PixelsConfig.model_fields.keys() | WordsConfig.model_fields.keys()
-    return {name: value for name, value in section if name not in of_films}
+    return {name: value for name, value in section if name not in OF_FILMS}
 
 
 class CNNConfig(PixelsConfig):

@@ -88,6 +88,10 @@ class Preset:
 
     def read(self, films: Iterable) -> Iterator[np.ndarray]:
         """Batches of what the model reads: features of a frozen backbone, else as `encoded`."""
+        return self._features_of(films) if self.frozen else self.encoded(films)
+
+    def _features_of(self, films: Iterable) -> Iterator[np.ndarray]:
+        """Batches of features, as large as `features` says and as long as `encoded` gives them."""
         raise NotImplementedError
 
     def encode(self, read: np.ndarray) -> Encoded:
@@ -149,10 +153,7 @@ class PosterPreset(Preset):
         """Whole numbers from 0 to 255, which is what a picture is kept in."""
         return tf.clip_by_value(tf.round(self._converter(picture)), 0.0, 255.0)
 
-    def read(self, films):
-        if not self.frozen:
-            yield from self.encoded(films)
-            return
+    def _features_of(self, films):
         features = self._compiled()
         for pictures in self.encoded(films):
             yield features(pictures.astype(np.float32) / 255).numpy()
@@ -194,10 +195,7 @@ class OverviewPreset(Preset):
         longest = tf.reduce_max(tf.math.count_nonzero(tokens != self.padding, axis=1))
         return tokens[:, : tf.maximum(longest, 1)]
 
-    def read(self, films):
-        if not self.frozen:
-            yield from self.encoded(films)
-            return
+    def _features_of(self, films):
         features = self._compiled()
         for tokens in self.encoded(films):
             longest = max(1, int((tokens != self.padding).sum(axis=1).max()))

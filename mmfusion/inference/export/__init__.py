@@ -69,7 +69,7 @@ def export(run: Run, form: str, out: Path) -> float:
     return difference
 
 
-# Every format; a line here and a file with `write` and `read` make a new one.
+# Every format by its name, a file with `write` and `read`; what each needs is in `manual` and in the command.
 FORMATS = {"savedmodel": savedmodel, "onnx": onnx, "litert": litert}
 
 

@@ -11,6 +11,7 @@ from mmfusion.runs import Run
 
 
 def write(run: Run, folder: Path) -> None:
+    """Writes a run's network as a LiteRT file into a folder."""
     network = network_of(run)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], tf.Module())
     # Its own operations only: the Python packages that run it have TensorFlow's beside them no more. They have no
@@ -20,6 +21,7 @@ def write(run: Run, folder: Path) -> None:
 
 
 def read(run: Run, folder: Path) -> Predict:
+    """Opens what `write` has written."""
     from ai_edge_litert.interpreter import Interpreter
 
     predict = Interpreter(str(folder / manual.MODELS["litert"])).get_signature_runner("serving_default")

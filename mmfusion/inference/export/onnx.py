@@ -13,6 +13,7 @@ _OPSET = 18  # of ONNX; all that is needed is in it
 
 
 def write(run: Run, folder: Path) -> None:
+    """Writes a run's network as an ONNX file into a folder."""
     import tf2onnx
 
     network = network_of(run)
@@ -44,6 +45,7 @@ def _one(context, name):
 
 
 def read(run: Run, folder: Path) -> Predict:
+    """Opens what `write` has written."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / manual.MODELS["onnx"], providers=["CPUExecutionProvider"])

@@ -39,12 +39,14 @@ class _Whole(tf.Module):
 
 
 def write(run: Run, folder: Path) -> None:
+    """Writes all of a run as a SavedModel into a folder."""
     whole = _Whole(run)
     serve = whole.serve.get_concrete_function(**whole.specs)
     tf.saved_model.save(whole, folder, signatures={"serving_default": serve})
 
 
 def read(run: Run, folder: Path) -> Predict:
+    """Opens what `write` has written."""
     serve = tf.saved_model.load(folder).signatures["serving_default"]
 
     def predict(films):
