@@ -2,7 +2,7 @@
 
 import argparse
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmfusion.config import (
@@ -16,6 +16,7 @@ from mmfusion.config import (
     recipe_names,
     resolve,
 )
+from mmfusion.config.sections import RolesConfig
 from mmfusion.errors import UserError
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
@@ -23,6 +24,11 @@ from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 KEYS = {
     "dataset": "data.dataset",
     "data_dir": "data.data_dir",
+    "films": "data.file",
+    "split_file": "data.split_file",
+    "group_by": "data.columns.group",
+    "keep_placeholders": "data.keep_placeholders",
+    "all_genres": "data.all_genres",
     "skip_bad": "data.skip_bad",
     "modalities": "modalities",
     "table": "table.file",
@@ -33,6 +39,11 @@ KEYS = {
     "fusion": "joint.operator",
     "epochs": "training.epochs",
     "combiner": "late.combiner",
+}
+# What `--columns` names, and the keys.
+_ROLES = {
+    **{role: f"data.columns.{role}" for role in RolesConfig.model_fields if role != "group"},
+    "table": "table.columns",
 }
 _OTHER_FLAGS = {"variant": "--variant", "recipe": "--recipe"}
 
@@ -45,6 +56,25 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
         help="default: multimodal_imdb with --data-dir, synthetic without",
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
+    p.add_argument("--films", type=Path, metavar="FILE", help="a table of films: CSV, TSV, JSON lines or Parquet")
+    p.add_argument(
+        "--columns",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="WHAT=COLUMN",
+        help=f"what its columns are, such as id=tconst overview=title,plot; of {', '.join(_ROLES)}",
+    )
+    p.add_argument(
+        "--split-file", type=Path, metavar="FILE", help="JSON with the ids of train, validation and test"
+    )
+    p.add_argument("--group-by", metavar="COLUMN", help="films with the same value of it stay in one split")
+    p.add_argument(
+        "--keep-placeholders",
+        action="store_true",
+        help="read texts and pictures that stand for none, such as 'No overview found.', like others",
+    )
+    p.add_argument("--all-genres", action="store_true", help="with mmimdb: also those beside its 23")
     p.add_argument("--modalities", nargs="+", metavar="NAME", help=f"what fusion reads: of {', '.join(MODALITIES)}")
     p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of films' columns, joined by its column Id")
     p.add_argument("--recipe", choices=recipe_names(), help="all settings by one name (default: default)")
@@ -90,6 +120,26 @@ def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in found.items()}
 
 
+def columns_of(words: Sequence[str]) -> dict[str, object]:
+    """Gives the settings of `--columns`, by dotted key.
+
+    Args:
+        words: such as "id=tconst" and "overview=title,plot".
+
+    Raises:
+        UserError: one is not of that form, or says something twice.
+    """
+    found = {}
+    for word in words:
+        role, equals, named = word.partition("=")
+        if not equals or role not in _ROLES or not named:
+            raise UserError(f"--columns {word}: write WHAT=COLUMN, of {', '.join(_ROLES)}")
+        if _ROLES[role] in found:
+            raise UserError(f"--columns {word}: {role} is named twice; columns are parted by commas")
+        found[_ROLES[role]] = named.split(",") if role in ("overview", "genres", "table") else named
+    return found
+
+
 def configure(args: argparse.Namespace, variant: str, seed: int | None) -> Config:
     """Builds the configuration that the flags ask for, for one variant and seed (None: the recipe's).
 
@@ -112,8 +162,15 @@ def configured(variant: str, *, recipe: str, file: Path | None, overrides: dict[
     """
     config = resolve(variant, recipe=recipe, file=file, overrides=overrides)
     absolute = {}
-    if config.data.data_dir:
-        absolute["data"] = config.data.model_copy(update={"data_dir": str(Path(config.data.data_dir).resolve())})
+    data = config.data
+    if data.data_dir:
+        data = data.model_copy(update={"data_dir": str(Path(data.data_dir).resolve())})
+    for flag, key in (("--films", "file"), ("--split-file", "split_file")):
+        if named := getattr(data, key):
+            if not Path(named).is_file():
+                raise UserError(f"{flag} {named}: there is no such file")
+            data = data.model_copy(update={key: str(Path(named).resolve())})
+    absolute["data"] = data
     if config.table.file:
         table = Path(config.table.file).resolve()
         if not table.is_file():
@@ -164,12 +221,13 @@ def flags_of(args: argparse.Namespace) -> dict[str, str]:
     """Gives by dotted key how the command line names each of these settings."""
     by_set = {_setting(text)[0]: f"--set {text}" for text in args.set}
     flags = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items()}
+    flags |= {key: f"--columns {role}" for role, key in _ROLES.items()}
     return by_set | {key: flags[key] for key in _named(args)}
 
 
 def _named(args: argparse.Namespace) -> dict[str, object]:
     """The settings that have a flag of their own."""
-    return overrides_of({name: getattr(args, name) for name in KEYS})
+    return overrides_of({name: getattr(args, name) for name in KEYS}) | columns_of(args.columns)
 
 
 def say_which_films(config: Config, dataset: str | None) -> None:

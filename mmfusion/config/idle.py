@@ -26,7 +26,7 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     if section == "data":
         return _is_idle_of_films(rest, config)
     if section == "split_seed":
-        return config.data.dataset == "mmimdb"  # which has its own
+        return _has_own_split(config)
     baseline = config.variant in baselines
     if section in ("modalities", "overview", "table"):
         return _is_idle_of_modalities(key, config, baseline)
@@ -92,12 +92,18 @@ def _is_idle_of_modalities(key: str, config: Config, baseline: bool) -> bool:
 
 
 def _is_idle_of_films(key: str, config: Config) -> bool:
-    made = config.data.dataset == "synthetic"
+    dataset, of_table = config.data.dataset, key.partition(".")[0] in ("file", "columns", "encoding", "separator")
     if key in ("films", "films_seed"):
-        return not made
-    if key in ("data_dir", "skip_bad"):
-        return made
-    return key == "split" and config.data.dataset == "mmimdb"  # which has its own
+        return dataset != "synthetic"
+    if key == "all_genres":
+        return dataset != "mmimdb"
+    if of_table or key in ("data_dir", "skip_bad", "keep_placeholders"):
+        return dataset == "synthetic" or (of_table and dataset == "mmimdb")
+    return key == "split" and _has_own_split(config)
+
+
+def _has_own_split(config: Config) -> bool:
+    return config.data.dataset == "mmimdb" or bool(config.data.split_file)
 
 
 def acts_nowhere(key: str, configs: Iterable[Config], baselines: Mapping[str, Collection[str]]) -> bool:

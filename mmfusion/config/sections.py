@@ -50,11 +50,29 @@ def _encoder(modality: str) -> AfterValidator:
     return checked(lambda v: v in names or (is_preset(v) and len(v) > len(PRESET)), meaning)
 
 
+class RolesConfig(Section):
+    """The columns of a table of films, by what they say; what is not named is found out, see `data.columns`."""
+
+    id: Text = ""
+    overview: Columns = ()  # their texts are joined, a line each
+    genres: Columns = ()  # one with all of a film's genres, or one of 0 and 1 for each
+    poster: Text = ""  # a path or a file's name; "-": none, posters are named by the id
+    split: Text = ""  # "-": none
+    group: Text = ""  # films with the same value, such as a director, stay in one split; "-": none
+
+
 class DataConfig(Section):
     """Films, and how they become batches."""
 
     dataset: Text = "synthetic"
     data_dir: Text = ""  # "" for a data set that is downloaded or made on the spot
+    file: Text = ""  # the films' table; "" for the one in data_dir
+    columns: RolesConfig = RolesConfig()  # of that table
+    encoding: Text = ""  # of that table, by its name in Python; "": found out
+    separator: Text = ""  # of its cells; "": found out
+    split_file: Text = ""  # JSON with the ids of train, validation and test films; "": none
+    keep_placeholders: bool = False  # texts and pictures that stand for none in many films are read like others
+    all_genres: bool = False  # of mmimdb, those beside the 23 too
     films: Annotated[int, Field(ge=20, le=10_000_000)] = 2000  # how many films `synthetic` makes
     films_seed: Seed = 0  # which films `synthetic` makes
     skip_bad: bool = False  # drop and list films that cannot be read, instead of stopping

@@ -38,6 +38,10 @@ class BadPoster(Exception):
     """These bytes are not a picture that can be read; the message says why."""
 
 
+class NoPoster(BadPoster):
+    """There is no picture, which a film may do without."""
+
+
 class _Jpeg(JpegImageFile):
     def _read_dpi_from_exif(self):
         """Nothing: the resolution is not asked for, and to look for it is to read all of EXIF."""

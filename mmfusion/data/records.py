@@ -5,10 +5,11 @@ import hashlib
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import tensorflow_datasets as tfds
 
-from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, open_poster
+from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, NoPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.schema import CHANNELS
 
@@ -27,6 +28,7 @@ class FilmRecord:
     split: str = "films"
     held: int = 0  # bytes of the poster that its reader keeps in memory
     cells: tuple[str, ...] = ()  # of its table, one for each of the builder's columns
+    group: str = ""  # films with the same one stay in one split
 
 
 @dataclasses.dataclass(eq=False)
@@ -48,6 +50,8 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     SPLITS: tuple[str, ...] = ("films",)
     builder_config: FilmsConfig
+    account: tuple[str, ...] = ()  # lines that say what was read and what it was taken for
+    left_out: Mapping[str, str] = MappingProxyType({})  # rows of the source that are no film, and why
 
     def films(self, dl_manager: tfds.download.DownloadManager) -> Iterator[FilmRecord]:
         """All films of the source, those with a bad poster included, in the source's order.
@@ -145,7 +149,7 @@ def read_inside(folder: Path, name: str, limit: int = MAX_POSTER_BYTES, kind: st
             raise BadPoster(too_large(limit))
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise BadPoster(f"{kind} missing") from error
+        raise NoPoster(f"{kind} missing") from error
     except OSError as error:  # no permission, a name too long
         raise BadPoster(f"{kind} cannot be read: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:  # a NUL; links in a circle
