@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.findings import Analysis, Model, Score
 from mmfusion.evaluation.frame import COLUMNS
-from mmfusion.files import write_atomically
+from mmfusion.files import inert, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def frame(columns: Sequence[str], rows: Iterable[Sequence]) -> pd.DataFrame:
 
 def write_frame(found: pd.DataFrame, file: Path) -> None:
     """Writes a CSV: numbers keep all their digits, and what is undefined is empty."""
-    write_atomically(file, found.to_csv(index=False, lineterminator="\n"))
+    write_atomically(file, found.map(inert).to_csv(index=False, lineterminator="\n"))
 
 
 def _scores(model: Model) -> Iterator[tuple[str, str, Score]]:

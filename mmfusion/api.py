@@ -16,8 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config
-from mmfusion.config.flags import KEYS, combined, configured, overrides_of, say_which_films
+from mmfusion.config.flags import (
+    KEYS,
+    combined,
+    configured,
+    keys_of,
+    overrides_of,
+    say_which_films,
+    table_of_films,
+)
 from mmfusion.config.idle import refuse_idle
 from mmfusion.data.preprocessing import NUMBER
 from mmfusion.errors import UserError
@@ -64,7 +74,13 @@ def train(
     variant: str,
     *,
     data_dir: str | Path | None = None,
+    films: str | Path | pd.DataFrame | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     dataset: str | None = None,
+    split_file: str | Path | None = None,
+    group_by: str | None = None,
+    keep_placeholders: bool = False,
+    all_genres: bool = False,
     modalities: Sequence[str] | None = None,
     table: str | Path | None = None,
     skip_bad: bool = False,
@@ -88,8 +104,15 @@ def train(
 
     Args:
         variant: a name from `config.VARIANTS`.
-        data_dir: the folder that holds the films; without it films are made on the spot.
-        dataset: its form; "multimodal_imdb" with `data_dir`.
+        data_dir: the folder that holds the films; without it, and without `films`, they are made on the spot.
+        films: a table of films, as a CSV, TSV, JSON lines or Parquet file, or a DataFrame.
+        columns: what its columns are, such as {"id": "tconst", "overview": ["title", "plot"]}; found out where they
+            are not named.
+        dataset: the films' form; "films" with `data_dir` or `films`.
+        split_file: JSON with the ids of train, validation and test films.
+        group_by: a column; films with the same value of it stay in one split.
+        keep_placeholders: read texts and pictures that stand for none like others.
+        all_genres: of MM-IMDb also those beside its 23.
         modalities: what fusion reads; without it posters and overviews.
         table: a CSV of films' columns, joined by its column `Id`.
         skip_bad: drop films that cannot be read.
@@ -113,8 +136,13 @@ def train(
         UserError: what is wrong, in one line.
     """
     named = {name: value for name, value in locals().items() if name in KEYS}
+    cache = cache_folder(cache_dir)
+    if films is not None:
+        named["films"] = _file_of(films, cache)
     said = {KEYS[name]: name for name, value in named.items() if value is not None and value is not False}
-    overrides = combined(settings or {}, overrides_of(named), said)
+    roles = keys_of(columns or {})
+    said |= dict.fromkeys(roles, "columns")
+    overrides = combined(settings or {}, overrides_of(named) | roles, said)
     given = {key: key for key in settings or {}} | said
     file = Path(config) if config else None
     if seed is not None:
@@ -125,7 +153,7 @@ def train(
         given=given,
         parts=parts,
         out=Path(out) if out else None,
-        cache=cache_folder(cache_dir),
+        cache=cache,
         tensorboard=tensorboard,
     )
     from mmfusion.reports import report
@@ -192,11 +220,19 @@ def predict(
     posters: Sequence[bytes | str | Path | None] | None = None,
     overviews: Sequence[str | None] | None = None,
     tables: Sequence[Mapping[str, str] | None] | None = None,
+    films: str | Path | pd.DataFrame | None = None,
+    data_dir: str | Path | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    cache_dir: str | None = None,
 ) -> pd.DataFrame:
-    """Predicts the genres of any films, as many as each list holds.
+    """Predicts the genres of any films: of a table, or as many as each list holds.
 
     Args:
         run: a finished run.
+        films: instead of lists a table of films, see `train`; the rows of what is given have their ids.
+        data_dir: the folder below which the table's posters are; without it the table's own.
+        columns: what its columns are, see `train`.
+        cache_dir: where a DataFrame of films is kept.
         posters: files, or their bytes; None for a film without.
         overviews: texts; None for a film without.
         tables: by column, such as {"Year": "1994"}; None for a film without.
@@ -213,27 +249,49 @@ def predict(
     from mmfusion import inference
     from mmfusion.data.posters import BadPoster
 
+    if films is not None:
+        if posters or overviews or tables:
+            raise UserError("predict takes films, or lists of posters, overviews and tables")
+        from mmfusion.data.film_table.unlabelled import FilmReader
+        from mmfusion.inference.many import ManyFilms
+
+        file = _file_of(films, cache_folder(cache_dir))
+        many = list(ManyFilms(run, FilmReader(table_of_films(file, data_dir, keys_of(columns or {})))))
+        ids = [film for some in many for film in some.ids]
+        found = np.concatenate([some.y_prob for some in many]) if many else np.empty((0, len(run.genres)))
+        return pd.DataFrame(found, index=pd.Index(ids, name="id"), columns=list(run.genres))
     given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
     if any(isinstance(values, str | bytes | Mapping) for values in given.values()):
         raise UserError("predict takes lists, with an entry for every film")
-    films: dict[str, list] = {modality: list(values) for modality, values in given.items() if values is not None}
-    counts = {PLURAL[modality]: len(values) for modality, values in films.items()}
+    listed: dict[str, list] = {modality: list(values) for modality, values in given.items() if values is not None}
+    counts = {PLURAL[modality]: len(values) for modality, values in listed.items()}
     if len(set(counts.values())) != 1 or not max(counts.values()):
         raise UserError(f"predict takes one of each for every film, not {counts or 'nothing'}")
-    if not set(films) & set(run.config.reads):
+    if not set(listed) & set(run.config.reads):
         wanted = " or ".join(modality.plural for modality in run.config.reads)
         raise UserError(f"{run.folder} is a run of {run.config.label}: give {wanted}")
-    if POSTER in films:
-        films[POSTER] = [poster_bytes(one) if isinstance(one, str | Path) else one or b"" for one in films[POSTER]]
-    if OVERVIEW in films:
-        films[OVERVIEW] = [one or "" for one in films[OVERVIEW]]
-    if TABLE in films:
-        films[TABLE] = [checked_row(run, one or {}) for one in films[TABLE]]
+    if POSTER in listed:
+        listed[POSTER] = [
+            poster_bytes(one) if isinstance(one, str | Path) else one or b"" for one in listed[POSTER]
+        ]
+    if OVERVIEW in listed:
+        listed[OVERVIEW] = [one or "" for one in listed[OVERVIEW]]
+    if TABLE in listed:
+        listed[TABLE] = [checked_row(run, one or {}) for one in listed[TABLE]]
     try:
-        probabilities = inference.predict(run, films)
+        probabilities = inference.predict(run, listed)
     except BadPoster as error:
         raise UserError(f"a poster cannot be read: {error}") from error
     return pd.DataFrame(probabilities, columns=list(run.genres))
+
+
+def _file_of(films: str | Path | pd.DataFrame, cache: Path) -> Path:
+    """The file of a table of films; a DataFrame is kept in the cache."""
+    if isinstance(films, str | Path):
+        return Path(films)
+    from mmfusion.data.film_table.frames import keep_frame
+
+    return keep_frame(films, cache)
 
 
 def poster_bytes(file: str | Path) -> bytes:

@@ -47,6 +47,11 @@ def is_text(value) -> bool:
         return False
 
 
+def inert(cell):
+    """Gives a cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder, and those above it, unless it is there.
 

@@ -1,12 +1,15 @@
-"""`python -m mmfusion.predict`: the genres of one film, from its poster, its overview, its table, or several."""
+"""`python -m mmfusion.predict`: the genres of one film, or of all films of a table."""
 
+import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
 from mmfusion import api
+from mmfusion.config.flags import add_columns_flag, columns_of, table_of_films
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
@@ -29,6 +32,10 @@ def parser() -> ArgumentParser:
         help="what its table says, such as Year=1994",
     )
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    p.add_argument("--films", type=Path, metavar="FILE", help="all films of a table, as train --films takes it")
+    p.add_argument("--data-dir", type=Path, metavar="DIR", help="their posters (default: below the table's folder)")
+    add_columns_flag(p)
+    p.add_argument("--out", type=Path, metavar="FILE", help="where their predictions go: .csv or .parquet")
     return p
 
 
@@ -36,6 +43,38 @@ def main() -> None:
     """Reads the flags, predicts and prints."""
     args = parser().parse_args()
     run = Run.open(args.run)
+    if args.films:
+        _predict_table(args, run)
+    else:
+        _predict_one(args, run)
+
+
+def _predict_table(args: argparse.Namespace, run: Run) -> None:
+    if given := [f"--{name}" for name in ("poster", "overview", "table", "json") if getattr(args, name)]:
+        raise UserError(f"{given[0]} is of one film, and --films names a table; leave one out")
+    if not args.out:
+        raise UserError("--films needs --out FILE for the predictions, a .csv or .parquet")
+    data = table_of_films(args.films, args.data_dir, columns_of(args.columns))
+    begin_command()
+    import_tensorflow()
+    from mmfusion.inference.sheet import predict_table
+
+    started = time.monotonic()
+    many = predict_table(run, data, args.out, say=lambda line: print(line, file=sys.stderr))
+    seconds = time.monotonic() - started
+    total = sum(many.counts.values())
+    for read, count in sorted(many.counts.items()):
+        print(f"{count:,} films: {f'by {read}' if read else 'nothing that the run reads, no prediction'}")
+    if many.unreadable:
+        film, why = next(iter(many.unreadable.items()))
+        print(f"{len(many.unreadable):,} posters cannot be read and count as missing, as {film}'s: {why}")
+    print(f"{total:,} films in {seconds:.1f} s; their predictions are in {args.out}")
+
+
+def _predict_one(args: argparse.Namespace, run: Run) -> None:
+    for name in ("data_dir", "columns", "out"):
+        if getattr(args, name):
+            raise UserError(f"--{name.replace('_', '-')} goes with --films FILE")
     variant, overview = run.config.variant, args.overview or ""
     if not is_text(overview):
         raise UserError("--overview is not a text: it has bytes that are not UTF-8")

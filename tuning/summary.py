@@ -11,7 +11,7 @@ import tomli_w
 
 from mmfusion.config import of_recipe, override
 from mmfusion.errors import UserError
-from mmfusion.files import make_folder, write_atomically
+from mmfusion.files import inert, make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
 from tuning import OBJECTIVES, importance, pictures, spaces
 from tuning.oracles import EPOCHS
@@ -136,7 +136,8 @@ def write_trials(found: list[Row], search, out: Path) -> None:
     for row in found:
         status = "failed" if row.score is None else "completed"
         values = [row.values.get(name, "") for name in names]
-        writer.writerow([row.name, status, row.score, row.seconds, row.epochs, row.parameters, *values, row.reason])
+        cells = [row.name, status, row.score, row.seconds, row.epochs, row.parameters, *values, row.reason]
+        writer.writerow(map(inert, cells))
     write_atomically(out / "trials.csv", text.getvalue())
 
 

@@ -16,7 +16,7 @@ from mmfusion.config import (
     recipe_names,
     resolve,
 )
-from mmfusion.config.sections import RolesConfig
+from mmfusion.config.sections import DataConfig, RolesConfig
 from mmfusion.errors import UserError
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
@@ -45,6 +45,7 @@ _ROLES = {
     **{role: f"data.columns.{role}" for role in RolesConfig.model_fields if role != "group"},
     "table": "table.columns",
 }
+_OF_MORE = ("overview", "genres", "table")  # of them, those that may be more columns
 _OTHER_FLAGS = {"variant": "--variant", "recipe": "--recipe"}
 
 
@@ -57,14 +58,7 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
     p.add_argument("--films", type=Path, metavar="FILE", help="a table of films: CSV, TSV, JSON lines or Parquet")
-    p.add_argument(
-        "--columns",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="WHAT=COLUMN",
-        help=f"what its columns are, such as id=tconst overview=title,plot; of {', '.join(_ROLES)}",
-    )
+    add_columns_flag(p)
     p.add_argument(
         "--split-file", type=Path, metavar="FILE", help="JSON with the ids of train, validation and test"
     )
@@ -108,6 +102,18 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
 
 
+def add_columns_flag(p: argparse.ArgumentParser) -> None:
+    """The flag that `columns_of` reads."""
+    p.add_argument(
+        "--columns",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="WHAT=COLUMN",
+        help=f"what the table's columns are, such as id=tconst overview=title,plot; of {', '.join(_ROLES)}",
+    )
+
+
 def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
     """Gives settings by dotted key.
 
@@ -118,6 +124,27 @@ def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
     if found.get("data.data_dir") or found.get("data.file"):
         found.setdefault("data.dataset", "films")
     return {key: str(value) if isinstance(value, Path) else value for key, value in found.items()}
+
+
+def table_of_films(films: str | Path, data_dir: str | Path | None, named: Mapping[str, object]) -> DataConfig:
+    """Names a table of films, from the root.
+
+    Args:
+        films: its file.
+        data_dir: the folder below which the posters are; None: the table's own.
+        named: what its columns are, as `config.flags.columns_of` gives it.
+
+    Raises:
+        UserError: a file or folder is not there, or a column cannot be named.
+    """
+    film_table, folder = Path(films), Path(data_dir) if data_dir else None
+    if not film_table.is_file():
+        raise UserError(f"--films {films}: there is no such file")
+    if folder and not folder.is_dir():
+        raise UserError(f"--data-dir {data_dir}: there is no such folder")
+    values = {"data.dataset": "films", "data.file": str(film_table.resolve()), **named}
+    values |= {"data.data_dir": str(folder.resolve())} if folder else {}
+    return resolve("overview", overrides=values).data
 
 
 def columns_of(words: Sequence[str]) -> dict[str, object]:
@@ -132,11 +159,31 @@ def columns_of(words: Sequence[str]) -> dict[str, object]:
     found = {}
     for word in words:
         role, equals, named = word.partition("=")
-        if not equals or role not in _ROLES or not named:
+        if not equals or not named:
             raise UserError(f"--columns {word}: write WHAT=COLUMN, of {', '.join(_ROLES)}")
-        if _ROLES[role] in found:
+        if role in found:
             raise UserError(f"--columns {word}: {role} is named twice; columns are parted by commas")
-        found[_ROLES[role]] = named.split(",") if role in ("overview", "genres", "table") else named
+        found[role] = named.split(",") if role in _OF_MORE else named
+    return keys_of(found)
+
+
+def keys_of(columns: Mapping[str, str | Sequence[str]]) -> dict[str, object]:
+    """Gives the settings that say what a table's columns are, by dotted key.
+
+    Args:
+        columns: their names by what they say.
+
+    Raises:
+        UserError: nothing is called so, or one column is wanted and more are named.
+    """
+    found = {}
+    for role, named in columns.items():
+        if role not in _ROLES:
+            raise UserError(f"--columns {role}: a column is one of {', '.join(_ROLES)}")
+        names = [named] if isinstance(named, str) else list(named)
+        if role not in _OF_MORE and len(names) != 1:
+            raise UserError(f"--columns {role}: it is one column, not {len(names)}")
+        found[_ROLES[role]] = names if role in _OF_MORE else names[0]
     return found
 
 

@@ -24,6 +24,7 @@ from mmfusion.errors import UserError
 from mmfusion.files import (
     HALF_WRITTEN,
     check_id,
+    inert,
     is_text,
     move_into_place,
     only_one,
@@ -481,5 +482,5 @@ def _csv(columns, rows) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([inert(cell) for cell in row] for row in rows)
     return text.getvalue()

@@ -112,10 +112,12 @@ class Reading:
     of_raw: Callable[[Config, Sequence, Preprocessing], Encoded]  # any, as files and texts
 
 
-def _pixels(config: Config, posters: Sequence[bytes], fitted: Preprocessing) -> Encoded:
+def _pixels(config: Config, posters: Sequence[bytes | np.ndarray], fitted: Preprocessing) -> Encoded:
+    """Posters as files, b"" for none, or decoded already."""
     size = config.poster_size
     none = np.zeros((size, size, CHANNELS), np.uint8)
-    return Encoded(np.stack([decode_poster(one, size) if one else none for one in posters]), "pixels")
+    decoded = (decode_poster(one, size) if isinstance(one, bytes) and one else one for one in posters)
+    return Encoded(np.stack([one if isinstance(one, np.ndarray) else none for one in decoded]), "pixels")
 
 
 def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> Encoded:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -230,7 +232,7 @@ def _json(path: Path, name: str, encoding: str) -> TableFile:
 
     def batches() -> Iterator[Rows]:
         for chunk in _chunks(records()):
-            cells = ([_as_text(record.get(column)) for _, record in chunk] for column in columns)
+            cells = ([as_text(record.get(column)) for _, record in chunk] for column in columns)
             yield _rows(name, columns, [line for line, _ in chunk], cells)
 
     return TableFile(path, name, columns, f"JSON in {_said(encoding)}", batches)
@@ -284,17 +286,21 @@ def _parquet(path: Path, name: str) -> TableFile:
 def _texts(column: pa.Array) -> pa.Array:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return column.cast(pa.large_string()).fill_null("")
-    return pa.array([_as_text(cell) for cell in column.to_pylist()], pa.large_string())
+    return pa.array([as_text(cell) for cell in column.to_pylist()], pa.large_string())
 
 
-def _as_text(cell) -> str:
+def as_text(cell) -> str:
     """Gives a value of JSON or Parquet as a CSV would have it."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
     if isinstance(cell, str):
         return cell
+    if isinstance(cell, np.ndarray | np.generic):
+        cell = cell.tolist()
+    if cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "replace")
+    if isinstance(cell, set | tuple):
+        cell = sorted(map(str, cell)) if isinstance(cell, set) else list(cell)
     if isinstance(cell, list | dict):
         return json.dumps(cell, ensure_ascii=False, default=str)
     return str(cell)

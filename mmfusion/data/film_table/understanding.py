@@ -81,7 +81,8 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
     genres = _genres(table, cells, roles)
     reader = RowReader(roles, _genre_reader(cells, roles, table))
     ids, left_out = _check_ids(table, cells, roles, lines)
-    path_of = _paths(table, cells, roles)
+    refuse_addresses(table, cells, roles)
+    path_of = [""] * len(cells) if roles.poster is None else cells.column(roles.poster).to_pylist()
     posters = tuple(pictures.find(film, path.strip()) for film, path in zip(ids, path_of) if film)
     found = _say_posters(table, roles, pictures, [one for one in zip(ids, path_of) if one[0]], is_sure)
     account = (
@@ -97,18 +98,20 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
     return Understood(genres, columns, _sides(table, cells, roles), account, left_out, posters, films, pictures)
 
 
-def _paths(table: TableFile, cells: pa.Table, roles: Roles) -> list[str]:
-    """What each row says of its poster."""
+def refuse_addresses(table: TableFile, cells: pa.Table | pa.RecordBatch, roles: Roles) -> None:
+    """Refuses posters that would have to be downloaded.
+
+    Raises:
+        UserError: it says what to do.
+    """
     if roles.poster is None:
-        return [""] * len(cells)
-    paths = cells.column(roles.poster).to_pylist()
-    if address := url_of(paths):
+        return
+    if address := url_of(cells.column(roles.poster).to_pylist()):
         raise UserError(
             f"{table.name}: the column {table.columns[roles.poster]!r} holds addresses, such as "
             f"{address[:_SHOWN]!r}, and nothing is downloaded; put the pictures into a folder, called by the id, "
             f"and add --columns poster={NONE}"
         )
-    return paths
 
 
 def _sides(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:

@@ -1,0 +1,108 @@
+"""Predicts any number of films of a table, a few hundred at a time."""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmfusion.data.film_table.unlabelled import FilmReader, Unlabelled, text_of
+from mmfusion.data.posters import BadPoster, NoPoster, decode_poster, open_poster
+from mmfusion.inference import load_model
+from mmfusion.runs import Run
+from mmfusion.schema import OVERVIEW, POSTER, TABLE
+from mmfusion.training import fitting, inputs
+from mmfusion.training.preparation import check_presets, sigmoid
+
+_AT_ONCE = 512  # films; more make nothing faster
+
+
+@dataclass(frozen=True)
+class Some:
+    """Predictions of some films, in the order of their rows."""
+
+    ids: tuple[str, ...]  # N
+    read: tuple[str, ...]  # N; the modalities that were read, such as "poster + overview"; "" for none
+    y_prob: np.ndarray  # float32 (N, G); NaN for a film without anything that the run reads
+
+
+class ManyFilms:
+    """Predicts the films of a table; `counts` says afterwards what was read of how many."""
+
+    def __init__(self, run: Run, films: FilmReader):
+        """
+        Args:
+            run: a finished run.
+            films: of the table.
+
+        Raises:
+            UserError: the run's model or its preset cannot be had.
+        """
+        self._run, self._films = run, films
+        self._model = load_model(run)
+        self.counts: Counter[str] = Counter()
+        self.unreadable: dict[str, str] = {}  # films whose poster is there and no picture, and why
+
+    def __iter__(self) -> Iterator[Some]:
+        """Predictions of all films.
+
+        While the model reads some films, the next ones are read and decoded.
+
+        Raises:
+            UserError: the table or a preset cannot be read.
+        """
+        films = iter(self._films)
+        with ThreadPoolExecutor(1, "next-films") as ahead, ThreadPoolExecutor(os.cpu_count()) as self._pool:
+            coming = ahead.submit(self._prepare, list(itertools.islice(films, _AT_ONCE)))
+            while (prepared := coming.result()) is not None:
+                coming = ahead.submit(self._next, films)
+                yield self._predict(*prepared)
+
+    def _next(self, films: Iterator[Unlabelled]):
+        return self._prepare(list(itertools.islice(films, _AT_ONCE)))
+
+    def _prepare(self, films: Sequence[Unlabelled]):
+        """Reads and encodes films; None of no film."""
+        if not films:
+            return None
+        config, fitted = self._run.config, self._run.fitted
+        columns = [column.name for column in fitted.columns]
+        posters = self._pool.map(self._poster, films) if POSTER in config.reads else [b""] * len(films)
+        raw: dict[str, Sequence] = {
+            POSTER: list(posters),
+            OVERVIEW: [text_of(film, config.overview.columns) for film in films],
+            TABLE: [{name: film.cells.get(name, "") for name in columns} for film in films],
+        }
+        return films, inputs.of_raw(config, fitted, raw)
+
+    def _poster(self, film: Unlabelled) -> bytes | np.ndarray:
+        """A film's poster, decoded unless a preset does that; b"" of one that is missing or cannot be read."""
+        try:
+            encoded = self._films.pictures.read(film.poster)
+            if POSTER not in self._run.config.presets:
+                return decode_poster(encoded, self._run.config.poster_size)
+            open_poster(encoded)
+            return encoded
+        except NoPoster:
+            return b""
+        except BadPoster as error:
+            self.unreadable[film.id] = str(error)
+            return b""
+
+    def _predict(self, films: Sequence[Unlabelled], read: inputs.Inputs) -> Some:
+        check_presets(self._run, read)
+        rows = np.arange(len(films))
+        there = {modality: read.films[modality].present(rows) for modality in self._run.config.reads}
+        said = tuple(" + ".join(name for name, has in there.items() if has[row]) for row in rows)
+        self.counts.update(said)
+        labels = np.zeros((len(films), len(self._run.genres)), np.float32)  # not known and not read
+        source = read.source(labels, self._run.config.data.batch_size)
+        try:
+            y_prob = sigmoid(fitting.logits_of(self._model, source, rows))
+        finally:
+            source.release()
+        has_any = np.array([bool(one) for one in said])[:, None]  # (N, 1)
+        return Some(tuple(film.id for film in films), said, np.where(has_any, y_prob, np.nan))
