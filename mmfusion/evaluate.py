@@ -15,15 +15,6 @@ from mmfusion.schema import TABLE
 from mmfusion.startup import begin_command, import_tensorflow
 
 
-class _TableOfFilms(argparse.Action):
-    """Takes one file. Ids of films to draw were given by this flag once, and are refused."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if len(values) > 1 or not Path(values[0]).is_file():
-            raise UserError(f"--films {' '.join(values)}: this is no file; the flag that draws films is now --show")
-        namespace.films = Path(values[0])
-
-
 def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m mmfusion.evaluate", description=__doc__)
@@ -37,7 +28,7 @@ def parser() -> ArgumentParser:
     p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of those films' columns")
     p.add_argument("--dataset", choices=list(DATASETS), help="the form of --data-dir (default: the run's)")
     p.add_argument("--skip-bad", action="store_true", help="drop films of --data-dir that cannot be read")
-    p.add_argument("--films", nargs="+", action=_TableOfFilms, help=argparse.SUPPRESS)
+    p.add_argument("--films", nargs="+", default=[], help=argparse.SUPPRESS)
     p.add_argument("--show", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
     p.add_argument(
         "--out",
@@ -53,6 +44,7 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Reads the flags, scores and prints; TensorFlow is needed only for films not yet predicted."""
     args = parser().parse_args()
+    args.films = _one_file(args.films)
     cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
@@ -82,6 +74,13 @@ def main() -> None:
         picture = (args.out or runs[0].folder) / "figures" / "films.png"
         _draw(runs, args, cache, picture)
         print(f"The films are in {picture}")
+
+
+def _one_file(named: list[str]) -> Path | None:
+    """The table of films; ids of films to draw came by this flag once, and are refused."""
+    if len(named) > 1 or not all(Path(name).is_file() for name in named):
+        raise UserError(f"--films {' '.join(named)}: this is no file; the flag that draws films is now --show")
+    return Path(named[0]) if named else None
 
 
 def _check(args: argparse.Namespace, runs: list[Run]) -> None:
