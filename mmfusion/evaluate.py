@@ -113,7 +113,7 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
     for run in runs:
         config, data = run.config, run.config.data
         if args.data_dir:
-            dataset = args.dataset or ("multimodal_imdb" if data.dataset == "synthetic" else data.dataset)
+            dataset = args.dataset or ("films" if data.dataset == "synthetic" else data.dataset)
             folder = str(args.data_dir.resolve())
             data = data.model_copy(update={"data_dir": folder, "dataset": dataset, "skip_bad": args.skip_bad})
             # Not the run's own: a stranger's would name any file of this machine, and has not these films.

@@ -19,13 +19,18 @@ HALF_WRITTEN = ".half-"  # in the name of a file that is not in its place yet: .
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
+def is_id(film: str) -> bool:
+    """Tells if a film's id can safely be a file's name."""
+    return bool(_SAFE_ID.fullmatch(film))
+
+
 def check_id(film: str, where: str) -> str:
     """Returns a film's id if it can safely be a file's name.
 
     Raises:
         UserError: it has other characters than letters, digits, '-' and '_', or more than 100.
     """
-    if not isinstance(film, str) or not _SAFE_ID.fullmatch(film):
+    if not isinstance(film, str) or not is_id(film):
         shown = f"{film[:100]}..." if isinstance(film, str) and len(film) > 100 else film
         raise UserError(
             f"{where}: the id {shown!r} is not made of letters, digits, '-' and '_', a letter or a digit first, "

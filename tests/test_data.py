@@ -10,11 +10,11 @@ import tensorflow as tf
 from conftest import tiny_config, write_folder
 from pictures import RED_LEFT, encoded
 from PIL import Image
+from tables import films_in
 
 from mmfusion.data.encoded import Encoded
+from mmfusion.data.film_table import Builder
 from mmfusion.data.films import load_films
-from mmfusion.data.multimodal_imdb import Builder
-from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.source import BUCKETS, Source
 from mmfusion.data.splits import duplicate_groups, split_films, split_hash
@@ -23,15 +23,16 @@ from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.schema import OVERVIEW, POSTER
 
-HEADER = b"Id,Genre,Comedy,War,Overview\n"
+HEADER = b"Id,Comedy,War,Overview\n"
+GOOD = b"tt7,1,0,y\ntt8,0,1,z\n"
 
 
 class TestCsv:
     def test_text_is_kept_to_the_letter(self):
-        rows = b'007,x,1,0,"NA"\r\ntt1,x,0,0,"two\nlines, \xc3\xa9 and ""quotes"""\r\n'
-        genres, films = parse_films(b"\xef\xbb\xbf" + HEADER + rows, "films.csv")
+        rows = b'007,1,0,"NA"\r\ntt1,0,0,"two\nlines, \xc3\xa9 and ""quotes"""\r\n'
+        genres, films = films_in(b"\xef\xbb\xbf" + HEADER + rows)
         assert genres == ("Comedy", "War")
-        assert [(f.film, f.overview, f.genres) for f in films] == [
+        assert [(f.id, f.overview, f.genres) for f in films] == [
             ("007", "NA", ("Comedy",)),
             ("tt1", 'two\nlines, é and "quotes"', ()),
         ]
@@ -41,21 +42,22 @@ class TestCsv:
         [
             (b"", "films.csv is empty"),
             (HEADER, "no film"),
-            (b"Id,Comedy\n1,0\n", "the column 'Overview' is missing"),
-            (b"Id,Genre,Overview\n1,x,y\n", "no genre column"),
+            (b"Id,Overview\n1,y\n", "no column of genres"),
+            (b"Id,Genre,Overview\n1,[],y\n", "names no genre"),
+            (b"Name,Genre\nThe Lamp,War\n", "no column that could be the id; it has 'Name', 'Genre'"),
             (b"Id,War,War,Overview\n1,0,0,y\n", "'War' is there twice"),
-            (HEADER + b"tt1,x,1,2,y\n", "line 2: genre 'War' must be 0 or 1, not '2'"),
-            (HEADER + b"tt1,x,1,,y\n", "line 2: genre 'War' must be 0 or 1, not ''"),
-            (HEADER + b"tt1,x,1,0,y\ntt1,x,1,0,z\n", "line 3: the id tt1 is in line 2 already"),
-            (HEADER + b"tt1,x,1,0\n", "line 2: 4 cells, but the header has 5"),
-            (HEADER + b"tt1,x,1,0,a\ntt2,x,1,0,\xff\n", "line 3: not UTF-8"),
-            (HEADER + b"../tt1,x,1,0,y\n", "line 2: the id '../tt1'"),
-            (HEADER + b'tt1,x,1,0,"y\n', "line 2"),
+            (HEADER + b"tt1,1,2,y\n" + GOOD, "line 2: genre 'War' must be 0 or 1, not '2'"),
+            (HEADER + b"tt1,1,,y\n" + GOOD, "line 2: genre 'War' must be 0 or 1, not ''"),
+            (HEADER + b"tt1,1,0,y\ntt1,1,0,z\n", "line 3: the id tt1 is in line 2 already"),
+            (HEADER + b"tt1,1,0\n", "line 2: 3 cells, but the header has 4"),
+            ("é\n".encode() + HEADER + b"tt1,1,0,a\ntt2,1,0,\xff\n", "line 4: not UTF-8"),
+            (HEADER + b"../tt1,1,0,y\n", "line 2: the id '../tt1'"),
+            (HEADER + b'tt1,1,0,"y\n', "line 2"),
         ],
     )
     def test_a_fault_is_named_with_its_line(self, content, said):
         with pytest.raises(UserError) as error:
-            parse_films(content, "films.csv")
+            films_in(content)
         assert said in str(error.value)
         assert "films.csv" in str(error.value)
         assert "\n" not in str(error.value)
@@ -327,11 +329,12 @@ class TestFilms:
         ("dataset", "data_dir", "said"),
         [
             ("multimodal_imdb", "nowhere", "there is no such folder"),
-            ("multimodal_imdb", ".", "names a folder with IMDB_overview_genres.csv and Images/"),
+            ("multimodal_imdb", ".", "holds no table of films .* --films FILE"),
             ("mmimdb", ".", "neither mmimdb.tar.gz nor dataset/"),
             ("mmimdb", "", "needs --data-dir"),
             ("synthetic", ".", "not with synthetic"),
-            ("films", "", "unknown data set 'films'"),
+            ("films", "", "--films FILE, or a folder with --data-dir DIR"),
+            ("pictures", "", "unknown data set 'pictures'"),
         ],
     )
     def test_a_missing_source_is_named(self, tmp_path, cache, monkeypatch, dataset, data_dir, said):

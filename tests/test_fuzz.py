@@ -198,11 +198,12 @@ def read_poster(content: bytes) -> bool:
 
 
 def read_table(content: bytes) -> bool:
-    from mmfusion.data.multimodal_imdb.films_csv import parse_films
+    from tables import films_in
+
     from mmfusion.errors import UserError
 
     try:
-        genres, rows = parse_films(content, "films.csv")
+        genres, rows = films_in(content)
     except UserError as error:
         said = str(error)
     else:

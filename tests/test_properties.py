@@ -18,9 +18,9 @@ from conftest import FROM_FILMS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tables import films_in
 
 from mmfusion.config import from_dict, resolve
-from mmfusion.data.multimodal_imdb.films_csv import parse_films
 from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
 from mmfusion.evaluation import metrics
@@ -82,9 +82,9 @@ def test_what_a_csv_writer_writes_is_read_back_to_the_letter(table, form, encodi
     writer.writeheader()
     for film, overview, of_film in films:
         writer.writerow({"Id": film, "Overview": overview, "Genre": "[]", **dict.fromkeys(of_film, "1")})
-    read_genres, rows = parse_films(file.getvalue().encode(encoding), "films.csv")
+    read_genres, rows = films_in(file.getvalue().encode(encoding))
     assert read_genres == tuple(column for column in columns if column in genres)
-    assert [(row.film, row.overview, set(row.genres)) for row in rows] == [
+    assert [(row.id, row.overview, set(row.genres)) for row in rows] == [
         (film, overview, set(of_film)) for film, overview, of_film in films
     ]
 
@@ -119,7 +119,7 @@ pieces = st.sampled_from(
 def test_any_bytes_are_films_or_one_line_that_names_the_file(content):
     said, genres, rows = "", (), []
     try:
-        genres, rows = parse_films(content, "films.csv")
+        genres, rows = films_in(content)
     except UserError as error:
         said = str(error)
     assert ("films.csv" in said and "\n" not in said) if said else (genres and rows)
@@ -135,12 +135,13 @@ def test_a_wrong_row_is_named_by_the_line_where_it_begins(overviews, data):
     head = io.StringIO(newline="")
     writer = csv.writer(head)
     writer.writerow(["Id", "Overview", "War"])
+    overviews += ["a", "b"]  # most of a column's cells are as they should be
     for number, overview in enumerate(overviews):
         if number == wrong:
             line = len(io.StringIO(head.getvalue(), newline=None).readlines()) + 1
         writer.writerow([f"tt{number}", overview, "2" if number == wrong else "1"])
     with pytest.raises(UserError, match=rf"films\.csv, line {line}: genre 'War' must be 0 or 1, not '2'"):
-        parse_films(head.getvalue().encode(), "films.csv")
+        films_in(head.getvalue().encode())
 
 
 # ---------------------------------------------------------------- splits

@@ -53,7 +53,7 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--dataset",
         choices=list(DATASETS),
-        help="default: multimodal_imdb with --data-dir, synthetic without",
+        help="default: films with --data-dir or --films, synthetic without",
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
     p.add_argument("--films", type=Path, metavar="FILE", help="a table of films: CSV, TSV, JSON lines or Parquet")
@@ -115,8 +115,8 @@ def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
         named: by the names in `KEYS`; None and False say nothing.
     """
     found = {KEYS[name]: value for name, value in named.items() if value is not None and value is not False}
-    if found.get("data.data_dir"):
-        found.setdefault("data.dataset", "multimodal_imdb")
+    if found.get("data.data_dir") or found.get("data.file"):
+        found.setdefault("data.dataset", "films")
     return {key: str(value) if isinstance(value, Path) else value for key, value in found.items()}
 
 

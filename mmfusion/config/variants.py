@@ -25,6 +25,7 @@ OPERATORS = {
 # Plain names, so that `--help` can list them without importing TensorFlow.
 DATASETS = {
     "synthetic": "mmfusion.data.synthetic",
+    "films": "mmfusion.data.film_table",
     "multimodal_imdb": "mmfusion.data.multimodal_imdb",
     "mmimdb": "mmfusion.data.mmimdb",
 }

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import tensorflow_datasets as tfds
 
+from mmfusion.config import DataConfig
 from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, NoPoster, open_poster
 from mmfusion.errors import UserError
 from mmfusion.schema import CHANNELS
@@ -38,6 +39,8 @@ class FilmsConfig(tfds.core.BuilderConfig):
     genres: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()  # of the films' own table
     folder: str = ""  # where the source lies; "" where it is downloaded or made
+    data: DataConfig | None = None  # the same of a table of films, with what is said of it
+    sides: tuple[str, ...] = ()  # of a split that the source has
     films: int = 0  # synthetic only
     seed: int = 0  # synthetic only
 
@@ -99,8 +102,13 @@ def configured(builder: type[FilmsBuilder], config: FilmsConfig, cache: Path) ->
     return builder(data_dir=cache, config=config.name if listed else config)
 
 
-def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> tuple[str, bool]:
+def fingerprint(texts: Iterable[bytes], read: Callable[[str], bytes], files: Iterable[str]) -> tuple[str, bool]:
     """16 hex digits that change when a text or a file's content does; a missing file is a content too.
+
+    Args:
+        texts: what was read already.
+        read: a file's name -> its bytes; raises BadPoster.
+        files: the names.
 
     Returns:
         The digits, and whether every file that is there could be read.
@@ -115,11 +123,11 @@ def fingerprint(texts: Iterable[bytes], folder: Path, files: Iterable[str]) -> t
         add(text)
     for name in files:
         try:
-            add(read_inside(folder, name))
+            add(read(name))
         except BadPoster as error:
             add(b"")
             refused = isinstance(error.__cause__, OSError)
-            whole = whole and (not refused or isinstance(error.__cause__, FileNotFoundError))
+            whole = whole and (not refused or isinstance(error, NoPoster))
     return digest.hexdigest()[:16], whole
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+from mmfusion.data.film_table.genres import check_name
 from mmfusion.errors import UserError
 from mmfusion.schema import LONGEST_GENRE
 
@@ -13,7 +14,7 @@ GENRES = tuple(
     "Family Biography War History Music Animation Musical Western Sport Short Film-Noir".split()
 )
 _LISTED = 20  # genres named in one message
-_SHOWN = 60  # characters of a wrong name in a message
+_MOST = 1000  # genres
 
 
 def count_genres(films: Collection[Collection[str]]) -> Counter[str]:
@@ -35,15 +36,14 @@ def all_genres(counts: Mapping[str, int], where: str) -> tuple[str, ...]:
     """Those of the 23 that films have, in their order, then the others by name.
 
     Raises:
-        UserError: there is none, or one has a name that cannot be shown.
+        UserError: there is none, there are too many, or one has a name that cannot be shown.
     """
     if not counts:
         raise UserError(f"{where}: no film has a genre")
-    for genre in counts:  # it is shown in terminals, tables and pictures
-        if not genre or not genre.isprintable():
-            raise UserError(f"{where}: the genre {genre[:_SHOWN]!r} must have a name of printable characters")
-        if len(genre) > LONGEST_GENRE:
-            raise UserError(f"{where}: the genre {genre[:_SHOWN]!r}... has more than {LONGEST_GENRE} characters")
+    if len(counts) > _MOST:
+        raise UserError(f"{where}: {len(counts):,} different genres, more than {_MOST:,}; leave out --all-genres")
+    for genre in counts:
+        check_name(genre, where)
     return tuple(genre for genre in GENRES if genre in counts) + tuple(sorted(counts.keys() - set(GENRES)))
 
 

@@ -97,8 +97,9 @@ def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> 
             split = read_inside(folder, SPLIT, MAX_JSON_BYTES, "file")
         except BadPoster as error:
             raise UserError(f"{folder / SPLIT}: {error}") from error
-        parts = [split, *map(os.fsencode, files)], (folder / "dataset").resolve(), files
-        name = recognised(cache, folder, *parts, partial(fingerprint, *parts))
+        texts, where = [split, *map(os.fsencode, files)], (folder / "dataset").resolve()
+        content = partial(fingerprint, texts, partial(read_inside, where), files)
+        name = recognised(cache, folder, texts, where, files, content)
     genres = GENRES
     if data.all_genres:
         genres = _read_all_genres(folder, cache / "genres" / f"{name}.json")

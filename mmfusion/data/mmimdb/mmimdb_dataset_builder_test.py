@@ -165,6 +165,11 @@ class TestGenresOfOnesOwn:
             films(folder, cache_dir, **{"data.all_genres": True})
         assert len(films(folder, cache_dir)) == 3
 
+    def test_titles_are_not_taken_for_genres(self, tmp_path, cache_dir):
+        folder = write(tmp_path / "own", [[f"title {number}" for number in range(1001)], [], []])
+        with pytest.raises(UserError, match=r"1,001 different genres, more than 1,000; leave out --all-genres"):
+            films(folder, cache_dir, **{"data.all_genres": True})
+
     def test_of_many_that_fall_out_the_most_frequent_are_named(self, tmp_path, cache_dir):
         many = [f"genre {number:02d}" for number in range(30)]
         said, _ = account(write(tmp_path / "own", [many, ["War", "genre 29"], []]), cache_dir)

@@ -1,29 +1,21 @@
 """The tensorflow-datasets builder of Multimodal IMDB: from a folder, or downloaded."""
 
 import zipfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
 from mmfusion.config import DataConfig
+from mmfusion.config.sections import RolesConfig
+from mmfusion.data import film_table
 from mmfusion.data.archives import open_zip, read_zip_member
-from mmfusion.data.multimodal_imdb.films_csv import parse_films
-from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
-from mmfusion.data.recognition import recognised
-from mmfusion.data.records import (
-    FilmRecord,
-    FilmsBuilder,
-    FilmsConfig,
-    configured,
-    fingerprint,
-    read_inside,
-)
-from mmfusion.errors import UserError
+from mmfusion.data.film_table.pictures import IMAGES, Pictures
+from mmfusion.data.film_table.reading import open_table
+from mmfusion.data.film_table.understanding import understand
+from mmfusion.data.posters import MAX_POSTER_BYTES
+from mmfusion.data.records import FilmsBuilder, FilmsConfig, configured
 
 CSV_NAME = "IMDB_overview_genres.csv"
-MAX_CSV_BYTES = 256 * 2**20  # the public one has 1.5 MB for 6,325 films
 _CSV_COMMIT = "24ea10818ef8906cd06124c5e2cab975ec739c30"
 _POSTERS_COMMIT = "0f2cea5ba255a8197cd749135080c93c3c931d48"
 CSV_URL = (
@@ -42,36 +34,22 @@ PUBLIC = FilmsConfig(name=f"public-{_CSV_COMMIT[:7]}-{_POSTERS_COMMIT[:7]}", gen
 
 
 class Builder(FilmsBuilder):
-    """Films with poster, overview and several genres, from a CSV and a folder of JPEGs."""
+    """Films with poster, overview and several genres, downloaded; read as any table of films is."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [PUBLIC]
 
     def films(self, dl_manager):
-        if folder := self.builder_config.folder:
-            csv = _read_csv(Path(folder))
-            posters = partial(read_inside, (Path(folder) / "Images").resolve())
-        else:
-            files = dl_manager.download({"csv": CSV_URL, "posters": POSTERS_URL})
-            csv = Path(files["csv"]).read_bytes()
-            posters = _posters_in_zip(Path(files["posters"]))
-        _, rows = parse_films(csv, CSV_NAME)
-        for row in rows:
-            yield FilmRecord(row.film, row.overview, row.genres, partial(posters, f"{row.film}.jpg"))
+        files = dl_manager.download({"csv": CSV_URL, "posters": POSTERS_URL})
+        table = open_table(Path(files["csv"]), name=CSV_NAME)
+        understood = understand(table, RolesConfig(), _posters_in_zip(Path(files["posters"])))
+        self.account, self.left_out = understood.account, understood.left_out
+        yield from understood.records()
 
 
-def _read_csv(folder: Path) -> bytes:
-    try:
-        return read_inside(folder, CSV_NAME, MAX_CSV_BYTES, "file")
-    except BadPoster as error:
-        raise UserError(
-            f"{folder / CSV_NAME}: {error}; --data-dir names a folder with {CSV_NAME} and Images/"
-        ) from error
-
-
-def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
-    """Gives what reads a poster, by its file's name, from the zip, which stays open as long as it is kept."""
+def _posters_in_zip(path: Path) -> Pictures:
+    """The pictures in the zip, which stays open as long as they are kept."""
     try:
         archive = open_zip(path)
     except zipfile.BadZipFile as error:
@@ -79,28 +57,15 @@ def _posters_in_zip(path: Path) -> Callable[[str], bytes]:
             file.unlink(missing_ok=True)
         raise tfds.download.DownloadError(f"{POSTERS_URL}: {error}") from error
     members = {
-        PurePosixPath(name).name: name for name in archive.namelist() if PurePosixPath(name).parent.name == "Images"
+        f"{IMAGES}/{PurePosixPath(name).name}": name
+        for name in archive.namelist()
+        if PurePosixPath(name).parent.name == IMAGES
     }
-
-    def read(name: str) -> bytes:
-        if name not in members:
-            raise BadPoster("poster missing")
-        return read_zip_member(archive, members[name], MAX_POSTER_BYTES)
-
-    return read
+    return Pictures(members, lambda name: read_zip_member(archive, members[name], MAX_POSTER_BYTES), path)
 
 
 def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> FilmsBuilder:
-    """The builder for this configuration, named by the source's content, which is read if it is not recognised.
-
-    Raises:
-        UserError: the CSV is missing or wrong.
-    """
-    if not data.data_dir:
-        return configured(Builder, PUBLIC, cache)
-    folder = Path(data.data_dir).resolve()
-    content = _read_csv(folder)
-    genres, rows = parse_films(content, str(folder / CSV_NAME))
-    parts = [content], (folder / "Images").resolve(), [f"{row.film}.jpg" for row in rows]
-    name = recognised(cache, folder, *parts, partial(fingerprint, *parts))
-    return configured(Builder, FilmsConfig(name=name, genres=genres, folder=str(folder)), cache)
+    """The builder of the public films; of those in a folder that is named, the builder of any table."""
+    if data.data_dir or data.file:
+        return film_table.make_builder(data, cache)
+    return configured(Builder, PUBLIC, cache)

@@ -1,0 +1,272 @@
+"""Finds out which column of a table says what, from its name and its cells."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mmfusion.config.sections import RolesConfig
+from mmfusion.data.film_table.genres import GenreColumn, truth
+from mmfusion.data.film_table.reading import TableFile
+from mmfusion.errors import UserError
+from mmfusion.files import is_id
+from mmfusion.schema import LONGEST_GENRE, SPLITS
+
+# Names that columns commonly have, without case, white space, "_" and "-"; of several that are there the first.
+_IDS = ("id", "imdbid", "imdb", "movieid", "filmid", "tconst", "tmdbid", "showid", "itemid")
+_OVERVIEWS = ("overview", "plot", "description", "synopsis", "summary", "storyline", "plotsynopsis")
+_GENRES = ("genres", "genre", "genrenames", "listedin")
+_POSTERS = ("poster", "posterpath", "posterfile", "image", "imagepath", "imagefile", "filename", "img")
+_SPLITS = ("split", "set", "fold", "partition", "subset")
+_GROUPS = ("group",)
+# What a split's cells say, without case.
+SIDES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+NONE = "-"  # stands for no column, where one is named
+_NAMED = 12  # columns named in a line
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Places of a table's columns, by what they say."""
+
+    id: int
+    overview: tuple[int, ...]
+    genre_list: int | None  # a column with all genres of a film
+    genre_columns: tuple[int, ...]  # a column of 0 and 1 for each genre; then `genre_list` is not read
+    poster: int | None
+    split: int | None
+    group: int | None
+    others: tuple[int, ...]  # a film's table
+    said: str  # in a line
+
+
+def find_roles(
+    table: TableFile,
+    lines: Sequence[int],
+    cells: pa.Table,
+    named: RolesConfig,
+    *,
+    named_by: Callable[[str], bool] = lambda film: False,
+    labelled: bool = True,
+) -> Roles:
+    """Finds out what the columns of a table are.
+
+    Args:
+        table: the file.
+        lines: where its rows begin.
+        cells: its columns as texts; of an unlabelled table the first rows may do.
+        named: what the user says of them.
+        named_by: tells if there is a poster that is called like an id.
+        labelled: whether the films' genres are wanted.
+
+    Raises:
+        UserError: a column that is named is not there, or there is none for what is wanted.
+    """
+    columns = table.columns
+    finder = _Finder(table, lines, cells, named)
+    said = []
+    poster = finder.one(named.poster, "poster", _POSTERS)
+    film, why = finder.id(named_by if poster is None else lambda film: False)
+    said.append(f"id = {columns[film]}{why}")
+    overview = finder.several(named.overview, "overview", _OVERVIEWS)
+    said += [f"overview = {' + '.join(columns[place] for place in overview)}"] if overview else ["no overview"]
+    split = finder.split()
+    group = finder.one(named.group, "group", _GROUPS)
+    taken = {film, poster, split, group, *overview}
+    listed, many = finder.genres(taken) if labelled else (None, ())
+    if many:
+        names = _some([columns[place] for place in many], "all")
+        said.append(f"genres = the {len(many)} columns of 0 and 1: {names}")
+    elif listed is not None:
+        said.append(f"genres = {columns[listed]}")
+    said += [f"{what} = {columns[place]}" for what, place in _named(poster, split, group)]
+    taken |= {listed, *many}
+    others = tuple(p for p, name in enumerate(columns) if p not in taken and _is_name(name))
+    if others:
+        said.append(f"others: {_some([columns[place] for place in others])}")
+    if finder.passed_over:
+        said.append("; ".join(finder.passed_over))
+    return Roles(film, overview, listed, many, poster, split, group, others, ", ".join(said))
+
+
+def _named(*places: int | None):
+    return [(what, place) for what, place in zip(("poster", "split", "group"), places) if place is not None]
+
+
+def _some(names: Sequence[str], most: str = "") -> str:
+    if most or len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+
+
+def _plain(name: str) -> str:
+    return "".join(name.split()).replace("_", "").replace("-", "").casefold()
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and name.isprintable() and len(name) <= LONGEST_GENRE
+
+
+class _Finder:
+    def __init__(self, table: TableFile, lines: Sequence[int], cells: pa.Table, named: RolesConfig):
+        self.table, self.columns, self.where = table, table.columns, table.name
+        self.lines, self.cells, self.named = lines, cells, named
+        self.passed_over: list[str] = []  # columns with a known name that are not taken for it
+
+    def place(self, name: str, role: str) -> int:
+        """The place of a column that the user names."""
+        exact = [p for p, column in enumerate(self.columns) if column == name]
+        alike = exact or [p for p, column in enumerate(self.columns) if _plain(column) == _plain(name)]
+        if len(alike) != 1:
+            raise UserError(
+                f"--columns {role}={name}: {self.where} has no such column; it has {_some(self._shown())}"
+            )
+        return alike[0]
+
+    def one(self, named: str, role: str, known: Sequence[str]) -> int | None:
+        """The column that is named, or has a known name."""
+        if named:
+            return None if named == NONE else self.place(named, role)
+        return next(iter(self._known(known)), None)
+
+    def several(self, named: Sequence[str], role: str, known: Sequence[str]) -> tuple[int, ...]:
+        if list(named) == [NONE]:
+            return ()
+        if named:
+            return tuple(self.place(name, role) for name in named)
+        return tuple(self._known(known)[:1])
+
+    def id(self, named_by: Callable[[str], bool]) -> tuple[int, str]:
+        """The column of ids, and why this one where another could be meant."""
+        if self.named.id:
+            return self.place(self.named.id, "id"), ""
+        candidates = [p for p, column in enumerate(self.columns) if _plain(column) in _IDS]
+        if not candidates:
+            raise UserError(
+                f"{self.where} has no column that could be the id; it has {_some(self._shown())}, and begins with "
+                f"{self._first_rows()}; name one with --columns id=COLUMN"
+            )
+        if len(candidates) == 1:
+            return candidates[0], ""
+        films = {p: [as_id(cell) for cell in self.cells.column(p)[:1000].to_pylist()] for p in candidates}
+        posters = {p: sum(map(named_by, of)) for p, of in films.items()}
+        unique = [p for p in candidates if self._is_unique(p)]
+        best = max(candidates, key=lambda p: posters[p])
+        chosen = best if posters[best] else next(iter(unique), candidates[0])
+        why = "the posters are named by it" if posters[best] else "the first that is unique"
+        others = ", ".join(self.columns[p] for p in candidates if p != chosen)
+        return chosen, f" ({why}; not {others})"
+
+    def split(self) -> int | None:
+        """The column of a split; one that has just the name of one is passed over."""
+        found = self.one(self.named.split, "split", _SPLITS)
+        if found is None:
+            return None
+        sides = {cell.strip().casefold() for cell in self.cells.column(found).unique().to_pylist()}
+        if sides <= {"", *SIDES} and sides - {""}:
+            return found
+        odd = sorted(sides - {"", *SIDES})[:3]
+        if self.named.split:
+            raise UserError(
+                f"--columns split={self.named.split}: its cells must be of {', '.join(SPLITS)}, not {odd[:1]}"
+            )
+        self.passed_over.append(f"{self.columns[found]} is no split: it has {', '.join(map(repr, odd))}")
+        return None
+
+    def genres(self, taken: set) -> tuple[int | None, tuple[int, ...]]:
+        """The column of lists, or the columns of 0 and 1."""
+        if self.named.genres:
+            places = tuple(self.place(name, "genres") for name in self.named.genres)
+            if len(places) == 1 and not self._is_truth(places[0]):
+                return places[0], ()
+            for place in places:
+                self._check_truth(place)
+            return None, places
+        listed = next(iter(self._known(_GENRES)), None)
+        rest = [p for p, name in enumerate(self.columns) if p not in {*taken, listed} and name]
+        binary = [p for p in rest if self._is_truth(p)]
+        if listed is not None and not (binary and self._names_none(listed)):
+            return listed, self._repeated(listed, binary)
+        if binary and binary == rest:
+            return None, tuple(binary)
+        nearly = [p for p in rest if p not in binary and self._is_truth(p, nearly=True)]
+        if nearly and len(nearly) + len(binary) == len(rest):
+            self._check_truth(nearly[0])
+        some = f"; of 0 and 1 are {_some([self.columns[p] for p in binary])}" if binary else ""
+        raise UserError(
+            f"{self.where} has no column of genres{some}; it has {_some(self._shown())}; name one, or those of 0 "
+            "and 1, with --columns genres=COLUMN"
+        )
+
+    def _names_none(self, listed: int) -> bool:
+        """Tells if a column of lists says nothing of any film."""
+        values = self.cells.column(listed).unique().to_pylist()
+        read = GenreColumn(values)
+        try:
+            return not any(map(read, values))
+        except ValueError:
+            return False
+
+    def _repeated(self, listed: int, binary: list[int]) -> tuple[int, ...]:
+        """Of these columns of 0 and 1 those that say the same as the lists, if they say all of it."""
+        values = self.cells.column(listed).unique().to_pylist()
+        read = GenreColumn(values)
+        try:
+            genres_of = {value: frozenset(read(value)) for value in values}
+        except ValueError:
+            return ()
+        lists = [genres_of[value] for value in self.cells.column(listed).to_pylist()]
+        agreeing = tuple(
+            p
+            for p in binary
+            if all(
+                truth(cell) == (self.columns[p] in of)
+                for cell, of in zip(self.cells.column(p).to_pylist(), lists, strict=True)
+            )
+        )
+        every = frozenset().union(*genres_of.values())
+        return agreeing if every <= {self.columns[p] for p in agreeing} else ()
+
+    def _known(self, known: Sequence[str]) -> list[int]:
+        """Places of the columns with one of these names, in the names' order."""
+        plain = [_plain(column) for column in self.columns]
+        return sorted((p for p, name in enumerate(plain) if name in known), key=lambda p: known.index(plain[p]))
+
+    def _is_unique(self, place: int) -> bool:
+        cells = [cell for cell in self.cells.column(place).to_pylist() if cell.strip()]
+        return len(set(cells)) == len(cells) and all(is_id(as_id(cell)) for cell in cells[:1000])
+
+    def _is_truth(self, place: int, *, nearly: bool = False) -> bool:
+        counts = self.cells.column(place).value_counts().to_pylist()
+        told = sum(one["counts"] for one in counts if truth(one["values"]) is not None)
+        return told == len(self.cells) or (nearly and told > len(self.cells) / 2)
+
+    def _check_truth(self, place: int) -> None:
+        for line, cell in zip(self.lines, self.cells.column(place).to_pylist(), strict=True):
+            if truth(cell) is None:
+                shown = repr(cell if len(cell) <= 60 else f"{cell[:60]}...")
+                genre = repr(self.columns[place])
+                raise UserError(f"{self.table.where(line)}: genre {genre} must be 0 or 1, not {shown}")
+
+    def _shown(self) -> list[str]:
+        return [repr(column[:60]) for column in self.columns]
+
+    def _first_rows(self) -> str:
+        rows = list(zip(*(column[:2].to_pylist() for column in self.cells.columns[:6])))
+        return " and ".join("(" + ", ".join(repr(cell[:30]) for cell in row) + ")" for row in rows)
+
+
+def as_id(cell: str) -> str:
+    """Gives an id as it was before a program took it for a number: "4000.0" is "4000"."""
+    cell = cell.strip()
+    whole, point, rest = cell.partition(".")
+    return whole if point and whole.isascii() and whole.isdigit() and rest in ("0", "") else cell

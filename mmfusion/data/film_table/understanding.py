@@ -1,0 +1,252 @@
+"""Understands a table of films: what its columns are, which genres there are, and each film's poster."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mmfusion.config.sections import RolesConfig
+from mmfusion.data.film_table.genres import GenreColumn, check_genres, check_name, truth
+from mmfusion.data.film_table.pictures import Pictures, url_of
+from mmfusion.data.film_table.reading import TableFile, read_whole
+from mmfusion.data.film_table.roles import NONE, SIDES, Roles, as_id, find_roles
+from mmfusion.data.records import FilmRecord
+from mmfusion.errors import UserError
+from mmfusion.files import check_id
+from mmfusion.schema import SPLITS
+
+_FEW_FOUND = 0.05  # of the films that should have a poster: with fewer the folder is taken for a wrong one
+_BATCH = 10_000
+_SHOWN = 60  # characters of a cell in a message
+
+
+@dataclass(frozen=True)
+class Film:
+    """One row of a table of films."""
+
+    id: str
+    overview: str
+    path: str  # what the row says of its poster
+    genres: tuple[str, ...]
+    split: str  # "" for none
+    group: str
+    cells: tuple[str, ...]  # of the columns that have no other role
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A table of films, and what its columns were taken for."""
+
+    genres: tuple[str, ...]
+    columns: tuple[str, ...]  # of the films' own table
+    sides: tuple[str, ...]  # of a split that the table has; () for none
+    account: tuple[str, ...]  # lines that say what was read
+    left_out: Mapping[str, str]  # rows that are no film, and why
+    posters: tuple[str, ...]  # each film's, by its name among the pictures; "" for none
+    films: Callable[[], Iterator[Film]]
+    pictures: Pictures
+
+    def records(self) -> Iterator[FilmRecord]:
+        """The films, their posters not read yet."""
+        for film, name in zip(self.films(), self.posters, strict=True):
+            yield FilmRecord(
+                id=film.id,
+                overview=film.overview,
+                genres=film.genres,
+                read_poster=functools.partial(self.pictures.read, name),
+                split=film.split if self.sides else FilmRecord.split,
+                cells=film.cells,
+                group=film.group,
+            )
+
+
+def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_sure: bool = True) -> Understood:
+    """Reads a table of films with genres.
+
+    Args:
+        table: the file.
+        named: what the user says of its columns.
+        pictures: among which the posters are.
+        is_sure: whether the pictures are meant for these films, or only lie where the table does.
+
+    Raises:
+        UserError: it would be misread, or an id is there twice; it shows the first rows.
+    """
+    lines, cells = read_whole(table)
+    named_by = lambda film: bool(pictures.find(film))  # noqa: E731
+    roles = find_roles(table, lines, cells, named, named_by=named_by)
+    pictures.found.clear()
+    genres = _genres(table, cells, roles)
+    reader = RowReader(roles, _genre_reader(cells, roles, table))
+    ids, left_out = _check_ids(table, cells, roles, lines)
+    path_of = _paths(table, cells, roles)
+    posters = tuple(pictures.find(film, path.strip()) for film, path in zip(ids, path_of) if film)
+    found = _say_posters(table, roles, pictures, [one for one in zip(ids, path_of) if one[0]], is_sure)
+    account = (
+        f"{table.path.name}: {len(cells):,} rows, {len(table.columns)} columns; {table.form}",
+        f"columns: {roles.said}; {found}",
+    )
+    columns = tuple(table.columns[place] for place in roles.others)
+
+    def films() -> Iterator[Film]:
+        for start in range(0, len(cells), _BATCH):
+            yield from (film for film in reader(cells.slice(start, _BATCH)) if film.id)
+
+    return Understood(genres, columns, _sides(table, cells, roles), account, left_out, posters, films, pictures)
+
+
+def _paths(table: TableFile, cells: pa.Table, roles: Roles) -> list[str]:
+    """What each row says of its poster."""
+    if roles.poster is None:
+        return [""] * len(cells)
+    paths = cells.column(roles.poster).to_pylist()
+    if address := url_of(paths):
+        raise UserError(
+            f"{table.name}: the column {table.columns[roles.poster]!r} holds addresses, such as "
+            f"{address[:_SHOWN]!r}, and nothing is downloaded; put the pictures into a folder, called by the id, "
+            f"and add --columns poster={NONE}"
+        )
+    return paths
+
+
+def _sides(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:
+    """The sides of the table's own split; none where it has none."""
+    if roles.split is None:
+        return ()
+    said = {SIDES.get(cell.strip().casefold(), "") for cell in cells.column(roles.split).unique().to_pylist()}
+    for side in ("train", "test"):
+        if side not in said:
+            raise UserError(
+                f"{table.name}: the column {table.columns[roles.split]!r} has no {side} film; mend it, or have a "
+                f"split drawn with --columns split={NONE}"
+            )
+    return tuple(side for side in SPLITS if side in said)
+
+
+class RowReader:
+    """Reads rows of a table as films."""
+
+    def __init__(self, roles: Roles, genres_of: Callable | None = None):
+        """
+        Args:
+            roles: of the table's columns.
+            genres_of: some rows' cells -> the genres of each; None where they are not wanted.
+        """
+        self._roles, self._genres_of = roles, genres_of
+
+    def __call__(self, cells: pa.Table | pa.RecordBatch) -> Iterator[Film]:
+        """The films of some rows; one without an id has ""."""
+        roles, blank = self._roles, [""] * len(cells)
+        column = lambda place: blank if place is None else cells.column(place).to_pylist()  # noqa: E731
+        texts = [column(place) for place in roles.overview] or [blank]
+        overviews = texts[0] if len(texts) == 1 else ["\n".join(filter(None, of)) for of in zip(*texts)]
+        genres = self._genres_of(cells) if self._genres_of else [()] * len(cells)
+        others = zip(*(column(place) for place in roles.others)) if roles.others else [()] * len(cells)
+        rows = zip(column(roles.id), overviews, column(roles.poster), genres, column(roles.split))
+        for (film, overview, path, of, split), group, other in zip(rows, column(roles.group), others):
+            side = SIDES.get(split.strip().casefold(), "")
+            yield Film(as_id(film), overview, path.strip(), of, side, group.strip(), other)
+
+
+def _genre_reader(cells: pa.Table, roles: Roles, table: TableFile):
+    if roles.genre_columns:
+        names = [table.columns[place] for place in roles.genre_columns]
+
+        def of_columns(batch):
+            told = [[truth(cell) for cell in batch.column(place).to_pylist()] for place in roles.genre_columns]
+            return [tuple(name for name, is_one in zip(names, row) if is_one) for row in zip(*told)]
+
+        return of_columns
+    place = roles.genre_list
+    assert place is not None
+    reader = functools.cache(GenreColumn(cells.column(place).unique().to_pylist()))
+    return lambda batch: [reader(value) for value in batch.column(place).to_pylist()]
+
+
+def _genres(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:
+    """The genres in their order."""
+    if roles.genre_columns:
+        names = tuple(table.columns[place] for place in roles.genre_columns)
+        for name in names:
+            check_name(name, table.name)
+        return names
+    assert roles.genre_list is not None
+    column = cells.column(roles.genre_list)
+    where = f"{table.name}: the column {table.columns[roles.genre_list]!r}"
+    values = column.value_counts().to_pylist()
+    reader = GenreColumn([one["values"] for one in values])
+    films, with_any = Counter(), 0
+    for one in values:
+        try:
+            genres = reader(one["values"])
+        except ValueError as error:
+            shown = repr(one["values"][:_SHOWN])
+            raise UserError(f"{where} has a cell that is {error}: {shown}") from error
+        with_any += one["counts"] * bool(genres)
+        films.update(dict.fromkeys(genres, one["counts"]))
+    check_genres(films, with_any, where, [repr(cell[:_SHOWN]) for cell in column[:3].to_pylist()])
+    if not films:
+        raise UserError(f"{where} names no genre")
+    return tuple(sorted(films))
+
+
+def _check_ids(
+    table: TableFile, cells: pa.Table, roles: Roles, lines: Sequence[int]
+) -> tuple[list[str], dict[str, str]]:
+    """Each row's id, "" of a row that is left out for having none, and why these are."""
+    ids = [as_id(cell) for cell in cells.column(roles.id).to_pylist()]
+    line_of: dict[str, int] = {}
+    left_out = {}
+    column = table.columns[roles.id]
+    for film, line in zip(ids, lines, strict=True):
+        where = table.where(line)
+        if not film:
+            left_out[f"{table.unit} {line}"] = f"no {column}"
+            continue
+        try:
+            check_id(film, where)
+        except UserError as error:
+            raise UserError(f"{error}; name another column with --columns id=COLUMN") from error
+        if film in line_of:
+            raise UserError(
+                f"{where}: the id {film} is in {table.unit} {line_of[film]} already; a film has one row; "
+                "another column can be named with --columns id=COLUMN"
+            )
+        line_of[film] = line
+    if not line_of:
+        raise UserError(f"{table.name}: the column {column!r} is empty; name another with --columns id=COLUMN")
+    return ids, left_out
+
+
+def _say_posters(
+    table: TableFile, roles: Roles, pictures: Pictures, films: Sequence[tuple[str, str]], is_sure: bool
+) -> str:
+    """Says how posters were found; refuses a folder that holds pictures of something else."""
+    found = pictures.found
+    by_path = roles.poster is not None
+    wanted = sum(bool(path.strip()) for _, path in films) if by_path else len(films)
+    film, path = next(((f, p) for f, p in films if p.strip()), films[0])
+    looked_for = path.strip() if by_path and path.strip() else f"{film}.jpg"
+    if not pictures.names:
+        return f"no picture is below {pictures.where} (looked for {looked_for!r})"
+    if wanted and sum(found.values()) < _FEW_FOUND * wanted:
+        said = (
+            f"{sum(found.values())} of {len(films):,} films have a poster below {pictures.where}: looked for "
+            f"{looked_for!r}, among {len(pictures.names):,} pictures such as {pictures.names[0]!r}"
+        )
+        if is_sure or by_path:
+            raise UserError(
+                f"{table.name}: {said}; name the posters' folder with --data-dir, or the column that has their "
+                "names with --columns poster=COLUMN"
+            )
+        return said
+    how = {
+        "path": "by path",
+        "name": "by file name",
+        "id": "by id",
+        "number": "by the id's number, zeros were lost",
+    }
+    ways = ", ".join(f"{found[one]:,} {words}" for one, words in how.items() if found[one])
+    return f"posters below {pictures.where}: {ways}"
