@@ -1,7 +1,7 @@
 """`python -m benchmarks.throughput`: how fast the product is, beside a plain Keras notebook.
 
 With --data-dir the two take turns on the same films, question by question, so that a machine whose
-speed drifts does so for both. With --films the product alone is timed on more and more synthetic films.
+speed drifts does so for both. With --film-count the product alone is timed on more and more synthetic films.
 """
 
 import argparse
@@ -60,8 +60,9 @@ def parser() -> ArgumentParser:
     p = ArgumentParser(prog="python -m benchmarks.throughput", description=(__doc__ or "").split("\n\n")[-1])
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--data-dir", type=Path, metavar="DIR", help="real films, and the notebook beside")
-    which.add_argument("--films", type=int, nargs="+", metavar="N", help="so many synthetic films")
-    p.add_argument("--recipe", choices=recipe_names(), help="with --films, the product's (default: report)")
+    which.add_argument("--film-count", type=int, nargs="+", metavar="N", help="so many synthetic films")
+    which.add_argument("--films", nargs="+", help=argparse.SUPPRESS)  # what --film-count was called
+    p.add_argument("--recipe", choices=recipe_names(), help="with --film-count, the product's (default: report)")
     p.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="default: all")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="answers to each question (default: 3)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="for throughput.csv and throughput.md")
@@ -75,8 +76,10 @@ def main() -> None:
     args = parser().parse_args()
     if args.repeats < 1:
         raise UserError("--repeats must be at least 1")
+    if args.films:
+        raise UserError("--films: the number of synthetic films is --film-count now")
     if args.data_dir and args.recipe:
-        raise UserError("--recipe goes with --films; beside the notebook it is report, which has its layers")
+        raise UserError("--recipe goes with --film-count; beside the notebook it is report, which has its layers")
     args.recipe = args.recipe or "report"
     cache = begin_command(args.cache_dir)
     if args.rehash:
@@ -103,8 +106,8 @@ def _write(folder: Path, tables: list[str], lines: list[dict]) -> None:
 
 def _data(args: argparse.Namespace) -> list[dict]:
     """Gives what to time on, as overrides of the recipe."""
-    if args.films:
-        return [{"data.dataset": "synthetic", "data.films": films} for films in args.films]
+    if args.film_count:
+        return [{"data.dataset": "synthetic", "data.films": films} for films in args.film_count]
     return [{"data.dataset": "multimodal_imdb", "data.data_dir": str(args.data_dir.resolve())}]
 
 

@@ -28,7 +28,8 @@ def parser() -> ArgumentParser:
     p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of those films' columns")
     p.add_argument("--dataset", choices=list(DATASETS), help="the form of --data-dir (default: the run's)")
     p.add_argument("--skip-bad", action="store_true", help="drop films of --data-dir that cannot be read")
-    p.add_argument("--films", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
+    p.add_argument("--films", nargs="+", default=[], help=argparse.SUPPRESS)
+    p.add_argument("--show", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
     p.add_argument(
         "--out",
         type=Path,
@@ -43,6 +44,7 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Reads the flags, scores and prints; TensorFlow is needed only for films not yet predicted."""
     args = parser().parse_args()
+    args.films = _one_file(args.films)
     cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
@@ -68,10 +70,17 @@ def main() -> None:
         print(f"\nReport and figures are in {runs[0].folder}")
     else:
         print("\nNothing was written; --out DIR keeps this report, with figures")
-    if args.films:
+    if args.show:
         picture = (args.out or runs[0].folder) / "figures" / "films.png"
         _draw(runs, args, cache, picture)
         print(f"The films are in {picture}")
+
+
+def _one_file(named: list[str]) -> Path | None:
+    """The table of films; ids of films to draw came by this flag once, and are refused."""
+    if len(named) > 1 or not all(Path(name).is_file() for name in named):
+        raise UserError(f"--films {' '.join(named)}: this is no file; the flag that draws films is now --show")
+    return Path(named[0]) if named else None
 
 
 def _check(args: argparse.Namespace, runs: list[Run]) -> None:
@@ -84,8 +93,10 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
         raise UserError("--split all goes with --data-dir: a run was trained on some of its own films")
     if args.split == "validation" and args.data_dir:
         raise UserError("--split validation does not go with --data-dir: those films tuned the run; leave one out")
-    if args.films and len(runs) > 1 and not args.out:
-        raise UserError("--films with several runs needs --out DIR for the picture")
+    if args.films:
+        raise UserError(f"--films {args.films}: a table of films cannot be evaluated yet; leave it out")
+    if args.show and len(runs) > 1 and not args.out:
+        raise UserError("--show with several runs needs --out DIR for the picture")
     if args.table and not any(TABLE in run.config.reads or run.config.overview.columns for run in runs):
         raise UserError("--table does nothing here: no run reads a table; leave it out")
     for flag in ("dataset", "table", "skip_bad"):
@@ -108,8 +119,8 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
             # Not the run's own: a stranger's would name any file of this machine, and has not these films.
             table = config.table.model_copy(update={"file": str(args.table or "")})
             config = config.with_values(data=data, table=table)
-        key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, config.poster_size)
-        key += (config.in_batches, config.table, config.overview)
+        key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, data.all_genres)
+        key += (config.poster_size, config.in_batches, config.table, config.overview)
         if key not in loaded:
             loaded[key] = films_of(config, cache)
         yield run, loaded[key]
@@ -169,12 +180,12 @@ def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path)
     from mmfusion.reports import report
 
     films = pairs[0][1]
-    if unknown := [film for film in args.films if film not in films.ids]:
-        raise UserError(f"--films: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
-    scored = [scoring.score(run, "chosen", inference.predict_films(run, own, args.films)) for run, own in pairs]
+    if unknown := [film for film in args.show if film not in films.ids]:
+        raise UserError(f"--show: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
+    scored = [scoring.score(run, "chosen", inference.predict_films(run, own, args.show)) for run, own in pairs]
     known = dict(zip((one.report["name"] for one in scored), _known(runs, films), strict=True))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    report.draw_films(scored, args.films, _shown(films, args.films), "Chosen films", picture, known)
+    report.draw_films(scored, args.show, _shown(films, args.show), "Chosen films", picture, known)
 
 
 api.as_function(__name__, api.evaluate)

@@ -53,7 +53,7 @@ ADDED = {
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
     "tuning.search --workers": [*FOR_WORKERS, "--epochs", "1", "--out", "search/workers"],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
-    "benchmarks.throughput --films": ["--films", "60", "--variants", "poster"],
+    "benchmarks.throughput --film-count": ["--film-count", "60", "--variants", "poster"],
     "benchmarks.options": ["--repeats", "1"],
 }
 # Commands of which no document has to say why they are not run, by their first word.
@@ -233,7 +233,17 @@ class TestReading:
             small(dataclasses.replace(one, words=("make", "all")), tmp_path)
 
     def test_adds_to_a_command_only_behind_its_own_flags(self, tmp_path):
-        words = ("python", "-m", "benchmarks.throughput", "--films", "5000", "--variants", "joint", "--out", "OUT")
+        words = (
+            "python",
+            "-m",
+            "benchmarks.throughput",
+            "--film-count",
+            "5000",
+            "--variants",
+            "joint",
+            "--out",
+            "OUT",
+        )
         module, args = small(Shown("x.md", 3, words), tmp_path)
         assert (module, args[:6]) == ("benchmarks.throughput", [*words[3:8], "out"])
-        assert args[6:] == ["--repeats", "1", "--variants", "early", "--films", "60", "--variants", "poster"]
+        assert args[6:] == ["--repeats", "1", "--variants", "early", "--film-count", "60", "--variants", "poster"]

@@ -112,6 +112,6 @@ def test_a_drawn_film_says_which_runs_trained_on_it(runs, tmp_path, monkeypatch)
     from mmfusion.reports import panels
 
     monkeypatch.setattr(panels, "draw_panel", lambda title, shown, path: titles.extend(one.title for one in shown))
-    call = (first.folder, second.folder, "--data-dir", films, "--films", film, "--out", tmp_path / "out")
+    call = (first.folder, second.folder, "--data-dir", films, "--show", film, "--out", tmp_path / "out")
     assert command(evaluate.main, monkeypatch, *call) == 0
     assert f"{film} (test film of seed0: overview (bag), train film of seed1: overview (bag))" in titles

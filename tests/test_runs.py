@@ -325,7 +325,7 @@ class TestEvaluate:
         assert report["films"] == 60 - seen
         assert [row["genre"] for row in report["genres"]] == ["Comedy", "N/A", "War"]
         assert [row["ap"] is None for row in report["genres"]] == [False, True, False]
-        films = ["--films", run.split["train"][0], run.split["test"][0]]
+        films = ["--show", run.split["train"][0], run.split["test"][0]]
         assert command(evaluate.main, monkeypatch, run.folder, *films) == 0
         assert (run.figures_folder / "films.png").stat().st_size > 0
 
@@ -339,11 +339,17 @@ class TestEvaluate:
             (["nowhere"], "nowhere is not a run folder"),
             (["poster", "poster"], "two runs have one name"),
             (["poster", "--split", "all"], "--split all goes with --data-dir"),
-            (["poster", "--films", "tt9"], "tt9 not among the 60 films"),
+            (["poster", "--show", "tt9"], "tt9 not among the 60 films"),
             (["poster", "--skip-bad"], "--skip-bad goes with --data-dir"),
             (["poster", "--split", "train"], "invalid choice: 'train'"),
             (["poster", "joint", "--out", "late"], "is a run's own folder"),
-            (["poster", "joint", "--films", "tt9"], "needs --out"),
+            (["poster", "joint", "--show", "tt9"], "needs --out"),
+            (
+                ["poster", "--films", "tt0001"],
+                "--films tt0001: this is no file; the flag that draws films is now --show",
+            ),
+            (["poster", "--films", "poster/config.json", "poster/split.json"], "is now --show"),
+            (["poster", "--films", "poster/config.json"], "a table of films cannot be evaluated yet"),
         ],
     )
     def test_a_wrong_call_gets_one_line(self, runs, monkeypatch, capsys, args, said):

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
+from conftest import TINY, command
 
-from benchmarks import notebook, sides
+from benchmarks import notebook, sides, throughput
 from benchmarks.flops import training_flops
 from benchmarks.options import OPTIONS, Varied
 from benchmarks.sides import Product, Worker
@@ -117,3 +117,9 @@ def test_the_option_of_keras_own_lstm_builds_it(tiny, cache):
         mock.patch.stopall()
     assert {keras.layers.Bidirectional, keras.layers.LSTM} <= kinds
     assert BidirectionalLSTM not in kinds
+
+
+def test_the_old_flag_says_what_it_is_called_now(monkeypatch, capsys, tmp_path):
+    assert command(throughput.main, monkeypatch, "--films", "5000", "20000", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == "mmfusion: --films: the number of synthetic films is --film-count now\n"
+    assert not (tmp_path / "out").exists()

@@ -67,8 +67,8 @@ def read_zip_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return content
 
 
-def read_tar(path: Path, suffix: str, limit: int) -> Iterator[tuple[str, bytes | None]]:
-    """Goes through a tar.gz from its first to its last byte and gives its files of one kind.
+def read_tar(path: Path, suffixes: str | tuple[str, ...], limit: int) -> Iterator[tuple[str, bytes | None]]:
+    """Goes through a tar.gz from its first to its last byte and gives its files of some kinds.
 
     Every pass checks all members, but only after the last one is the archive known to be harmless. The
     headers are read here since `tarfile` keeps all of them, reads names of any length, and can be made to
@@ -76,7 +76,7 @@ def read_tar(path: Path, suffix: str, limit: int) -> Iterator[tuple[str, bytes |
 
     Args:
         path: of the archive.
-        suffix: how the files' names end.
+        suffixes: how the files' names end, in lower case; theirs may be in another.
         limit: the greatest number of bytes of such a file.
 
     Yields:
@@ -110,7 +110,7 @@ def read_tar(path: Path, suffix: str, limit: int) -> Iterator[tuple[str, bytes |
                 if member.type not in (*_FILES, tarfile.DIRTYPE):
                     raise _neither(path, name)
                 last = PurePosixPath(name).name
-                if member.isdir() or last.startswith(".") or not last.endswith(suffix):
+                if member.isdir() or last.startswith(".") or not last.lower().endswith(suffixes):
                     archive.skip(padded)
                 elif member.size > limit:
                     archive.skip(padded)
