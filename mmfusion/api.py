@@ -238,7 +238,7 @@ def predict(
         tables: by column, such as {"Year": "1994"}; None for a film without.
 
     Returns:
-        Probabilities, films x genres.
+        Probabilities, films x genres; NaN for a film of a table with nothing that the run reads.
 
     Raises:
         UserError: the lists differ in length, a poster cannot be read, or the run's model or preset cannot be had.
@@ -258,8 +258,11 @@ def predict(
         file = _file_of(films, cache_folder(cache_dir))
         many = list(ManyFilms(run, FilmReader(table_of_films(file, data_dir, keys_of(columns or {})))))
         ids = [film for some in many for film in some.ids]
-        found = np.concatenate([some.y_prob for some in many]) if many else np.empty((0, len(run.genres)))
-        return pd.DataFrame(found, index=pd.Index(ids, name="id"), columns=list(run.genres))
+        found = pd.DataFrame(
+            np.concatenate([some.y_prob for some in many]), pd.Index(ids, name="id"), [*run.genres]
+        )
+        found[[not read for some in many for read in some.read]] = np.nan
+        return found
     given = {POSTER: posters, OVERVIEW: overviews, TABLE: tables}
     if any(isinstance(values, str | bytes | Mapping) for values in given.values()):
         raise UserError("predict takes lists, with an entry for every film")

@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from mmfusion import api
-from mmfusion.config import DATASETS
+from mmfusion.config import DATASETS, DataConfig, resolve
+from mmfusion.config.flags import add_columns_flag, columns_of
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.files import make_folder
 from mmfusion.runs import Run
 from mmfusion.runs.overlap import splits_of
 from mmfusion.schema import TABLE
@@ -22,13 +24,15 @@ def parser() -> ArgumentParser:
     p.add_argument(
         "--split",
         choices=["validation", "test", "all"],
-        help="which films (default: test; with --data-dir all that no run was trained or tuned on)",
+        help="which films (default: test; of other films all that no run was trained or tuned on)",
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="films of another folder")
+    p.add_argument("--films", nargs="+", default=[], metavar="FILE", help="films of another table, see train")
+    add_columns_flag(p)
     p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of those films' columns")
-    p.add_argument("--dataset", choices=list(DATASETS), help="the form of --data-dir (default: the run's)")
-    p.add_argument("--skip-bad", action="store_true", help="drop films of --data-dir that cannot be read")
-    p.add_argument("--films", nargs="+", default=[], help=argparse.SUPPRESS)
+    p.add_argument("--dataset", choices=list(DATASETS), help="the form of other films (default: the run's)")
+    p.add_argument("--skip-bad", action="store_true", help="drop other films that cannot be read")
+    p.add_argument("--keep-placeholders", action="store_true", help="of other films; see train")
     p.add_argument("--show", nargs="+", default=[], metavar="ID", help="draw these films, of any split")
     p.add_argument(
         "--out",
@@ -45,6 +49,7 @@ def main() -> None:
     """Reads the flags, scores and prints; TensorFlow is needed only for films not yet predicted."""
     args = parser().parse_args()
     args.films = _one_file(args.films)
+    args.other = args.films or args.data_dir
     cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
@@ -54,7 +59,7 @@ def main() -> None:
     from mmfusion.reports import report
 
     kept = None
-    if args.data_dir:
+    if args.other:
         scored, kept = _score_other_films(runs, args, cache)
     else:
         scored = [scoring.score(run, args.split or "test") for run in runs]
@@ -89,45 +94,55 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
     names = [row_name(run) for run in runs]
     if len(set(names)) < len(names):
         raise UserError(f"two runs have one name ({', '.join(names)}); rename a folder to tell them apart")
-    if args.split == "all" and not args.data_dir:
-        raise UserError("--split all goes with --data-dir: a run was trained on some of its own films")
-    if args.split == "validation" and args.data_dir:
-        raise UserError("--split validation does not go with --data-dir: those films tuned the run; leave one out")
-    if args.films:
-        raise UserError(f"--films {args.films}: a table of films cannot be evaluated yet; leave it out")
+    if args.split == "all" and not args.other:
+        raise UserError("--split all goes with --data-dir or --films: a run was trained on some of its own films")
+    if args.split == "validation" and args.other:
+        raise UserError("--split validation does not go with other films: it is those that tuned the run")
     if args.show and len(runs) > 1 and not args.out:
         raise UserError("--show with several runs needs --out DIR for the picture")
     if args.table and not any(TABLE in run.config.reads or run.config.overview.columns for run in runs):
         raise UserError("--table does nothing here: no run reads a table; leave it out")
-    for flag in ("dataset", "table", "skip_bad"):
-        if getattr(args, flag) and not args.data_dir:
-            raise UserError(f"--{flag.replace('_', '-')} goes with --data-dir")
+    for flag in ("dataset", "table", "skip_bad", "columns", "keep_placeholders"):
+        if getattr(args, flag) and not args.other:
+            raise UserError(f"--{flag.replace('_', '-')} goes with --data-dir or --films")
 
 
 def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
-    """For each run the films of --data-dir, or else its own, with posters of the run's size."""
+    """For each run the films that are named, or else its own, with posters of the run's size."""
     import_tensorflow()
     from mmfusion.data.films import films_of
 
     loaded = {}
     for run in runs:
         config, data = run.config, run.config.data
-        if args.data_dir:
-            dataset = args.dataset or ("films" if data.dataset == "synthetic" else data.dataset)
-            folder = str(args.data_dir.resolve())
-            data = data.model_copy(update={"data_dir": folder, "dataset": dataset, "skip_bad": args.skip_bad})
+        if args.other:
+            data = _other(data, args)
             # Not the run's own: a stranger's would name any file of this machine, and has not these films.
             table = config.table.model_copy(update={"file": str(args.table or "")})
             config = config.with_values(data=data, table=table)
-        key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, data.all_genres)
-        key += (config.poster_size, config.in_batches, config.table, config.overview)
+        key = (data, config.poster_size, config.in_batches, config.table, config.overview)
         if key not in loaded:
             loaded[key] = films_of(config, cache)
         yield run, loaded[key]
 
 
+def _other(data: DataConfig, args: argparse.Namespace) -> DataConfig:
+    """Names the other films, as they would be for a run of such data."""
+    own = "films" if args.films or data.dataset == "synthetic" else data.dataset
+    named = {
+        "data.dataset": args.dataset or own,
+        "data.data_dir": str(args.data_dir.resolve()) if args.data_dir else "",
+        "data.file": str(args.films.resolve()) if args.films else "",
+        "data.skip_bad": args.skip_bad,
+        "data.keep_placeholders": args.keep_placeholders,
+        "data.all_genres": data.all_genres,
+        "data.batch_size": data.batch_size,
+    }
+    return resolve("overview", overrides={**named, **columns_of(args.columns)}).data
+
+
 def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
-    """Scores films of another folder, and gives what the panels show of the best and the worst."""
+    """Scores other films, and gives what the panels show of the best and the worst."""
     pairs = list(_films_for(runs, args, cache))
     from mmfusion import inference
     from mmfusion.evaluation import scoring
@@ -149,11 +164,26 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
             print(f"{apart} test films are not those of all these runs: left out\n")
     if not ids:
         what = "no test film of all these runs" if args.split == "test" else "no film"
-        raise UserError(f"--data-dir {args.data_dir} holds {what} that none of them was trained or tuned on")
+        raise UserError(f"{args.other} holds {what} that none of them was trained or tuned on")
     split = "test" if args.split == "test" else "unseen"
-    scored = [scoring.score(run, split, inference.predict_films(run, own, ids)) for run, own in pairs]
+    predicted = [inference.predict_films(run, own, ids) for run, own in pairs]
+    scored = [
+        scoring.score(run, split, *inference.with_truth(run, own, one)) for (run, own), one in zip(pairs, predicted)
+    ]
+    if args.out:
+        _write_sheets(scored, predicted, args.out)
     well, badly = report.choose_films(scored)
     return scored, _shown(films, [*well, *badly])
+
+
+def _write_sheets(scored, predicted, folder: Path) -> None:
+    """Writes each film's probabilities, a file a run."""
+    from mmfusion.inference.sheet import thresholds_of, write_sheet
+
+    make_folder(folder)
+    for one, some in zip(scored, predicted, strict=True):
+        name = "predictions" if len(scored) == 1 else f"predictions-{one.run.name}"
+        write_sheet(folder / f"{name}.csv", one.run.genres, [some], thresholds_of(one.run))
 
 
 def _known(runs: list[Run], films) -> list[dict[str, str]]:
@@ -182,7 +212,10 @@ def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path)
     films = pairs[0][1]
     if unknown := [film for film in args.show if film not in films.ids]:
         raise UserError(f"--show: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
-    scored = [scoring.score(run, "chosen", inference.predict_films(run, own, args.show)) for run, own in pairs]
+    scored = [
+        scoring.score(run, "chosen", *inference.with_truth(run, own, inference.predict_films(run, own, args.show)))
+        for run, own in pairs
+    ]
     known = dict(zip((one.report["name"] for one in scored), _known(runs, films), strict=True))
     picture.parent.mkdir(parents=True, exist_ok=True)
     report.draw_films(scored, args.show, _shown(films, args.show), "Chosen films", picture, known)

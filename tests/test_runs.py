@@ -40,7 +40,7 @@ class TestEveryRun:
         run = runs[variant]
         films = load_films(run.config.data, cache, poster_size=16)
         found = run.predictions("test")
-        again = inference.predict_films(run, films, found.ids)
+        again, _ = inference.with_truth(run, films, inference.predict_films(run, films, found.ids))
         np.testing.assert_array_equal(again.y_prob, found.y_prob)
         np.testing.assert_array_equal(again.y_true, found.y_true)
 

@@ -19,26 +19,33 @@ class Scored:
     run: Run
     predictions: Predictions
     report: dict  # as in report.json
+    genres: tuple[str, ...]  # those that are scored: the run's, or of other films those that they have in common
     gates: np.ndarray | None = None  # (N, M) of gated fusion, how much it trusts each film's modalities
 
 
-def score(run: Run, split: str, predictions: Predictions | None = None) -> Scored:
+def score(
+    run: Run, split: str, predictions: Predictions | None = None, genres: Sequence[str] | None = None
+) -> Scored:
     """Scores a run.
 
     Args:
         run: a trained run.
         split: "validation" or "test", or a word for other films.
         predictions: those of other films; without it the run's own of that split.
+        genres: those of the run that the predictions are of; without it all.
 
     Returns:
         The scores; `report` is what `report.json` holds.
     """
     validation = run.predictions("validation")
     found = predictions or run.predictions(split)
-    thresholds = metrics.tune_thresholds(validation.y_true, validation.y_prob)
+    genres = tuple(genres or run.genres)
+    columns = [run.genres.index(genre) for genre in genres]
+    truth, y_prob = validation.y_true[:, columns], validation.y_prob[:, columns]
+    thresholds = metrics.tune_thresholds(truth, y_prob)
     config, facts = run.config, run.facts
-    frequencies = np.array(facts["genre_counts"]["train"]) / facts["films"]["train"]
-    guess, guess_validation = (np.tile(frequencies, (len(y), 1)) for y in (found.y_true, validation.y_true))
+    frequencies = np.array(facts["genre_counts"]["train"])[columns] / facts["films"]["train"]
+    guess, guess_validation = (np.tile(frequencies, (len(y), 1)) for y in (found.y_true, truth))
     epochs = [epoch for one in (run, *run.parts) for epoch in one.history]
     report = {
         "name": row_name(run),
@@ -57,17 +64,15 @@ def score(run: Run, split: str, predictions: Predictions | None = None) -> Score
         # A baseline has no epochs, and says itself how long it took.
         "train_seconds": facts.get("train_seconds", round(sum(epoch["seconds"] for epoch in epochs), 1)),
         "metrics": metrics.overall(found.y_true, found.y_prob, thresholds),
-        "frequencies": metrics.overall(
-            found.y_true, guess, metrics.tune_thresholds(validation.y_true, guess_validation)
-        ),
-        "genres": metrics.by_genre(run.genres, found.y_true, found.y_prob, thresholds),
+        "frequencies": metrics.overall(found.y_true, guess, metrics.tune_thresholds(truth, guess_validation)),
+        "genres": metrics.by_genre(genres, found.y_true, found.y_prob, thresholds),
     }
     gates = None if predictions else run.gates(split)
     if gates is not None:
         for row, there in zip(report["genres"], found.y_true.T > 0):
             means = gates[there].mean(axis=0).tolist() if there.any() else [None] * gates.shape[1]
             row["gates"] = dict(zip(facts["reads"], means, strict=True))
-    return Scored(run, found, report, gates)
+    return Scored(run, found, report, genres, gates)
 
 
 def row_name(run: Run) -> str:
@@ -98,7 +103,7 @@ def check_comparable(scored: Sequence[Scored]) -> None:
     """
     first = scored[0]
     for other in scored[1:]:
-        if other.run.genres != first.run.genres:
+        if other.genres != first.genres:
             what = "other genres"
         elif other.predictions.ids != first.predictions.ids:
             what = f"other {first.report['split']} films"

@@ -1,6 +1,7 @@
 """Asks finished runs about any films; their export to other formats is in `mmfusion.inference.export`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -47,31 +48,84 @@ def predict(run: Run, films: Mapping[str, Sequence]) -> np.ndarray:
         UserError: the run's model or its preset cannot be had.
     """
     read = inputs.of_raw(run.config, run.fitted, films)
-    return _predict(run, read, np.arange(len(read)))
+    rows = np.arange(len(read))
+    return predict_encoded(run, load_model(run), [""] * len(rows), read, rows).y_prob
 
 
-def _predict(run: Run, of: inputs.Inputs, rows: np.ndarray) -> np.ndarray:
-    check_presets(run, of)
-    labels = np.zeros((len(of), len(run.genres)), np.float32)  # not known and not read
-    source = of.source(labels, run.config.data.batch_size)
-    return sigmoid(fitting.logits_of(load_model(run), source, rows))
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions of some films."""
+
+    ids: tuple[str, ...]  # N
+    read: tuple[str, ...]  # N; the modalities that were read, such as "poster + overview"; "" for none
+    y_prob: np.ndarray  # float32 (N, G); of a film without anything too
 
 
-def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predictions:
-    """Predictions for some films of a data set that has the run's genres, in whatever order.
+def predict_encoded(
+    run: Run, model: keras.Model, ids: Sequence[str], of: inputs.Inputs, rows: np.ndarray
+) -> Predicted:
+    """Predicts films that were read already.
+
+    Args:
+        run: a finished run.
+        model: its own.
+        ids: N of them.
+        of: what the model reads.
+        rows: (N,) where the films are in it.
 
     Raises:
-        UserError: the data set has other genres than the run.
+        UserError: another preset has read the films than the run's.
     """
-    if set(films.genres) != set(run.genres):
-        only_here = sorted(set(films.genres) - set(run.genres))
-        only_there = sorted(set(run.genres) - set(films.genres))
-        raise UserError(
-            f"the films have other genres than {run.folder}: only the films {only_here}, only the run {only_there}"
-        )
-    rows = films.rows(ids)
-    columns = [films.genres.index(genre) for genre in run.genres]
+    check_presets(run, of)
+    there = {modality: of.films[modality].present(rows) for modality in run.config.reads}
+    read = tuple(" + ".join(name for name, has in there.items() if has[i]) for i in range(len(rows)))
+    labels = np.zeros((len(of), len(run.genres)), np.float32)  # not known and not read
+    source = of.source(labels, run.config.data.batch_size)
+    try:
+        return Predicted(tuple(ids), read, sigmoid(fitting.logits_of(model, source, rows)))
+    finally:
+        source.release()
+
+
+def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predicted:
+    """Predictions of the run's genres for some films of a data set.
+
+    Raises:
+        UserError: the run's model or its preset cannot be had, or the films have posters of another size.
+    """
     if films.posters.shape[1] != run.config.poster_size:
         raise UserError(f"{run.folder} reads posters of {run.config.poster_size} pixels")
-    probabilities = _predict(run, inputs.of_films(run.config, films, run.fitted), rows)
-    return Predictions(tuple(ids), films.labels[rows][:, columns], probabilities)
+    read = inputs.of_films(run.config, films, run.fitted)
+    return predict_encoded(run, load_model(run), ids, read, films.rows(ids))
+
+
+def with_truth(run: Run, films: Films, predicted: Predicted) -> tuple[Predictions, tuple[str, ...]]:
+    """Gives predictions and what is true of the genres that a run and films have in common, and these genres.
+
+    Case makes no other genre. What is not common is said.
+
+    Raises:
+        UserError: they have no genre in common.
+    """
+    place_of = {genre.casefold(): place for place, genre in enumerate(films.genres)}
+    place_of |= {genre: place for place, genre in enumerate(films.genres)}
+    places = {genre: place_of.get(genre, place_of.get(genre.casefold())) for genre in run.genres}
+    common = {genre: place for genre, place in places.items() if place is not None}
+    if not common:
+        raise UserError(
+            f"{run.folder} and the films have no genre in common: {_some(run.genres)}; {_some(films.genres)}"
+        )
+    only_run = [genre for genre in run.genres if genre not in common]
+    only_films = [genre for place, genre in enumerate(films.genres) if place not in common.values()]
+    for which, genres in ((f"only {run.folder} knows", only_run), ("only the films have", only_films)):
+        if genres:
+            print(f"Not scored: {which} {_some(genres)}\n")
+    rows = films.rows(predicted.ids)
+    columns = [run.genres.index(genre) for genre in common]
+    y_true = films.labels[rows][:, list(common.values())]
+    return Predictions(predicted.ids, y_true, predicted.y_prob[:, columns]), tuple(common)
+
+
+def _some(genres: Sequence[str]) -> str:
+    more = f" and {len(genres) - 12} more" if len(genres) > 12 else ""
+    return f"{', '.join(genres[:12])}{more}"

@@ -5,28 +5,17 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
 from mmfusion.data.film_table.unlabelled import FilmReader, Unlabelled, text_of
 from mmfusion.data.posters import BadPoster, NoPoster, decode_poster, open_poster
-from mmfusion.inference import load_model
+from mmfusion.inference import Predicted, load_model, predict_encoded
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
-from mmfusion.training import fitting, inputs
-from mmfusion.training.preparation import check_presets, sigmoid
+from mmfusion.training import inputs
 
 _AT_ONCE = 512  # films; more make nothing faster
-
-
-@dataclass(frozen=True)
-class Some:
-    """Predictions of some films, in the order of their rows."""
-
-    ids: tuple[str, ...]  # N
-    read: tuple[str, ...]  # N; the modalities that were read, such as "poster + overview"; "" for none
-    y_prob: np.ndarray  # float32 (N, G); NaN for a film without anything that the run reads
 
 
 class ManyFilms:
@@ -46,7 +35,7 @@ class ManyFilms:
         self.counts: Counter[str] = Counter()
         self.unreadable: dict[str, str] = {}  # films whose poster is there and no picture, and why
 
-    def __iter__(self) -> Iterator[Some]:
+    def __iter__(self) -> Iterator[Predicted]:
         """Predictions of all films.
 
         While the model reads some films, the next ones are read and decoded.
@@ -92,17 +81,8 @@ class ManyFilms:
             self.unreadable[film.id] = str(error)
             return b""
 
-    def _predict(self, films: Sequence[Unlabelled], read: inputs.Inputs) -> Some:
-        check_presets(self._run, read)
-        rows = np.arange(len(films))
-        there = {modality: read.films[modality].present(rows) for modality in self._run.config.reads}
-        said = tuple(" + ".join(name for name, has in there.items() if has[row]) for row in rows)
-        self.counts.update(said)
-        labels = np.zeros((len(films), len(self._run.genres)), np.float32)  # not known and not read
-        source = read.source(labels, self._run.config.data.batch_size)
-        try:
-            y_prob = sigmoid(fitting.logits_of(self._model, source, rows))
-        finally:
-            source.release()
-        has_any = np.array([bool(one) for one in said])[:, None]  # (N, 1)
-        return Some(tuple(film.id for film in films), said, np.where(has_any, y_prob, np.nan))
+    def _predict(self, films: Sequence[Unlabelled], read: inputs.Inputs) -> Predicted:
+        ids = [film.id for film in films]
+        found = predict_encoded(self._run, self._model, ids, read, np.arange(len(films)))
+        self.counts.update(found.read)
+        return found

@@ -16,7 +16,8 @@ from mmfusion.data.film_table.unlabelled import FilmReader
 from mmfusion.errors import UserError
 from mmfusion.evaluation.metrics import tune_thresholds
 from mmfusion.files import HALF_WRITTEN, inert, move_into_place
-from mmfusion.inference.many import ManyFilms, Some
+from mmfusion.inference import Predicted
+from mmfusion.inference.many import ManyFilms
 from mmfusion.runs import Run
 
 FORMS = (".csv", ".parquet")
@@ -38,7 +39,7 @@ def check_form(out: Path) -> None:
         raise UserError(f"--out {out} must end with {' or '.join(FORMS)}")
 
 
-def write_sheet(out: Path, genres: Sequence[str], predicted: Iterable[Some], thresholds: np.ndarray) -> None:
+def write_sheet(out: Path, genres: Sequence[str], predicted: Iterable[Predicted], thresholds: np.ndarray) -> None:
     """Writes a row a film.
 
     Args:
@@ -73,16 +74,21 @@ def predict_table(run: Run, data: DataConfig, out: Path, *, say: Callable[[str],
     for line in films.account:
         say(line)
     many = ManyFilms(run, films)
-    validation = run.predictions("validation")
     with tqdm(unit=" films", disable=None) as bar:  # no bar where there is no terminal
 
-        def shown() -> Iterator[Some]:
+        def shown() -> Iterator[Predicted]:
             for some in many:
                 bar.update(len(some.ids))
                 yield some
 
-        write_sheet(out, run.genres, shown(), tune_thresholds(validation.y_true, validation.y_prob))
+        write_sheet(out, run.genres, shown(), thresholds_of(run))
     return many
+
+
+def thresholds_of(run: Run) -> np.ndarray:
+    """Gives (G,) the thresholds that were tuned on a run's validation films; NaN for a genre that none has."""
+    validation = run.predictions("validation")
+    return tune_thresholds(validation.y_true, validation.y_prob)
 
 
 @contextmanager
@@ -101,7 +107,7 @@ def _beside(out: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def _write_csv(file: Path, columns: Sequence[str], predicted: Iterable[Some], at: np.ndarray) -> None:
+def _write_csv(file: Path, columns: Sequence[str], predicted: Iterable[Predicted], at: np.ndarray) -> None:
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(map(inert, columns))
@@ -113,7 +119,7 @@ def _write_csv(file: Path, columns: Sequence[str], predicted: Iterable[Some], at
                 writer.writerow([film, read, *(cells or [""] * 2 * len(at))])
 
 
-def _write_parquet(file: Path, columns: Sequence[str], predicted: Iterable[Some], at: np.ndarray) -> None:
+def _write_parquet(file: Path, columns: Sequence[str], predicted: Iterable[Predicted], at: np.ndarray) -> None:
     types = [pa.string(), pa.string(), *[pa.float32(), pa.bool_()] * len(at)]
     schema = pa.schema(list(zip(columns, types)))
     with parquet.ParquetWriter(file, schema) as writer:

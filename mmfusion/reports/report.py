@@ -179,7 +179,7 @@ def draw_films(
         path: the PNG to write.
         known: by run, the split that has each film, where it is another's film too; without it, by id.
     """
-    genres = scored[0].run.genres
+    genres = scored[0].genres
     known = known or {s.report["name"]: _split_of(s.run) for s in scored}
     shown = []
     for film in films:
