@@ -67,6 +67,7 @@ def train(
     dataset: str | None = None,
     modalities: Sequence[str] | None = None,
     table: str | Path | None = None,
+    split_file: str | Path | None = None,
     skip_bad: bool = False,
     recipe: str = "default",
     config: str | Path | None = None,
@@ -92,6 +93,7 @@ def train(
         dataset: its form; "multimodal_imdb" with `data_dir`.
         modalities: what fusion reads; without it posters and overviews.
         table: a CSV of films' columns, joined by its column `Id`.
+        split_file: JSON with the ids of train, validation and test films.
         skip_bad: drop films that cannot be read.
         recipe: all settings by one name.
         config: a TOML file with what differs from the recipe.

@@ -27,9 +27,9 @@ def split_films(
 
     Iterative stratification (Sechidis et al. 2011) over groups of films that must stay together. Where groups of
     several films have taken a split more than a point from its share, all are dealt again by how many films they
-    have (`dealing.deal`); if that comes no nearer, a line on standard error says so. The result depends on the set of
-    films and the seed, not on the order of the films. A million films with 25 genres take half a minute and half a
-    gigabyte.
+    have (`dealing.deal`); if that comes no nearer, a line on standard error says so. The result depends on the
+    set of films and the seed, not on the order of the films. A million films with 25 genres take half a minute
+    and half a gigabyte.
 
     Args:
         ids: N film ids, each once.
