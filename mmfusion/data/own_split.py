@@ -95,21 +95,21 @@ def own_split(
     rows = _rows(row_of, named, where)
     if unnamed := len(row_of) - sum(map(len, rows.values())):
         _say(f"{unnamed} of {len(row_of)} films are on no side of {where}: left out")
-    taken = np.zeros(0, int)  # groups of the splits that come first
-    for split in (TEST, VALIDATION, TRAIN):
-        if split not in rows:
-            continue
+    earlier, taken = [], np.zeros(0, int)  # splits that win, and their groups
+    for split in [name for name in (TEST, VALIDATION, TRAIN) if name in rows]:
         groups = films.groups[rows[split]]
         copies = np.isin(groups, taken)
         if copies.any():
             _say(
                 f"{copies.sum()} {split} films of {where} share an overview, a poster or a group with "
-                f"{'test' if split == VALIDATION else 'validation or test'} films: left out"
+                f"{' or '.join(earlier)} films: left out"
             )
         rows[split] = rows[split][~copies]
-        taken = np.concatenate([taken, groups])
+        earlier, taken = [*earlier, split], np.concatenate([taken, groups])
         if not len(rows[split]):
-            raise UserError(f"{where} leaves no {split} film: of {len(row_of)} films that there are")
+            raise UserError(
+                f"{where} leaves no {split} film; its ids must be those of the {len(row_of)} films here"
+            )
     ids = np.array(list(row_of), object)
     split = {name: sorted(ids[found]) for name, found in rows.items()}
     if VALIDATION not in rows:
