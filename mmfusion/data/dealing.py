@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 POINT = 0.01  # of all films: so near to its share a split should be
-_TRIES = 100  # at another place from which to come nearer
-_SHAKEN = 3  # groups that are moved for that
+_TRIES = 300  # at another place from which to come nearer
+_SHAKEN = 5  # groups that are moved for that
 
 
 def is_near(films: Sequence[int] | np.ndarray, shares: Sequence[float]) -> bool:
