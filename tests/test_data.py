@@ -12,12 +12,13 @@ from pictures import RED_LEFT, encoded
 from PIL import Image
 from tables import films_in
 
+from mmfusion.data.dealing import deal
 from mmfusion.data.encoded import Encoded
 from mmfusion.data.film_table import Builder
 from mmfusion.data.films import load_films
 from mmfusion.data.posters import BadPoster, decode_poster
 from mmfusion.data.source import BUCKETS, Source
-from mmfusion.data.splits import duplicate_groups, split_films, split_hash
+from mmfusion.data.splits import _stratified, duplicate_groups, split_films, split_hash
 from mmfusion.data.synthetic.films import GENRES, draw_poster, write_film
 from mmfusion.data.text import encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
@@ -144,7 +145,7 @@ class TestSplits:
         split = self.split()
         assert sorted(film for films in split.values() for film in films) == self.ids
         for films, share in zip(split.values(), self.shares):
-            assert len(films) == pytest.approx(300 * share, abs=8)
+            assert len(films) == pytest.approx(300 * share, abs=3)
 
     def test_it_depends_on_the_seed_and_not_on_the_order(self):
         assert self.split() == self.split(order=np.random.default_rng(1).permutation(300))
@@ -159,6 +160,41 @@ class TestSplits:
         rare = {film for film, row in zip(self.ids, self.labels) if row[3]}
         for films in self.split().values():
             assert rare & set(films)
+
+    def test_a_split_counts_films_and_not_groups(self, capsys):
+        """Ten directors of twelve films each, one of half of the films, and some of a few films."""
+        for groups in (np.arange(120) // 12, np.maximum(np.arange(120), 60), (np.arange(120) ** 0.6).astype(int)):
+            for seed in range(5):
+                split = split_films(self.ids[:120], self.labels[:120], groups, self.shares, seed)
+                assert [len(films) for films in split.values()] == pytest.approx([84, 12, 24], abs=1.2)
+        assert capsys.readouterr().err == ""
+
+    def test_it_says_when_groups_do_not_allow_the_shares(self, capsys):
+        groups = np.maximum(np.arange(120), 99)
+        split = split_films(self.ids[:120], self.labels[:120], groups, self.shares, 0)
+        assert [len(films) for films in split.values()] == [100, 7, 13]
+        assert capsys.readouterr().err == (
+            "Note: the films are split into train 83.3% (asked for: 70.0%), validation 5.8% (asked for: 10.0%), "
+            "test 10.8% (asked for: 20.0%): groups of films are not parted, and the largest of the 21 has 100 of "
+            "120 films\n"
+        )
+
+    def test_a_split_that_groups_took_nowhere_stays_the_one_that_it_was(self):
+        ids = [f"f{i:04d}" for i in range(1000)]
+        labels = np.arange(1000)[:, None] % (2, 3, 5, 7, 50) == 0
+        groups = np.maximum(np.arange(1000), 4)
+        assert split_hash(split_films(ids, labels, groups, self.shares, 0)) == "eb1a85bda95395b0"
+
+    def test_dealt_by_films_the_genres_are_as_even_as_the_library_has_them(self):
+        def unevenness(split_of):
+            counts = np.stack([labels[split_of == split].sum(axis=0) for split in range(3)])
+            return np.abs(counts / labels.sum(axis=0) - np.array(self.shares)[:, None]).mean()
+
+        for seed in range(5):
+            labels = np.random.default_rng(seed).random((1000, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.02]
+            dealt = deal(np.ones(1000, int), labels.astype(int), self.shares, seed)
+            assert unevenness(dealt) <= unevenness(_stratified(labels, self.shares, seed)) + 0.002
+            assert unevenness(dealt) < 0.01
 
     def test_films_are_grouped_through_others_and_not_by_nothing(self):
         keys = [("a", b"1"), ("b", b"2"), ("a", b"2"), ("", b"3"), ("", b"4"), ("c", b"5")]

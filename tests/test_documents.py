@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ PLACEHOLDERS = {
     "DIR": "{place}/films",
     "--poster FILE": "{place}/films/Images/tt0101921.jpg",
     "--table FILE": "{place}/more.csv",
+    "--split-file FILE": "{place}/split.json",
     "--config FILE": "{document}",  # a config file says how to train with it
     "--poster-encoder FOLDER": "{place}/pictures",
     "--overview-encoder FOLDER": "{place}/texts",
@@ -125,6 +127,9 @@ def place(tmp_path_factory) -> Path:
     films = write_folder(place / "films", films=60)
     rows = [f"tt{number:04d},{1950 + number},{'English' if number % 2 else 'French'},Title" for number in range(50)]
     (place / "more.csv").write_text("\n".join(["Id,Year,Language,Title", *rows]))
+    split = {"train": range(2, 40), "test": range(40, 60)}
+    named = {name: [f"tt{number:04d}" for number in numbers] for name, numbers in split.items()}
+    (place / "split.json").write_text(json.dumps(named))
     table = films / "IMDB_overview_genres.csv"
     for number, name in ((0, "tt0101921"), (1, "tt0116493")):  # the README asks for these two
         (films / "Images" / f"tt{number:04d}.jpg").rename(films / "Images" / f"{name}.jpg")

@@ -21,6 +21,7 @@ from hypothesis.extra.numpy import arrays
 from tables import films_in
 
 from mmfusion.config import from_dict, resolve
+from mmfusion.data.dealing import deal, is_near
 from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
 from mmfusion.evaluation import metrics
@@ -176,6 +177,22 @@ def test_splits_are_disjoint_complete_whole_in_their_groups_and_blind_to_order(f
         assert len({part_of[film] for film in ids[groups == group]}) == 1
     order = random.sample(range(len(ids)), len(ids))
     assert split_films(ids[order], labels[order], 1000 - groups[order], shares, seed) == split
+    if len(set(groups)) == len(groups):
+        assert is_near([len(part) for part in split.values()], shares)
+
+
+@given(st.lists(st.integers(1, 40), min_size=3, max_size=8), shares, st.integers(0, 2**32 - 1))
+@example([12] * 10, (0.7, 0.1, 0.2), 0)
+def test_groups_are_dealt_near_the_shares_wherever_any_dealing_is(sizes, shares, seed):
+    """As all dealings that there are find it."""
+    sizes = np.array(sizes)
+    split_of = deal(sizes, np.zeros((len(sizes), 0), int), shares, seed)
+    films = np.bincount(split_of, sizes, 3)
+    assert (films > 0).all()
+    all_of_them = np.zeros((1, 3), int)
+    for size in sizes:
+        all_of_them = np.unique((all_of_them[:, None] + size * np.eye(3, dtype=int)).reshape(-1, 3), axis=0)
+    assert is_near(films, shares) == any(is_near(one, shares) for one in all_of_them)
 
 
 # ---------------------------------------------------------------- groups of duplicates

@@ -56,7 +56,7 @@ class Search:
     seed: int
     names: tuple[str, ...]  # of the hyperparameters
     start: Mapping[str, Config]  # of the variant, and for late fusion before it of its parts
-    fingerprint: str  # of the films
+    fingerprint: str  # of the films, and their split
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and scalars, ready for JSON."""
@@ -86,6 +86,7 @@ def main() -> None:
     import_tensorflow()
     workers.share_cores()
     from mmfusion.data.films import has_table, load_films
+    from mmfusion.data.splits import split_hash
     from mmfusion.models import model_class
     from tuning import spaces
     from tuning.oracles import ORACLES
@@ -96,7 +97,7 @@ def main() -> None:
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
     films = prepared(config, cache)
-    source = f"{films.films.fingerprint} {films.films.table_hash}".strip()
+    source = " ".join(filter(None, (films.films.fingerprint, films.films.table_hash, split_hash(films.split))))
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
     if role == workers.WORKER:
         workers.wait_for(args.out / FILE)

@@ -21,7 +21,7 @@ from tuning.resumable import START
 # Settings that belong to a call and not to what a search found.
 _OF_THE_CALL = {
     "": ("variant", "recipe", "seed", "split_seed"),
-    "data": ("dataset", "data_dir", "films", "films_seed", "skip_bad"),
+    "data": ("dataset", "data_dir", "split_file", "films", "films_seed", "skip_bad"),
     "table": ("file",),
     "training": ("epochs",),
 }
@@ -214,7 +214,7 @@ def _film_flags(search) -> str:
     """The films and the seed that the search had, which are not in its file."""
     config = search.start[search.variant]
     flags = {"--dataset": config.data.dataset, "--data-dir": config.data.data_dir, "--table": config.table.file}
-    flags["--seed"] = str(config.seed)
+    flags |= {"--split-file": config.data.split_file, "--seed": str(config.seed)}
     if config.split_seed != config.seed:
         flags["--split-seed"] = str(config.split_seed)
     said = "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags.items() if value)

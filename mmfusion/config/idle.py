@@ -103,7 +103,8 @@ def _is_idle_of_films(key: str, config: Config) -> bool:
 
 
 def _has_own_split(config: Config) -> bool:
-    return config.data.dataset == "mmimdb" or bool(config.data.split_file)
+    """Tells if nothing of the split is drawn; of a file or a column, validation films may have to be."""
+    return config.data.dataset == "mmimdb" and not config.data.split_file
 
 
 def acts_nowhere(key: str, configs: Iterable[Config], baselines: Mapping[str, Collection[str]]) -> bool:

@@ -76,7 +76,7 @@ class DataConfig(Section):
     films: Annotated[int, Field(ge=20, le=10_000_000)] = 2000  # how many films `synthetic` makes
     films_seed: Seed = 0  # which films `synthetic` makes
     skip_bad: bool = False  # drop and list films that cannot be read, instead of stopping
-    split: Split = (0.7, 0.1, 0.2)  # shares of train, validation and test films; an official split wins
+    split: Split = (0.7, 0.1, 0.2)  # shares of train, validation and test films; a split that is there wins
     batch_size: Size = 64
 
 

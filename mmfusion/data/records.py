@@ -52,6 +52,7 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     SPLITS: tuple[str, ...] = ("films",)
+    published_split: bool = False  # it is that of a paper, and kept as it is, whatever films are on two sides
     builder_config: FilmsConfig
     account: tuple[str, ...] = ()  # lines that say what was read and what it was taken for
     left_out: Mapping[str, str] = MappingProxyType({})  # rows of the source that are no film, and why

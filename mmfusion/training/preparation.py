@@ -12,6 +12,7 @@ import numpy as np
 
 from mmfusion.config import Config
 from mmfusion.data.films import Films, films_of
+from mmfusion.data.own_split import own_split, read_split_file
 from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.table import fit_columns
@@ -52,7 +53,10 @@ def prepare_again(run: Run, cache: Path) -> Prepared:
     prepared = prepare(config, cache)
     now = (prepared.films.fingerprint, prepared.films.table_hash, split_hash(prepared.split))
     if now != (facts["fingerprint"], facts.get("table", ""), facts["split"]):
-        raise UserError(f"{run.folder} was started on other films than {config.data.dataset} holds now")
+        what = f"{config.data.dataset} holds now"
+        if file := config.data.split_file:
+            what = f"{what}, or another split than {file} says now"
+        raise UserError(f"{run.folder} was started on other films than {what}")
     return prepared
 
 
@@ -68,15 +72,13 @@ def check_presets(run: Run, read: inputs.Inputs) -> None:
 
 
 def prepare(config: Config, cache: Path) -> Prepared:
-    """The films of a configuration, their split by its seed, and what is fitted on the training films.
+    """The films of a configuration, their split, and what is fitted on the training films.
 
     Raises:
-        UserError: the films cannot be read, or are too few.
+        UserError: the films or their split cannot be read, or are too few.
     """
-    data, films = config.data, films_of(config, cache)
-    split = films.official_split or split_films(
-        films.ids, films.labels, films.groups, data.split, config.split_seed
-    )
+    films = films_of(config, cache)
+    split = _split(config, films)
     empty = [name for name, ids in split.items() if not ids]
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
@@ -86,6 +88,18 @@ def prepare(config: Config, cache: Path) -> Prepared:
     if TABLE in config.in_batches:
         columns = fit_columns(config.table.columns, films.table, training, config.table.values)
     return Prepared(films, split, Preprocessing(vocabulary, columns))
+
+
+def _split(config: Config, films: Films) -> dict[str, list[str]]:
+    """The films' ids by split: somebody's own, or else one that is drawn."""
+    shares, seed = config.data.split, config.split_seed
+    if file := config.data.split_file:
+        return own_split(films, read_split_file(Path(file)), shares, seed, f"--split-file {file}")
+    if films.official_split is None:
+        return split_films(films.ids, films.labels, films.groups, shares, seed)
+    if films.builder.published_split:
+        return films.official_split
+    return own_split(films, films.official_split, shares, seed, "the films' own split")
 
 
 def facts_of(config: Config, model: keras.Model, read: inputs.Inputs) -> dict:

@@ -47,6 +47,7 @@ class Builder(FilmsBuilder):
         f"Put {ARCHIVE} into the folder, or what is unpacked from it: dataset/ and split.json."
     )
     SPLITS = SPLIT_NAMES
+    published_split = True
 
     def films(self, dl_manager):
         folder = Path(self.builder_config.folder or dl_manager.manual_dir)
