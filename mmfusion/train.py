@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmfusion import api
 from mmfusion.config import VARIANTS
-from mmfusion.config.flags import add_config_flags, configure, flags_of
+from mmfusion.config.flags import add_config_flags, configure, flags_of, say_which_films
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
@@ -22,6 +22,7 @@ def parser() -> ArgumentParser:
     p.add_argument(
         "--parts", nargs="+", type=Path, metavar="RUN", help="late fusion of finished runs, one of each modality"
     )
+    p.add_argument("--check", action="store_true", help="say how the films are read and split, and train nothing")
     p.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: under runs/)")
     p.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     p.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
@@ -34,6 +35,9 @@ def main() -> None:
     cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
+    if args.check and not args.resume:
+        _check(args, cache)
+        return
     run = _resume(args, cache) if args.resume else _train(args, cache)
     from mmfusion.reports import report
 
@@ -41,11 +45,27 @@ def main() -> None:
     print(f"\n{report.summary([scored])}\n\nThe run is in {run.folder}, its report in report.md")
 
 
-def _train(args: argparse.Namespace, cache: Path) -> Run:
-    if not args.variant:
+def _check(args: argparse.Namespace, cache: Path) -> None:
+    """Prepares the films, which says how they were read, and splits them; what is wrong ends the command."""
+    config = configure(args, _named(args.variant), args.seed)
+    say_which_films(config, args.dataset)
+    import_tensorflow()
+    from mmfusion.training.preparation import prepare
+
+    prepared = prepare(config, cache)
+    counts = ", ".join(f"{len(ids):,} {name}" for name, ids in prepared.split.items())
+    print(f"split (seed {config.split_seed}): {counts} films")
+
+
+def _named(variant: str | None) -> str:
+    if not variant:
         raise UserError(f"--variant is missing; one of {', '.join(VARIANTS)}")
+    return variant
+
+
+def _train(args: argparse.Namespace, cache: Path) -> Run:
     return api.run_training(
-        args.variant,
+        _named(args.variant),
         lambda name: configure(args, name, args.seed),
         given=flags_of(args),
         parts=args.parts or (),
