@@ -72,6 +72,10 @@ def test_what_one_command_accepts_goes_through_all_of_them(name, tmp_path, monke
     assert "nan" not in written.replace("nan:", "").lower().split()
     assert "[nan" not in written
     assert "[+nan" not in written
+    lines = [line for file in results.rglob("*.md") for line in file.read_text("utf-8").splitlines()]
+    rules = [line for line in lines if line.startswith("| -") and not set(line) - set("|-: ")]
+    assert rules
+    assert all("-" in cell for line in rules for cell in line.strip("|").split("|"))  # else it is no table
     # A search has to have something to compare trials by, and says so where there is nothing.
     out = ["--only", "training.decay", "--max-trials", 1, "--out", tmp_path / "search"]
     code = command(search.main, monkeypatch, "--variant", "overview", *films, *out)
