@@ -66,10 +66,10 @@ def keep_films(folder: Path, cache: Path) -> None:
         from mmfusion.data.films import films_of
 
         source, run = films_of(fusion.run.config, cache), fusion.run
-        overview_of = dict(zip(source.ids, source.overviews, strict=True))
+        overview_of = dict(zip(films, source.overviews.take(source.rows(films)), strict=True))
         overviews = {film: text for film, (_, text) in run.films().items()}
         # A film whose poster cannot be read any more is kept without it: nobody should look for it again.
-        run.write_films(source.encoded_posters(films), overviews | {film: overview_of[film] for film in films})
+        run.write_films(source.encoded_posters(films), overviews | overview_of)
 
 
 def draw_galleries(results: Results, folder: Path) -> dict[str, str]:

@@ -147,11 +147,10 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
 
 def _known(runs: list[Run], films) -> list[dict[str, str]]:
     """For each run the split that has the same film, by id of these films."""
-    hashes = films.hashes(films.ids)
     for run in runs:
         if run.hashes is None:
             print(f"{run.folder} keeps no hashes of its films: they are known by their ids only\n")
-    return [splits_of(run, films.ids, hashes) for run in runs]
+    return [splits_of(run, films.ids, films.hashes) for run in runs]
 
 
 def _shown(films, ids) -> dict:

@@ -81,7 +81,7 @@ def prepare(config: Config, cache: Path) -> Prepared:
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
     training = films.rows(split["train"])
-    vocabulary = fit_vocabulary([films.texts[row] for row in training], config.vocabulary_size)
+    vocabulary = fit_vocabulary(films.texts.take(training), config.vocabulary_size)
     columns = ()
     if TABLE in config.in_batches:
         columns = fit_columns(config.table.columns, films.table, training, config.table.values)
@@ -117,7 +117,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "started": datetime.date.today().isoformat(),
     }
     run.write_config(config, facts)
-    hashes = films.hashes([film for ids in split.values() for film in ids])
+    hashes = films.hashes[np.concatenate([prepared.rows[name] for name in split])]
     run.write_data(split, hashes, films.genres, prepared.fitted, films.skipped)
 
 
