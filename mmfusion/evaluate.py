@@ -158,7 +158,11 @@ def _shown(films, ids) -> dict:
     posters = films.encoded_posters(ids)
     if gone := [film for film in ids if film not in posters]:
         raise UserError(f"the posters of {', '.join(gone)} cannot be read any more")
-    return {film: (partial(posters.get, film), films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
+    overviews = films.overviews.take(films.rows(ids))
+    return {
+        film: (partial(posters.get, film) if posters[film] else None, overview)
+        for film, overview in zip(ids, overviews)
+    }
 
 
 def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:

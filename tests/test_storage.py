@@ -111,7 +111,7 @@ def test_tokens_have_the_columns_that_their_batches_have(words, columns, cache, 
     everything = inputs.Inputs({"overview": inputs.Encoded(whole, "tokens")}, {})
     ours, theirs = (one.source(made.films.labels, 8).ordered(np.arange(60))[0] for one in (read, everything))
     for a, b in zip(ours.as_numpy_iterator(), theirs.as_numpy_iterator(), strict=True):
-        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[0])
 
 
 def test_draws_are_the_same_however_many_are_drawn_at_a_time(monkeypatch):

@@ -31,6 +31,7 @@ from mmfusion.files import make_folder, move_into_place, one_at_a_time
 from mmfusion.network import why_unreachable
 from mmfusion.schema import TABLE
 
+_told: set[tuple[str, ...]] = set()  # accounts that were printed
 _DOWNLOAD_ERRORS = (tfds.download.DownloadError, NonMatchingChecksumError, ExtractError, RequestException)
 
 
@@ -51,11 +52,12 @@ class Films:
     hashes: np.ndarray  # uint64 (N, 2) of poster and overview, see `splits.content_hash`
     groups: np.ndarray  # int (N,); films with the same overview or poster share a number
     official_split: dict[str, list[str]] | None  # ids by split, where the data set has one
-    skipped: dict[str, str]  # films left out, and why
+    skipped: dict[str, str]  # films and rows of the source that were left out, and why
+    account: tuple[str, ...]  # lines that say what the source was taken for, what films have, and who was left out
     builder: FilmsBuilder  # gives what the arrays leave out: the posters' files
     cache: Path
     folder: Path  # in the cache, of the prepared films
-    shown: np.ndarray  # int (N + 1,); where each film's poster begins and ends in the folder's file of that name
+    shown: np.ndarray  # int (N, 2); where each film's poster begins and ends in the folder's file of that name
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,29 +69,33 @@ class Films:
     def poster_files(self) -> Iterator[bytes]:
         """The posters of all films as they came, in the films' order; fewer if some cannot be read any more.
 
+        That of a film without a poster is b"".
+
         Raises:
             UserError: the source went away.
         """
-        wanted = set(self.ids)
+        films = zip(self.ids, self.hashes[:, 0] != 0)
+        wanted, has_poster = next(films)
         try:
             for film in self.builder.films(_downloads(self.builder, self.cache)):
-                if film.id in wanted:
+                if film.id == wanted:
                     with contextlib.suppress(BadPoster):
-                        yield film.read_poster()
+                        yield film.read_poster() if has_poster else b""
+                    wanted, has_poster = next(films, ("", False))
         except (OSError, *_DOWNLOAD_ERRORS) as error:
             raise UserError(
                 f"the posters of {self.dataset} cannot be read any more: {first_line(error)}"
             ) from error
 
     def encoded_posters(self, ids) -> dict[str, bytes]:
-        """The posters of some films from the cache, as `shown_poster` gives them, by id.
+        """The posters of some films from the cache, as `shown_poster` gives them, by id; b"" where there is none.
 
         A film whose poster cannot be read any more is left out.
         """
         found = {}
         with contextlib.suppress(OSError), (self.folder / "shown").open("rb") as file:  # the cache went away
             for film, row in zip(ids, self.rows(ids)):
-                start, end = self.shown[row : row + 2]
+                start, end = self.shown[row]
                 file.seek(start)
                 found[film] = file.read(end - start)
         return found
@@ -139,11 +145,15 @@ def load_films(
         raise UserError(f"{error}; name another for prepared films with --cache-dir") from error
     builder = import_module(DATASETS[data.dataset]).make_builder(data, cache, with_table=with_table)
     fingerprint = f"{builder.builder_config.name}-{builder.version}"
-    key = f"{fingerprint}-{poster_size}{'-skip' if data.skip_bad else ''}-{prepared.FORM}"
+    asked = "-skip" * data.skip_bad + "-keep" * data.keep_placeholders
+    key = f"{fingerprint}-{poster_size}{asked}-{prepared.FORM}"
     folder = cache / "films" / builder.name / key
     if not folder.is_dir():
         _prepare(builder, data, poster_size, folder, cache)
     kept = prepared.read(folder, poster_size)
+    if (told := (fingerprint, *kept["account"])) not in _told:  # once a process, not once a run of a sweep
+        _told.add(told)
+        print(*kept["account"], sep="\n", file=sys.stderr)
     return Films(
         dataset=builder.name,
         fingerprint=fingerprint,

@@ -1,5 +1,6 @@
 """An array that stays in its file, of which rows are read as they are asked for."""
 
+import errno
 import math
 import os
 import weakref
@@ -52,7 +53,7 @@ class OnDisk:
         size = math.prod(self.shape[1:]) * self.dtype.itemsize
         for number, place in zip(numbers.reshape(-1).tolist(), found.reshape(-1, *self.shape[1:])):
             if os.preadv(self._file, [place], self._offset + number * size) != size:
-                raise OSError("a file in the cache has become shorter")
+                raise OSError(errno.EIO, "a file in the cache has become shorter")
         return found
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

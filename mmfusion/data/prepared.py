@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,12 +22,15 @@ import numpy as np
 import pyarrow as pa
 
 from mmfusion.config import DataConfig
+from mmfusion.data.account import account
 from mmfusion.data.on_disk import OnDisk
-from mmfusion.data.posters import BadPoster, decode_poster, shown_poster
-from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films
+from mmfusion.data.placeholders import account as missing
+from mmfusion.data.placeholders import frequent, is_listed
+from mmfusion.data.posters import BadPoster, NoPoster, decode_poster, shown_poster
+from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films, refuse_left_out
 from mmfusion.data.splits import content_hash, duplicate_groups
-from mmfusion.data.texts import TEXT, Texts
-from mmfusion.errors import UserError
+from mmfusion.data.texts import TEXT, Texts, pc
+from mmfusion.errors import UserError, printable
 from mmfusion.files import write_atomically
 from mmfusion.schema import CHANNELS
 
@@ -68,6 +71,7 @@ def read(folder: Path, poster_size: int) -> dict[str, Any]:
         "posters": posters,
         "official_split": official,
         "skipped": about["skipped"],
+        "account": tuple(about["account"]),
     }
 
 
@@ -77,7 +81,7 @@ def write(
     """Writes the films of a source, of which no more than a window is in memory at a time.
 
     Raises:
-        UserError: too many films are bad, or none is good.
+        UserError: too many films are bad or have nothing to be read, or none is good.
         OSError: a file cannot be written.
     """
     with (
@@ -86,7 +90,7 @@ def write(
         (folder / "texts.arrow").open("wb") as texts,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        written = _Written(builder, shown, texts)
+        written = _Written(builder, shown, texts, keep_placeholders=data.keep_placeholders)
         for window in _windows(records):
             tasks = [window[i : i + _TASK] for i in range(0, len(window), _TASK)]
             for task, (pixels, found) in zip(tasks, pool.map(partial(_decode, poster_size), tasks), strict=True):
@@ -97,22 +101,48 @@ def write(
         for file in (posters, shown, texts):
             file.flush()
             os.fsync(file.fileno())
-    bad, good = written.bad, len(written.ends) - 1
-    refuse_bad_films(bad, data.skip_bad, good + len(bad))
-    if not good:
+    bad, left_out = written.bad, dict(builder.left_out)
+    count = len(written.ends) - 1
+    total = count + len(bad) + len(left_out)
+    refuse_bad_films(bad, data.skip_bad, total)
+    if not count:
+        refuse_left_out(left_out, total)
         raise UserError(f"{data.data_dir or data.dataset} holds no film")
-    if bad:
-        print(f"{len(bad)} of {good + len(bad)} films are left out; a run's skipped.csv says why", file=sys.stderr)
-    about = {"splits": list(builder.SPLITS) if len(builder.SPLITS) > 1 else [], "skipped": bad}
-    keys = np.frombuffer(written.keys, np.uint64).reshape(good, -1)
+    keys = np.frombuffer(written.keys, np.uint64).reshape(count, 3).copy()  # of overview, poster and group
+    labels = np.frombuffer(written.labels, np.uint8).reshape(count, len(builder.builder_config.genres))
+    shown_at = np.column_stack([written.ends[:-1], written.ends[1:]]).astype(np.int64)
+    placeholders = (
+        [np.empty(0, np.uint64)] * 2 if data.keep_placeholders else [frequent(keys[:, i]) for i in (0, 1)]
+    )
+    no_overview, no_poster = (np.isin(keys[:, i], placeholders[i]) for i in (0, 1))
+    pictures = [int((keys[:, 1] == one).sum()) for one in placeholders[1]]
+    keys[no_overview, 0] = keys[no_poster, 1] = 0
+    kept = keys[:, :2].any(axis=1) | np.frombuffer(written.has_cells, bool)
+    rows = _Rows(kept, no_overview, no_poster)
+    left_out |= dict.fromkeys(rows.rewrite_texts(folder / "texts.arrow"), "neither poster nor overview")
+    refuse_left_out(left_out, total)
+    rows.rewrite_posters(folder / "posters", poster_size**2 * CHANNELS)
+    keys, labels, shown_at = keys[kept], labels[kept], shown_at[kept]
+    shown_at[keys[:, 1] == 0] = 0
+    skipped = {**left_out, **bad}
+    told = [
+        *builder.account,
+        *account(builder.builder_config.genres, labels, keys[:, 1::-1] != 0, skipped),
+        *missing(written.listed + rows.overviews, pictures),
+    ]
+    about = {
+        "splits": list(builder.SPLITS) if len(builder.SPLITS) > 1 else [],
+        "skipped": skipped,
+        "account": [printable(line) for line in told],
+    }
     buffer = io.BytesIO()
     np.savez(
         buffer,
         about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-        labels=np.frombuffer(written.labels, np.uint8).reshape(good, -1),
-        hashes=keys[:, ::-1],
+        labels=labels,
+        hashes=keys[:, 1::-1],
         groups=duplicate_groups(keys),
-        shown=np.frombuffer(written.ends, np.int64),
+        shown=shown_at,
     )
     write_atomically(folder / "films.npz", buffer.getbuffer())
 
@@ -120,14 +150,17 @@ def write(
 class _Written:
     """What is written of the films so far: bytes and numbers, and the texts of the last ones."""
 
-    def __init__(self, builder: FilmsBuilder, shown: BinaryIO, texts: BinaryIO):
+    def __init__(self, builder: FilmsBuilder, shown: BinaryIO, texts: BinaryIO, *, keep_placeholders: bool):
         config = builder.builder_config
         self.bad: dict[str, str] = {}  # why films are bad, by id
         self.labels = bytearray()
-        self.keys = array.array("Q")  # of each film's overview and poster
+        self.keys = array.array("Q")  # hashes of each film's overview, poster and group
+        self.has_cells = bytearray()  # whether each film's table says anything
+        self.listed: Counter[str] = Counter()  # overviews that are known to stand for none
         self.ends = array.array("q", [0])  # of the posters in the file that keeps them to be shown
         self._column = {genre: number for number, genre in enumerate(config.genres)}
         self._shown = shown
+        self._keep_placeholders = keep_placeholders
         self._texts = [[] for _ in ("id", "overview", "split", *config.columns)]
         names = ("id", "overview", "split", *(f"{_CELLS}{column}" for column in config.columns))
         self._schema = pa.schema([(name, TEXT) for name in names])
@@ -142,10 +175,15 @@ class _Written:
         for genre in film.genres:
             labels[self._column[genre]] = 1
         self.labels += labels
-        self.keys.extend((content_hash(film.overview), poster_hash))
+        overview = film.overview
+        if not self._keep_placeholders and is_listed(overview):
+            self.listed[overview] += 1
+            overview = ""
+        self.keys.extend((content_hash(overview), poster_hash, content_hash(film.group)))
+        self.has_cells.append(any(map(str.strip, film.cells)))
         self._shown.write(shown)
         self.ends.append(self.ends[-1] + len(shown))
-        for column, text in zip(self._texts, (film.id, film.overview, film.split, *film.cells), strict=True):
+        for column, text in zip(self._texts, (film.id, overview, film.split, *film.cells), strict=True):
             column.append(text)
         if len(self._texts[0]) == _BATCH:
             self._flush()
@@ -161,6 +199,53 @@ class _Written:
             column.clear()
 
 
+class _Rows:
+    """The rows of what was written, some of which stay and some of which stand for nothing."""
+
+    def __init__(self, kept: np.ndarray, no_overview: np.ndarray, no_poster: np.ndarray):
+        """Takes bool (N,) each: which films stay, and of which an overview or a poster is a placeholder."""
+        self._kept, self._no_overview, self._no_poster = kept, no_overview, no_poster
+        self.overviews: Counter[str] = Counter()  # that are placeholders, once they were rewritten
+
+    def rewrite_texts(self, file: Path) -> list[str]:
+        """Writes the texts once more if any of them goes; gives the ids of films that do not stay."""
+        gone = []
+        if self._kept.all() and not self._no_overview.any():
+            return gone
+        beside, start = file.with_name("texts.new"), 0
+        with pa.memory_map(str(file)) as old, beside.open("wb") as out:
+            reader = pa.ipc.open_file(old)
+            with pa.ipc.new_file(out, reader.schema) as writer:
+                for number in range(reader.num_record_batches):
+                    batch = reader.get_batch(number)
+                    here = slice(start, start := start + batch.num_rows)
+                    kept, none = pa.array(self._kept[here]), pa.array(self._no_overview[here])
+                    self.overviews.update(batch["overview"].filter(none).to_pylist())
+                    gone += batch["id"].filter(pa.array(~self._kept[here])).to_pylist()
+                    place = batch.schema.get_field_index("overview")
+                    overviews = pc.if_else(none, pa.scalar("", TEXT), batch["overview"])
+                    writer.write(batch.set_column(place, "overview", overviews).filter(kept))
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+        return gone
+
+    def rewrite_posters(self, file: Path, size: int) -> None:
+        """Does the same to pixels, of so many bytes a film."""
+        if self._kept.all() and not self._no_poster.any():
+            return
+        beside = file.with_name("posters.new")
+        with file.open("rb") as old, beside.open("wb") as out:
+            for start in range(0, len(self._kept), _BATCH):
+                here = slice(start, start + _BATCH)
+                pixels = np.frombuffer(old.read(_BATCH * size), np.uint8).reshape(-1, size).copy()
+                pixels[self._no_poster[here]] = 0
+                out.write(pixels[self._kept[here]].tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+
+
 def _windows(records: Iterable[FilmRecord]) -> Iterator[list[FilmRecord]]:
     window, held = [], 0
     for film in records:
@@ -174,7 +259,7 @@ def _windows(records: Iterable[FilmRecord]) -> Iterator[list[FilmRecord]]:
 
 
 def _decode(size: int, films: list[FilmRecord]) -> tuple[bytes, list[tuple[int, bytes, str]]]:
-    """The pixels of the good posters among these; of each film its file's hash, what is shown, or why it is bad."""
+    """The pixels of films that are not bad; of each film its poster's hash, what is shown, or why it is bad."""
     pixels, found = [], []
     for film in films:
         try:
@@ -182,6 +267,9 @@ def _decode(size: int, films: list[FilmRecord]) -> tuple[bytes, list[tuple[int, 
             read, shown = decode_poster(encoded, size), shown_poster(encoded)
             pixels.append(read.tobytes())
             found.append((content_hash(encoded), shown, ""))
+        except NoPoster:
+            pixels.append(bytes(size * size * CHANNELS))
+            found.append((0, b"", ""))
         except BadPoster as error:
             found.append((0, b"", str(error)))
     return b"".join(pixels), found

@@ -77,6 +77,10 @@ class Texts(Sequence[str]):
 
 def join(columns: Sequence[Texts], between: str = "\n") -> Texts:
     """Joins N texts of each of these columns to one each; empty ones are passed over."""
-    there = [pc.if_else(pc.equal(one.array, ""), pa.scalar(None, TEXT), one.array) for one in columns]
-    joined = pc.binary_join_element_wise(*there, pa.scalar(between, TEXT), null_handling="skip")
+    joined = columns[0].array
+    for other in columns[1:]:
+        # Not by nulls that are skipped: a row of nothing else would be lost.
+        both = pc.and_(pc.not_equal(joined, ""), pc.not_equal(other.array, ""))
+        middle = pc.if_else(both, pa.scalar(between, TEXT), pa.scalar("", TEXT))
+        joined = pc.binary_join_element_wise(joined, other.array, middle)
     return Texts(joined if isinstance(joined, pa.ChunkedArray) else pa.chunked_array([joined]))

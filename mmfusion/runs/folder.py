@@ -422,11 +422,12 @@ class Run(SealedFolder):
         return self.read_object(self.report_file)
 
     def write_films(self, posters: dict[str, bytes], overviews: dict[str, str]) -> None:
-        """Keeps some films, so that their pictures can be drawn from the run folder alone."""
+        """Keeps some films, so that the run folder can show them; b"" stands for a film without poster."""
         overviews = {film: overview[:_OVERVIEW] for film, overview in overviews.items()}
         self.films_folder.mkdir(exist_ok=True)
         for film, poster in posters.items():
-            write_atomically(self.films_folder / f"{film}.jpg", poster)
+            if poster:
+                write_atomically(self.films_folder / f"{film}.jpg", poster)
         self.write_json(self.films_folder / "overviews.json", overviews)
 
     def films(self) -> dict[str, tuple[Callable[[], bytes] | None, str]]:

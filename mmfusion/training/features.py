@@ -219,13 +219,11 @@ def _in_batches(films: Iterable) -> Iterator[tuple]:
 def features_of(preset: Preset, films: Films) -> Array:
     """Gives a preset's features of all films, from the cache or, the first time, from the films."""
     folder = films.cache / "features" / films.dataset
-    texts = ""
+    digest = hashlib.sha256(films.hashes.tobytes())  # which films stay, and what of them was left out
     if preset.kind == "tokens" and films.texts != films.overviews:  # made of other columns too
-        digest = hashlib.sha256()
         for text in films.texts:
             digest.update(repr(text).encode())
-        texts = f"-{digest.hexdigest()[:16]}"
-    file = folder / f"{films.fingerprint}{'-skip' if films.skipped else ''}{texts}-{preset.file}"
+    file = folder / f"{films.fingerprint}-{digest.hexdigest()[:16]}-{preset.file}"
     make_folder(folder)
     if not file.is_file():
         with one_at_a_time(
