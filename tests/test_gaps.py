@@ -253,7 +253,8 @@ class TestPlaceholders:
         assert len(set(films.groups)) == 78
         assert films.account[-1] == (
             "counted as missing: the overview 'Coming soon!' in 22 films, the overview 'nan' in 1 film, "
-            "the overview 'NAN' in 1 film, another overview in 1 film, one picture in 25 films (--keep-placeholders reads them)"
+            "the overview 'NAN' in 1 film, another overview in 1 film, one picture in 25 films "
+            "(--keep-placeholders reads them)"
         )
 
     def test_they_can_be_kept(self, placeholders, cache):

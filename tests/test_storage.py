@@ -100,7 +100,7 @@ def test_tokens_have_the_columns_that_their_batches_have(words, columns, cache, 
     monkeypatch.setattr(inputs, "_CHUNK", 9)
     config = tiny_config("overview", overview_encoder__bag__max_tokens=100)
     made = preparation.prepare(config, cache)
-    long = Texts.of([*made.films.texts[:30], " ".join(["film"] * words), *made.films.texts[31:]])
+    long = Texts.of(["A lonely teacher."] * 30 + [" ".join(["film"] * words)] + ["A rival."] * 29)
     object.__setattr__(made.films, "texts", long)
     read = made.inputs(config)
     tokens = read.films["overview"].values
