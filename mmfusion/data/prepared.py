@@ -25,11 +25,12 @@ from mmfusion.config import DataConfig
 from mmfusion.data.account import account
 from mmfusion.data.on_disk import OnDisk
 from mmfusion.data.placeholders import account as missing
-from mmfusion.data.placeholders import frequent, is_listed
+from mmfusion.data.placeholders import is_listed
 from mmfusion.data.posters import BadPoster, NoPoster, decode_poster, shown_poster
 from mmfusion.data.records import FilmRecord, FilmsBuilder, refuse_bad_films, refuse_left_out
+from mmfusion.data.sieve import Sieve
 from mmfusion.data.splits import content_hash, duplicate_groups
-from mmfusion.data.texts import TEXT, Texts, pc
+from mmfusion.data.texts import TEXT, Texts
 from mmfusion.errors import UserError, printable
 from mmfusion.files import write_atomically
 from mmfusion.schema import CHANNELS
@@ -101,34 +102,34 @@ def write(
         for file in (posters, shown, texts):
             file.flush()
             os.fsync(file.fileno())
-    bad, left_out = written.bad, dict(builder.left_out)
+    _finish(written, builder, data, poster_size, folder)
+
+
+def _finish(written: "_Written", builder: FilmsBuilder, data: DataConfig, poster_size: int, folder: Path) -> None:
+    """Takes out what stands for nothing, and writes what is known once all films were read."""
+    bad, left_out, genres = written.bad, dict(builder.left_out), builder.builder_config.genres
     count = len(written.ends) - 1
     total = count + len(bad) + len(left_out)
     refuse_bad_films(bad, data.skip_bad, total)
-    if not count:
-        refuse_left_out(left_out, total)
-        raise UserError(f"{data.data_dir or data.dataset} holds no film")
-    keys = np.frombuffer(written.keys, np.uint64).reshape(count, 3).copy()  # of overview, poster and group
-    labels = np.frombuffer(written.labels, np.uint8).reshape(count, len(builder.builder_config.genres))
-    shown_at = np.column_stack([written.ends[:-1], written.ends[1:]]).astype(np.int64)
-    placeholders = (
-        [np.empty(0, np.uint64)] * 2 if data.keep_placeholders else [frequent(keys[:, i]) for i in (0, 1)]
+    sieve = Sieve(
+        np.frombuffer(written.keys, np.uint64).reshape(count, 3),
+        np.frombuffer(written.has_cells, bool),
+        keep_placeholders=data.keep_placeholders,
     )
-    no_overview, no_poster = (np.isin(keys[:, i], placeholders[i]) for i in (0, 1))
-    pictures = [int((keys[:, 1] == one).sum()) for one in placeholders[1]]
-    keys[no_overview, 0] = keys[no_poster, 1] = 0
-    kept = keys[:, :2].any(axis=1) | np.frombuffer(written.has_cells, bool)
-    rows = _Rows(kept, no_overview, no_poster)
-    left_out |= dict.fromkeys(rows.rewrite_texts(folder / "texts.arrow"), "neither poster nor overview")
+    left_out |= dict.fromkeys(sieve.rewrite_texts(folder / "texts.arrow"), "neither poster nor overview")
     refuse_left_out(left_out, total)
-    rows.rewrite_posters(folder / "posters", poster_size**2 * CHANNELS)
-    keys, labels, shown_at = keys[kept], labels[kept], shown_at[kept]
-    shown_at[keys[:, 1] == 0] = 0
-    skipped = {**left_out, **bad}
+    if not sieve.kept.any():
+        raise UserError(f"{data.data_dir or data.dataset} holds no film")
+    sieve.rewrite_posters(folder / "posters", poster_size**2 * CHANNELS)
+    keys = sieve.keys[sieve.kept]
+    labels = np.frombuffer(written.labels, np.uint8).reshape(count, len(genres))[sieve.kept]
+    shown = np.column_stack([written.ends[:-1], written.ends[1:]]).astype(np.int64)[sieve.kept]
+    shown[keys[:, 1] == 0] = 0
+    hashes, skipped = keys[:, 1::-1], {**left_out, **bad}
     told = [
         *builder.account,
-        *account(builder.builder_config.genres, labels, keys[:, 1::-1] != 0, skipped),
-        *missing(written.listed + rows.overviews, pictures),
+        *account(genres, labels, hashes != 0, skipped),
+        *missing(written.listed + sieve.overviews, sieve.pictures),
     ]
     about = {
         "splits": list(builder.SPLITS) if len(builder.SPLITS) > 1 else [],
@@ -140,9 +141,9 @@ def write(
         buffer,
         about=np.frombuffer(json.dumps(about).encode(), np.uint8),
         labels=labels,
-        hashes=keys[:, 1::-1],
+        hashes=hashes,
         groups=duplicate_groups(keys),
-        shown=shown_at,
+        shown=shown,
     )
     write_atomically(folder / "films.npz", buffer.getbuffer())
 
@@ -197,53 +198,6 @@ class _Written:
         self._writer.write(pa.record_batch([pa.array(one, TEXT) for one in self._texts], schema=self._schema))
         for column in self._texts:
             column.clear()
-
-
-class _Rows:
-    """The rows of what was written, some of which stay and some of which stand for nothing."""
-
-    def __init__(self, kept: np.ndarray, no_overview: np.ndarray, no_poster: np.ndarray):
-        """Takes bool (N,) each: which films stay, and of which an overview or a poster is a placeholder."""
-        self._kept, self._no_overview, self._no_poster = kept, no_overview, no_poster
-        self.overviews: Counter[str] = Counter()  # that are placeholders, once they were rewritten
-
-    def rewrite_texts(self, file: Path) -> list[str]:
-        """Writes the texts once more if any of them goes; gives the ids of films that do not stay."""
-        gone = []
-        if self._kept.all() and not self._no_overview.any():
-            return gone
-        beside, start = file.with_name("texts.new"), 0
-        with pa.memory_map(str(file)) as old, beside.open("wb") as out:
-            reader = pa.ipc.open_file(old)
-            with pa.ipc.new_file(out, reader.schema) as writer:
-                for number in range(reader.num_record_batches):
-                    batch = reader.get_batch(number)
-                    here = slice(start, start := start + batch.num_rows)
-                    kept, none = pa.array(self._kept[here]), pa.array(self._no_overview[here])
-                    self.overviews.update(batch["overview"].filter(none).to_pylist())
-                    gone += batch["id"].filter(pa.array(~self._kept[here])).to_pylist()
-                    place = batch.schema.get_field_index("overview")
-                    overviews = pc.if_else(none, pa.scalar("", TEXT), batch["overview"])
-                    writer.write(batch.set_column(place, "overview", overviews).filter(kept))
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
-        return gone
-
-    def rewrite_posters(self, file: Path, size: int) -> None:
-        """Does the same to pixels, of so many bytes a film."""
-        if self._kept.all() and not self._no_poster.any():
-            return
-        beside = file.with_name("posters.new")
-        with file.open("rb") as old, beside.open("wb") as out:
-            for start in range(0, len(self._kept), _BATCH):
-                here = slice(start, start + _BATCH)
-                pixels = np.frombuffer(old.read(_BATCH * size), np.uint8).reshape(-1, size).copy()
-                pixels[self._no_poster[here]] = 0
-                out.write(pixels[self._kept[here]].tobytes())
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
 
 
 def _windows(records: Iterable[FilmRecord]) -> Iterator[list[FilmRecord]]:
