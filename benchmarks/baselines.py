@@ -60,7 +60,7 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
 
 def frequencies(prepared, parts, config):
     """Every film gets the shares of the training films."""
-    shares = prepared.films.labels[prepared.rows["train"]].mean(axis=0)  # (G,)
+    shares = prepared.films.labels[prepared.rows["train"]].mean(axis=0, dtype=np.float32)  # (G,)
     return lambda split: np.tile(shares, (len(prepared.rows[split]), 1)), shares.size
 
 
@@ -69,12 +69,12 @@ def tfidf(prepared, parts, config):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    overviews = np.array(prepared.films.texts, object)
+    texts = {split: prepared.films.texts.take(rows) for split, rows in prepared.rows.items()}
     try:
-        vectorizer.fit(overviews[prepared.rows["train"]])
+        vectorizer.fit(texts["train"])
     except ValueError:  # no word is in two films: nothing can be learned from them
         return frequencies(prepared, parts, config)
-    return _logistic(prepared, lambda split: vectorizer.transform(overviews[prepared.rows[split]]), "tfidf")
+    return _logistic(prepared, lambda split: vectorizer.transform(texts[split]), "tfidf")
 
 
 def colours(prepared, parts, config):
@@ -153,7 +153,9 @@ def _logistic(prepared, features, name: str):
     from mmfusion.evaluation.metrics import film_losses
 
     training, validation = features("train"), features("validation")
-    labels, truth = (prepared.films.labels[prepared.rows[split]] for split in ("train", "validation"))
+    labels, truth = (
+        prepared.films.labels[prepared.rows[split]].astype(np.float32) for split in ("train", "validation")
+    )
     learned = np.flatnonzero(labels.min(axis=0) != labels.max(axis=0))
 
     def fitted(penalty: float) -> dict:

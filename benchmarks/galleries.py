@@ -66,16 +66,16 @@ def keep_films(folder: Path, cache: Path) -> None:
         from mmfusion.data.films import films_of
 
         source, run = films_of(fusion.run.config, cache), fusion.run
-        overview_of = dict(zip(source.ids, source.overviews, strict=True))
+        overview_of = dict(zip(films, source.overviews.take(source.rows(films)), strict=True))
         overviews = {film: text for film, (_, text) in run.films().items()}
         # A film whose poster cannot be read any more is kept without it: nobody should look for it again.
-        run.write_films(source.encoded_posters(films), overviews | {film: overview_of[film] for film in films})
+        run.write_films(source.encoded_posters(films), overviews | overview_of)
 
 
 def draw_galleries(results: Results, folder: Path) -> dict[str, str]:
     """Draws them as PNG and SVG, with what was said in a CSV; captions by file name.
 
-    A film whose poster was not kept is left out.
+    A film that was not kept is left out.
 
     Args:
         results: the runs.
@@ -86,11 +86,7 @@ def draw_galleries(results: Results, folder: Path) -> dict[str, str]:
         seed, kept = gallery.fusion.seed, gallery.fusion.run.films()
         # All but the frequencies, which say the same of every film.
         beside = {n: of[seed] for n, of in results.items() if seed in of and of[seed].modalities}
-        shown = [
-            _film(gallery.fusion, film, kept[film], beside)
-            for film in gallery.films
-            if film in kept and kept[film][0] is not None
-        ]
+        shown = [_film(gallery.fusion, film, kept[film], beside) for film in gallery.films if film in kept]
         if shown:
             draw_panel(gallery.title, shown, folder / f"{gallery.name}.png", folder / f"{gallery.name}.svg")
             rows = [

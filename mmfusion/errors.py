@@ -15,12 +15,17 @@ _PLAIN = {"✓": "*", "–": "-", "—": "-", "…": "...", "≤": "<=", "±": "
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
+def printable(text: str) -> str:
+    """Gives a text of one line that a terminal does not obey: what cannot be printed is written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UserError(Exception):
     """Something the user can put right; its message is one line: what is wrong, where, what to do."""
 
     def __init__(self, message: str):
         # A key or a file's name can hold line breaks, and what clears a terminal.
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+        super().__init__(printable(message))
 
 
 def first_line(error: Exception) -> str:

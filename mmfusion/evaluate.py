@@ -188,11 +188,10 @@ def _write_sheets(scored, predicted, folder: Path) -> None:
 
 def _known(runs: list[Run], films) -> list[dict[str, str]]:
     """For each run the split that has the same film, by id of these films."""
-    hashes = films.hashes(films.ids)
     for run in runs:
         if run.hashes is None:
             print(f"{run.folder} keeps no hashes of its films: they are known by their ids only\n")
-    return [splits_of(run, films.ids, hashes) for run in runs]
+    return [splits_of(run, films.ids, films.hashes) for run in runs]
 
 
 def _shown(films, ids) -> dict:
@@ -200,7 +199,11 @@ def _shown(films, ids) -> dict:
     posters = films.encoded_posters(ids)
     if gone := [film for film in ids if film not in posters]:
         raise UserError(f"the posters of {', '.join(gone)} cannot be read any more")
-    return {film: (partial(posters.get, film), films.overviews[row]) for film, row in zip(ids, films.rows(ids))}
+    overviews = films.overviews.take(films.rows(ids))
+    return {
+        film: (partial(posters.get, film) if posters[film] else None, overview)
+        for film, overview in zip(ids, overviews)
+    }
 
 
 def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path) -> None:

@@ -5,8 +5,10 @@ from typing import Literal
 
 import numpy as np
 
+from mmfusion.data.on_disk import Array
 from mmfusion.schema import PADDING
 
+_CHUNK = 2**12  # films that are looked at at a time
 Kind = Literal["pixels", "tokens", "table", "features"]
 
 
@@ -18,7 +20,7 @@ class Encoded:
     features of zeros, an overview of padding alone.
     """
 
-    values: np.ndarray
+    values: Array
     # uint8 (N, H, W, 3); int32 (N, T); float32 (N, C, 3); floats (N, C) or (N, S, C)
     kind: Kind
     padding: int = PADDING  # the token that is none
@@ -29,11 +31,15 @@ class Encoded:
 
     def absent(self) -> "Encoded":
         """Gives as many films without the modality."""
-        return Encoded(np.full_like(self.values, self._nothing), self.kind, self.padding)
+        return Encoded(np.full(self.values.shape, self._nothing, self.values.dtype), self.kind, self.padding)
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """Tells which of the films in these rows have the modality: bool (R,)."""
-        return (self.values[rows] != self._nothing).reshape(len(rows), -1).any(axis=1)
+        found = np.empty(len(rows), bool)
+        for start in range(0, len(rows), _CHUNK):
+            values = self.values[rows[start : start + _CHUNK]]
+            found[start : start + _CHUNK] = (values != self._nothing).reshape(len(values), -1).any(axis=1)
+        return found
 
     @property
     def _nothing(self) -> int:

@@ -14,7 +14,7 @@ from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, NoPoster, open_po
 from mmfusion.errors import UserError
 from mmfusion.schema import CHANNELS
 
-MAX_BAD_SHARE = 1 / 3  # of the films; the public set lacks the posters of a tenth, a wrong folder nearly all
+MAX_BAD_SHARE = 1 / 3  # of the films; a wrong folder has nearly all
 _LISTED = 10  # bad films named in one message
 
 
@@ -25,7 +25,7 @@ class FilmRecord:
     id: str
     overview: str
     genres: tuple[str, ...]
-    read_poster: Callable[[], bytes]  # raises BadPoster when there is none
+    read_poster: Callable[[], bytes]  # raises NoPoster where there is none, BadPoster where it cannot be read
     split: str = "films"
     held: int = 0  # bytes of the poster that its reader keeps in memory
     cells: tuple[str, ...] = ()  # of its table, one for each of the builder's columns
@@ -183,8 +183,6 @@ def refuse_bad_films(bad: Mapping[str, str], skip_bad: bool, total: int) -> None
     """
     too_many = len(bad) > MAX_BAD_SHARE * total
     if bad and (too_many or not skip_bad):
-        named = "; ".join(f"{film} ({why})" for film, why in list(bad.items())[:_LISTED])
-        more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
         if len(bad) == total:
             advice = "no film is left"
         elif too_many:
@@ -193,4 +191,26 @@ def refuse_bad_films(bad: Mapping[str, str], skip_bad: bool, total: int) -> None
             )
         else:
             advice = "mend them, or drop them with --skip-bad"
-        raise UserError(f"{len(bad)} of {total} films cannot be read: {named}{more}; {advice}")
+        raise UserError(f"{len(bad)} of {total} films cannot be read: {_named(bad)}; {advice}")
+
+
+def refuse_left_out(left_out: Mapping[str, str], total: int) -> None:
+    """Stops where so much of a source is no film that it must be the wrong one, or be read the wrong way.
+
+    Args:
+        left_out: why a row is no film, or a film has nothing to be read.
+        total: how many rows and films there are, these included.
+
+    Raises:
+        UserError: it names the first ones.
+    """
+    if len(left_out) > MAX_BAD_SHARE * total:
+        raise UserError(
+            f"{len(left_out)} of {total} films are left out, more than a third: {_named(left_out)}; "
+            "look at the table and at the folder of posters"
+        )
+
+
+def _named(films: Mapping[str, str]) -> str:
+    more = f"; and {len(films) - _LISTED} more" if len(films) > _LISTED else ""
+    return "; ".join(f"{film} ({why})" for film, why in list(films.items())[:_LISTED]) + more

@@ -8,10 +8,13 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from mmfusion.data.encoded import Encoded
+from mmfusion.data.on_disk import Array
 
 # Overviews are padded to the smallest of these that holds the batch's longest, then to `max_tokens`.
 # Half of the films have up to 25 words and a recurrent step costs the same for a word as for padding.
 BUCKETS = (16, 24, 32, 40, 64)
+
+_CHUNK = 2**15  # films whose tokens are counted at a time
 
 MAX_SHIFT = 0.06  # of the poster's side, each way
 MAX_TURN = 0.12  # radians, each way; about 7 degrees
@@ -29,7 +32,7 @@ class Source:
         """
         Args:
             films: N of them by modality; they are not copied.
-            labels: float32 (N, G).
+            labels: (N, G) multi-hot.
             batch_size: films a batch.
         """
         self.modalities = tuple(films)
@@ -39,10 +42,7 @@ class Source:
         self._lengths = np.zeros(len(labels), int)
         for encoded in self._films:
             if encoded.kind == "tokens":
-                longest = encoded.values.shape[1]
-                self._buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
-                counts = (encoded.values != encoded.padding).sum(axis=1)
-                self._lengths = self._buckets[np.searchsorted(self._buckets, counts)]
+                self._lengths = _buckets_of(encoded.values, encoded.padding)
 
     def as_model_inputs(self, *batch):
         """Turns a batch into what `fit` reads: ({modality: values}, labels).
@@ -89,7 +89,7 @@ class Source:
 
     def frequencies(self, films: ArrayLike) -> np.ndarray:
         """Shares (G,) of these films with each genre."""
-        return self._labels[np.asarray(films)].mean(axis=0)
+        return self._labels[np.asarray(films)].mean(axis=0, dtype=np.float32)
 
     def steps(self, films: ArrayLike) -> int:
         """Batches an epoch of these films."""
@@ -125,8 +125,8 @@ class Source:
 
     def _gather(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         length = self._lengths[rows].max()
-        values = (f.values[rows, :length] if f.kind == "tokens" else f.values[rows] for f in self._films)
-        return *values, self._labels[rows]
+        values = (f.values[rows][:, :length] if f.kind == "tokens" else f.values[rows] for f in self._films)
+        return *values, self._labels[rows].astype(np.float32)
 
     def _as_read(self, films: Sequence[tf.Tensor], key: tf.Tensor | None = None) -> list[tf.Tensor]:
         """Turns what `_gather` gives into what models read; with a key, pictures are augmented by it."""
@@ -145,6 +145,20 @@ class Source:
         shapes = [(None,) if f.kind == "tokens" else f.values.shape[1:] for f in self._films]
         films = [tf.TensorSpec((None, *shape), f.values.dtype) for f, shape in zip(self._films, shapes)]
         return (*films, tf.TensorSpec((None, self._labels.shape[1]), tf.float32))
+
+
+def _buckets_of(tokens: Array, padding: int) -> np.ndarray:
+    """The length (N,) that each row of tokens (N, T) is padded to."""
+    longest = tokens.shape[1]
+    buckets = np.array([b for b in BUCKETS if b < longest] + [longest])
+    chunks = (tokens[start : start + _CHUNK] for start in range(0, len(tokens), _CHUNK))
+    counts = [np.count_nonzero(chunk != padding, axis=1) for chunk in chunks]
+    return buckets[np.searchsorted(buckets, np.concatenate(counts))]
+
+
+def padded_length(tokens: Array, padding: int) -> int:
+    """Tells how many columns of tokens (N, T) any batch of these films has; there is nothing in the others."""
+    return int(_buckets_of(tokens, padding).max())
 
 
 def _counted(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:

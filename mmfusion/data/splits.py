@@ -99,31 +99,35 @@ def _say_if_not_near(
         )
 
 
-HASH = 16  # hexadecimal digits: among a million films two others share one with a probability of 3 in 10 million
-
-
 def split_hash(split: dict[str, list[str]]) -> str:
     """Names a split: runs with the same hash were trained and scored on the same films."""
     return hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def content_hash(content: bytes | str) -> str:
-    """Names a poster's bytes or an overview, by which a film is known under another id; "" where there is none."""
+_HASH = 8  # bytes: among a million films two others share one with a probability of 3 in 10 million
+
+
+def content_hash(content: bytes | str) -> int:
+    """Names a poster's bytes or an overview, by which a film is known under another id; 0 where there is none."""
     content = content.strip().encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    return hashlib.sha256(content).hexdigest()[:HASH] if content else ""
+    return int.from_bytes(hashlib.sha256(content).digest()[:_HASH], "big") if content else 0
 
 
-def duplicate_groups(keys: Sequence[Sequence[bytes | str]]) -> np.ndarray:
+def duplicate_groups(keys: np.ndarray) -> np.ndarray:
     """Numbers films so that two that share a key, directly or through others, get one number.
 
     Args:
-        keys: for each film its keys, such as its overview and its poster's bytes. An empty key says
-            nothing about a film and joins nothing.
+        keys: uint64 (N, K), hashes of K kinds, such as of a film's poster and of its overview. 0 says nothing about
+            a film and joins nothing.
 
     Returns:
         (N,) int group numbers.
     """
-    parent = list(range(len(keys)))
+    first = np.empty(keys.shape, np.int64)  # the first film with the same key
+    for kind, column in enumerate(keys.T):
+        _, places, member_of = np.unique(column, return_index=True, return_inverse=True)
+        first[:, kind] = places[member_of]
+    parent = np.arange(len(keys)).tolist()
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -131,9 +135,10 @@ def duplicate_groups(keys: Sequence[Sequence[bytes | str]]) -> np.ndarray:
             i = parent[i]
         return i
 
-    seen: dict = {}
-    for i, film_keys in enumerate(keys):
-        for kind, key in enumerate(film_keys):
-            if key:
-                parent[root(i)] = root(seen.setdefault((kind, key), i))
-    return np.array([root(i) for i in range(len(keys))])
+    again = np.nonzero((keys != 0) & (first != np.arange(len(keys))[:, None]))  # film by film
+    for i, other in zip(again[0].tolist(), first[again].tolist()):
+        parent[root(i)] = root(other)
+    groups = np.array(parent, np.int64)
+    while (groups[groups] != groups).any():
+        groups = groups[groups]
+    return groups

@@ -10,12 +10,14 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from mmfusion.data.preprocessing import MOST_DEVIATIONS, NUMBER, Column
+from mmfusion.data.texts import Texts, join
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
 from mmfusion.schema import LONGEST_GENRE
@@ -24,11 +26,13 @@ ID = "Id"
 OVERVIEW = "Overview"  # among `overview.columns`, the films' own
 _MOST_BYTES = 2**28
 _LONGEST = 10_000  # characters of a cell
+_CHUNK = 2**15  # films whose cells are read at a time
 _LEAST_DEVIATION = 1e-12  # of the mean
+_Cells = TypeVar("_Cells", bound=Sequence[str])
 _OTHER = "\n"  # stands for all other values of a category; no cell is that
 
 
-def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], str]:
+def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, Texts], str]:
     """Reads a CSV with a row a film.
 
     Args:
@@ -59,8 +63,8 @@ def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[str, ...
     if len(twice):
         raise UserError(f"--table {file} has two rows of the film {twice.iloc[0]!r}")
     frame = frame.set_index(ID).reindex(list(ids), fill_value="")
-    found = {name: tuple(cell[:_LONGEST] for cell in frame[name]) for name in frame}
-    rows = sum(map(any, zip(*found.values()))) if found else 0
+    found = {name: Texts.of(cell[:_LONGEST] for cell in frame[name]) for name in frame}
+    rows = int((frame != "").any(axis=1).sum())
     print(f"{file.name} says something of {rows:,} of {len(ids):,} films", file=sys.stderr)
     return found, hashlib.sha256(content).hexdigest()[:16]
 
@@ -75,9 +79,7 @@ def _names(header: Sequence[str], file: Path) -> list[str]:
     return names
 
 
-def texts_of(
-    columns: Sequence[str], table: Mapping[str, Sequence[str]], overviews: Sequence[str]
-) -> tuple[str, ...]:
+def texts_of(columns: Sequence[str], table: Mapping[str, Texts], overviews: Texts) -> Texts:
     """Joins columns' texts to one a film, in the columns' order, a line each.
 
     Args:
@@ -89,9 +91,8 @@ def texts_of(
         UserError: there is no such column.
     """
     if not columns:
-        return tuple(overviews)
-    found = [overviews if name == OVERVIEW else _column(name, table, "overview.columns") for name in columns]
-    return tuple("\n".join(filter(None, texts)) for texts in zip(*found))
+        return overviews
+    return join([overviews if name == OVERVIEW else _column(name, table, "overview.columns") for name in columns])
 
 
 def fit_columns(
@@ -136,14 +137,16 @@ def encode_table(table: Mapping[str, Sequence[str]], columns: Sequence[Column]) 
         UserError: the films have no such column.
     """
     cells = [_column(column.name, table, "the run's columns") for column in columns]
+    chunks = [slice(start, start + _CHUNK) for start in range(0, max(1, len(cells[0])), _CHUNK)]
     for column, of in zip(columns, cells):
-        if column.values is None and (
-            odd := [cell for cell, is_one in zip(of, _are_numbers(of)) if cell and not is_one]
-        ):
+        if column.values is None and (odd := [cell for chunk in chunks for cell in _no_numbers(of[chunk])]):
             print(
                 f"{column.name}: {len(odd)} cells are no numbers and count as empty, as {odd[0]!r}", file=sys.stderr
             )
-    return EncodeTable(columns)(tf.transpose(tf.constant(cells, tf.string))).numpy()
+    encode = EncodeTable(columns)
+    return np.concatenate(
+        [encode(tf.transpose(tf.constant([of[chunk] for of in cells], tf.string))).numpy() for chunk in chunks]
+    )
 
 
 class EncodeTable(tf.Module):
@@ -181,11 +184,15 @@ class _Number(tf.Module):
         return tf.stack([tf.cast(deviations, tf.float32) * there, tf.zeros_like(there), there], axis=1)  # (B, 3)
 
 
+def _no_numbers(cells: Sequence[str]) -> list[str]:
+    return [cell for cell, is_one in zip(cells, _are_numbers(cells)) if cell and not is_one]
+
+
 def _are_numbers(cells: Sequence[str]) -> np.ndarray:
     return tf.strings.regex_full_match(tf.constant(list(cells)), NUMBER).numpy()
 
 
-def _column(name: str, table: Mapping[str, Sequence[str]], where: str) -> Sequence[str]:
+def _column(name: str, table: Mapping[str, _Cells], where: str) -> _Cells:
     if name not in table:
         had = ", ".join(map(repr, list(table)[:20])) if table else "no table; name one with --table FILE"
         raise UserError(f"{where}: there is no column {name!r}; the films have {had}")

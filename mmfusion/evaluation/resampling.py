@@ -15,6 +15,7 @@ from mmfusion.evaluation.metrics import METRICS, film_losses, predicted
 
 FEWEST = 20  # positive films of a genre; with fewer, 95% intervals of its average precision hold less often
 _CELLS = 500_000  # numbers of one intermediate array; more films mean fewer draws at a time
+_BLOCK = 20_000_000  # films times draws whose weights are numbers of eight bytes at a time
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,17 @@ class Predicted:
 
 
 def draw_films(films: int, draws: int, seed: int) -> np.ndarray:
-    """Bootstrap draws with replacement (Efron 1979): int (draws, films), how often each film was drawn."""
-    return np.random.default_rng(seed).multinomial(films, np.full(films, 1 / films), size=draws)
+    """Bootstrap draws with replacement (Efron 1979): how often each film was drawn, uint8 (draws, films).
+
+    That one of many films is drawn more than 255 times has a probability of less than 1 in 10**500.
+    """
+    rng, shares = np.random.default_rng(seed), np.full(films, 1 / films)
+    return np.concatenate(
+        [
+            rng.multinomial(films, shares, len(some)).astype(np.uint8)
+            for some in _chunks(np.arange(draws), films, _CELLS)
+        ]
+    )
 
 
 def weighted_scores(found: Predicted, draws: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -43,6 +53,12 @@ def weighted_scores(found: Predicted, draws: np.ndarray) -> tuple[dict[str, np.n
         By name the scores (D,), and the genres' average precision (D, G); NaN where
         a draw leaves nothing to score.
     """
+    blocks = [_weighted_scores(found, some) for some in _chunks(draws, len(found.films), _BLOCK)]
+    scores, ap = zip(*blocks)
+    return {name: np.concatenate([of[name] for of in scores]) for name in scores[0]}, np.concatenate(ap)
+
+
+def _weighted_scores(found: Predicted, draws: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     y_true, y_prob = np.asarray(found.y_true) > 0, np.asarray(found.y_prob, np.float64)
     counts = draws[:, found.films].astype(np.int32)
     weights = counts.astype(np.float64)
@@ -96,7 +112,7 @@ def weighted_average_precision(y_true: np.ndarray, y_prob: np.ndarray, draws: np
     """`metrics.average_precision` of predictions (N, G) under each draw of the films (D, N): (D,)."""
     truth, films = np.asarray(y_true) > 0, np.repeat(np.arange(len(y_true)), y_true.shape[1])
     score = np.asarray(y_prob, np.float64).ravel()
-    return _ranked_scores(truth.ravel(), score, films, draws.astype(np.int32))[0]
+    return _ranked_scores(truth.ravel(), score, films, draws)[0]
 
 
 def paired_p_values(
@@ -129,7 +145,7 @@ def paired_p_values(
 
         def gain(kept, _, axis):  # a film's own number where its two predictions are not swapped
             kept = np.atleast_2d(kept) < count
-            chunks = _chunks(kept, max(ranking.truth.size for ranking in rankings))
+            chunks = _chunks(kept, max(ranking.truth.size for ranking in rankings), _CELLS)
             gains = [np.mean([ranking.gain(chunk) for ranking in rankings], axis=0) for chunk in chunks]
             return np.concatenate(gains)
 
@@ -139,6 +155,7 @@ def paired_p_values(
             permutation_type="samples",
             vectorized=True,
             n_resamples=permutations,
+            batch=max(1, _BLOCK // count),
             rng=np.random.default_rng(seed),
         )
         return float(found.pvalue)
@@ -156,8 +173,8 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def _chunks(draws: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    step = max(1, _CELLS // width)
+def _chunks(draws: np.ndarray, width: int, cells: int) -> Iterator[np.ndarray]:
+    step = max(1, cells // width)
     for start in range(0, len(draws), step):
         yield draws[start : start + step]
 
@@ -200,13 +217,16 @@ def _ranked_scores(truth, score, film, weights) -> tuple[np.ndarray, np.ndarray]
         truth: bool (M,).
         score: (M,).
         film: int (M,), whose weight a prediction has.
-        weights: int (D, N).
+        weights: whole numbers (D, N).
 
     Returns:
         (D,) each; NaN where there is nothing to find, or nothing to tell it from.
     """
     ranking = _Ranking(truth, score)
-    found = [_scores_of(ranking, chunk[:, film[ranking.order]]) for chunk in _chunks(weights, len(truth))]
+    place = film[ranking.order]
+    found = [
+        _scores_of(ranking, chunk.astype(np.int32)[:, place]) for chunk in _chunks(weights, len(truth), _CELLS)
+    ]
     precision, auc = (np.concatenate(parts) for parts in zip(*found))
     return precision, auc
 

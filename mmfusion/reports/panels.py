@@ -23,7 +23,7 @@ class Film:
     """One film as a panel shows it."""
 
     title: str
-    poster: np.ndarray  # uint8 (H, W, 3)
+    poster: np.ndarray | None  # uint8 (H, W, 3)
     overview: str
     genres: tuple[str, ...]
     top: Mapping[str, Sequence[tuple[str, float]]]  # by model, its most probable genres
@@ -74,8 +74,13 @@ def draw_panel(title: str, films: Sequence[Film], *paths: Path) -> None:
             corner = left / page_width, (top - _POSTER_HEIGHT) / page_height
             size = _POSTER_WIDTH / page_width, _POSTER_HEIGHT / page_height
             axis = page.add_axes((*corner, *size), anchor="NE")
-            axis.axis("off")
-            axis.imshow(film.poster)
+            if film.poster is None:
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.text(0.5, 0.5, "no poster", ha="center", va="center", fontsize=8, color="0.4")
+            else:
+                axis.axis("off")
+                axis.imshow(film.poster)
             x, y = (left + _POSTER_WIDTH + 0.1) / page_width, top / page_height
             page.text(x, y, _describe(film), va="top", fontsize=8, linespacing=1.25, parse_math=False)
 

@@ -102,7 +102,7 @@ def _write(
     pictures = folder / "figures"
     make_folder(pictures)
     if kept is None:
-        kept = {film: shown for one in scored for film, shown in one.run.films().items() if shown[0] is not None}
+        kept = {film: shown for one in scored for film, shown in one.run.films().items()}
     drawn = _draw(scored, pictures, kept)
     write_atomically(folder / "report.md", _markdown(scored, drawn, gains))
     reports = [s.report for s in scored]
@@ -174,7 +174,7 @@ def draw_films(
     Args:
         scored: the models; their predictions hold these films.
         films: ids.
-        kept: by id what reads the poster's file, and the overview.
+        kept: by id what reads the poster's file, None where there is none, and the overview.
         title: above the panel.
         path: the PNG to write.
         known: by run, the split that has each film, where it is another's film too; without it, by id.
@@ -213,12 +213,14 @@ def _title(scored: Sequence[Scored], film: str, row: int, splits: Mapping[str, s
     return title
 
 
-def picture_of(film: str, read_poster: Callable[[], bytes]) -> np.ndarray:
-    """A poster to be drawn, as uint8 (H, W, 3).
+def picture_of(film: str, read_poster: Callable[[], bytes] | None) -> np.ndarray | None:
+    """A poster to be drawn, as uint8 (H, W, 3); None where there is none.
 
     Raises:
         UserError: it cannot be read; it names the film.
     """
+    if read_poster is None:
+        return None
     try:
         return np.asarray(open_poster(read_poster()))
     except BadPoster as error:
@@ -240,4 +242,5 @@ def _markdown(scored: Sequence[Scored], drawn: dict[str, str], gains: Sequence[C
     )
     functions = {one.__name__: one for one in (*made, tables.undefined_sentence, encoder_sentence)}
     values = {"runs": scored, "first": first, "gains": gains, "about_gains": GAINS}
+    values["source"] = scored[0].run.facts.get("source", ())
     return render("mmfusion", "report.md", **functions, **values, caution=_caution(first), drawn=drawn)

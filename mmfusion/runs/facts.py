@@ -35,6 +35,7 @@ class Facts(Section):
     threads: _Processors  # that one operation of TensorFlow may use: with the seed they decide every byte
     processor: Text
     started: Text  # a date
+    source: Annotated[list[Text], Field(max_length=1000)] = []  # an account of the films, in lines
     reads: _Modalities = []
     table: Text = ""  # a hash of the file that was joined to the films
     features: dict[_Modality, _Shape] = {}  # of a film's features, by the modality that a frozen preset has read

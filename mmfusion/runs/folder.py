@@ -4,7 +4,6 @@ import contextlib
 import csv
 import errno
 import io
-import json
 import shutil
 import sys
 import tempfile
@@ -43,6 +42,7 @@ FORMAT = 3  # of a run folder: every later version of the same format reads it
 SEALED = (
     "config.json",
     "split.json",
+    "hashes.npz",
     "genres.json",
     "vocabulary.txt",
     "table.json",
@@ -52,13 +52,14 @@ SEALED = (
     "predictions.npz",
 )
 _LIST_LIMIT = 2**25  # bytes, of words, epochs and overviews
-_SPLIT_LIMIT = 2**26  # bytes, of ids and hashes; 100,000 films have 8 MB
+_SPLIT_LIMIT = 2**26  # bytes, of ids; a million films have 20 MB
+_HASHES_LIMIT = 2**28  # bytes; a million films have 16 MB
 _OVERVIEW = 10_000  # characters that are kept of one; a picture shows some hundreds
 _ARRAYS_LIMIT = 2**32  # bytes; a million films with 25 genres have 200 MB of predictions
 _GREATEST = 1e9  # in history.csv: seconds and losses are less
 _POSTER_LIMIT = 2**26  # bytes, of the file of one poster
 
-_HASHES = "hashes"  # in split.json, beside the splits
+_HASHES = "hashes"  # in hashes.npz; in runs of before there was that file in split.json, beside the splits
 
 _HISTORY = ("epoch", "seconds", *(a + b for a in ("", "val_") for b in ("loss", "precision", "recall")))
 
@@ -71,6 +72,7 @@ class Run(SealedFolder):
     def __init__(self, folder: str | Path):
         super().__init__(folder)
         self.config_file = self.folder / "config.json"
+        self.hashes_file = self.folder / "hashes.npz"
         self.history_file = self.folder / "history.csv"
         self.columns_file = self.folder / "table.json"
         self.model_file = self.folder / "model.keras"
@@ -236,16 +238,14 @@ class Run(SealedFolder):
     def write_data(
         self,
         split: dict,
-        hashes: dict[str, list[str]],
+        hashes: np.ndarray,
         genres: tuple[str, ...],
         fitted: Preprocessing,
         skipped: dict,
     ) -> None:
-        """Writes what was decided from the data before training; `hashes` as in `Films.hashes`."""
-        # A line a film would be four with an indent.
-        films = ",\n    ".join(f"{json.dumps(film)}: {json.dumps(found)}" for film, found in hashes.items())
-        text = json.dumps(split, indent=2).removesuffix("\n}")
-        write_atomically(self.folder / "split.json", f'{text},\n  "{_HASHES}": {{\n    {films}\n  }}\n}}\n')
+        """Writes what was decided from the data before training; `hashes` as the property has them."""
+        self.write_json(self.folder / "split.json", split)
+        write_arrays(self.hashes_file, {_HASHES: hashes})
         self.write_json(self.folder / "genres.json", list(genres))
         # A word cannot hold white space, so a line each needs no quoting.
         write_atomically(self.folder / "vocabulary.txt", "\n".join(fitted.vocabulary))
@@ -270,19 +270,31 @@ class Run(SealedFolder):
         return split
 
     @property
-    @once("split.json")
-    def hashes(self) -> dict[str, list[str]] | None:
-        """The hashes of the poster and of the overview of each film, by id; None in a run of before they were kept.
+    @once("hashes.npz", "split.json")
+    def hashes(self) -> np.ndarray | None:
+        """The hashes of poster and overview of each film, uint64 (N, 2), 0 for none, in the order of `split`.
+
+        None in a run of before they were kept.
 
         Raises:
             UserError: they are not such hashes.
         """
+        films = [film for ids in self.split.values() for film in ids]
+        if self.hashes_file.is_file():
+            arrays = parse_arrays(self.read(self.hashes_file, _HASHES_LIMIT), self.hashes_file)
+            found = arrays.get(_HASHES)
+            if found is None or found.dtype != np.uint64 or found.shape != (len(films), 2):
+                raise UserError(f"{self.hashes_file} must hold two hashes for each film")
+            return found
         file = self.folder / "split.json"
         hashes = self.read_object(file, _SPLIT_LIMIT).get(_HASHES)
-        good = isinstance(hashes, dict) and all(isinstance(v, list) and len(v) == 2 for v in hashes.values())
-        if hashes is not None and not (good and all(isinstance(h, str) for v in hashes.values() for h in v)):
-            raise UserError(f"{file}: {_HASHES} must hold two hashes for each film")
-        return hashes
+        if hashes is None:
+            return None
+        try:
+            found = [[int(one or "0", 16) for one in hashes[film]] for film in films]
+            return np.array(found, np.uint64).reshape(len(films), 2)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{file}: {_HASHES} must hold two hashes for each film") from error
 
     @property
     @once("genres.json")
@@ -411,11 +423,12 @@ class Run(SealedFolder):
         return self.read_object(self.report_file)
 
     def write_films(self, posters: dict[str, bytes], overviews: dict[str, str]) -> None:
-        """Keeps some films, so that their pictures can be drawn from the run folder alone."""
+        """Keeps some films, so that the run folder can show them; b"" stands for a film without poster."""
         overviews = {film: overview[:_OVERVIEW] for film, overview in overviews.items()}
         self.films_folder.mkdir(exist_ok=True)
         for film, poster in posters.items():
-            write_atomically(self.films_folder / f"{film}.jpg", poster)
+            if poster:
+                write_atomically(self.films_folder / f"{film}.jpg", poster)
         self.write_json(self.films_folder / "overviews.json", overviews)
 
     def films(self) -> dict[str, tuple[Callable[[], bytes] | None, str]]:

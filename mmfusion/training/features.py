@@ -19,6 +19,7 @@ from mmfusion.config import Config
 from mmfusion.data.encoded import Encoded, Kind
 from mmfusion.data.films import Films
 from mmfusion.data.in_graph import decode
+from mmfusion.data.on_disk import Array, OnDisk
 from mmfusion.data.posters import open_poster
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import HALF_WRITTEN, make_folder, move_into_place, one_at_a_time
@@ -94,7 +95,7 @@ class Preset:
         """Batches of features, as large as `features` says and as long as `encoded` gives them."""
         raise NotImplementedError
 
-    def encode(self, read: np.ndarray) -> Encoded:
+    def encode(self, read: Array) -> Encoded:
         """Says what `read` or `encoded` gives."""
         return Encoded(read, "features" if read.dtype.kind == "f" else self.kind, self.padding)
 
@@ -215,13 +216,14 @@ def _in_batches(films: Iterable) -> Iterator[tuple]:
         yield batch
 
 
-def features_of(preset: Preset, films: Films) -> np.ndarray:
+def features_of(preset: Preset, films: Films) -> Array:
     """Gives a preset's features of all films, from the cache or, the first time, from the films."""
     folder = films.cache / "features" / films.dataset
-    texts = ""
+    digest = hashlib.sha256(films.hashes.tobytes())  # which films stay, and what of them was left out
     if preset.kind == "tokens" and films.texts != films.overviews:  # made of other columns too
-        texts = f"-{hashlib.sha256(repr(films.texts).encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-    file = folder / f"{films.fingerprint}{'-skip' if films.skipped else ''}{texts}-{preset.file}"
+        for text in films.texts:
+            digest.update(repr(text).encode())
+    file = folder / f"{films.fingerprint}-{digest.hexdigest()[:16]}-{preset.file}"
     make_folder(folder)
     if not file.is_file():
         with one_at_a_time(
@@ -233,11 +235,13 @@ def features_of(preset: Preset, films: Films) -> np.ndarray:
                 _write(file, preset.read(preset.raw(films)), len(films))
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
+        if found.nbytes > _IN_MEMORY:
+            found = OnDisk(file, found.dtype, found.shape, found.offset)
         if len(found) != len(films):
             raise ValueError("it is not of these films")
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {first_line(error)}; delete it") from error
-    return np.array(found) if found.nbytes <= _IN_MEMORY else found
+    return found if isinstance(found, OnDisk) else np.array(found)
 
 
 def _write(file: Path, batches: Iterator[np.ndarray], count: int) -> None:

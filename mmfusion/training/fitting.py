@@ -159,7 +159,7 @@ def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: n
     if not len(rows):  # nothing is ever combined
         return
     logits = [logits_of(part, source, rows) for part in model.models.values()]
-    model.combiner.fit(logits, labels[rows])
+    model.combiner.fit(logits, labels[rows].astype(np.float32))
 
 
 def logits_of(model: keras.Model, source: Source, rows: np.ndarray) -> np.ndarray:

@@ -10,11 +10,13 @@ from mmfusion.data.encoded import Encoded
 from mmfusion.data.films import Films
 from mmfusion.data.posters import decode_poster
 from mmfusion.data.preprocessing import Preprocessing
-from mmfusion.data.source import Source
+from mmfusion.data.source import Source, padded_length
 from mmfusion.data.table import encode_table
 from mmfusion.data.text import encode_overviews
-from mmfusion.schema import CHANNELS, OVERVIEW, POSTER, TABLE
+from mmfusion.schema import CHANNELS, OVERVIEW, PADDING, POSTER, TABLE
 from mmfusion.training.features import Preset, features_of, presets_of
+
+_CHUNK = 2**15  # films whose overviews are Python's at a time
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,18 @@ def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> 
     return Encoded(encode_overviews(overviews, fitted.vocabulary, config.max_tokens), "tokens")
 
 
+def _all_tokens(config: Config, films: Films, fitted: Preprocessing) -> Encoded:
+    """Those of many films, some at a time, and no longer than the longest overview needs."""
+    longest, parts = config.max_tokens, []
+    for start in range(0, len(films), _CHUNK):
+        tokens = encode_overviews(films.texts[start : start + _CHUNK], fitted.vocabulary, longest)
+        parts.append(tokens[:, : padded_length(tokens, PADDING)].copy())
+    found = np.full((len(films), max(part.shape[1] for part in parts)), PADDING, np.int32)
+    for start, part in zip(range(0, len(films), _CHUNK), parts):
+        found[start : start + _CHUNK, : part.shape[1]] = part
+    return Encoded(found, "tokens")
+
+
 def _rows(config: Config, rows: Sequence[Mapping[str, str]], fitted: Preprocessing) -> Encoded:
     cells = {column.name: tuple(row.get(column.name, "").strip() for row in rows) for column in fitted.columns}
     return Encoded(encode_table(cells, fitted.columns), "table")
@@ -132,7 +146,7 @@ def _rows(config: Config, rows: Sequence[Mapping[str, str]], fitted: Preprocessi
 # A line here, with a function in `data/`, makes films of another modality known.
 READINGS = {
     POSTER: Reading(b"", lambda config, films, fitted: Encoded(films.posters, "pixels"), _pixels),
-    OVERVIEW: Reading("", lambda config, films, fitted: _tokens(config, films.texts, fitted), _tokens),
+    OVERVIEW: Reading("", _all_tokens, _tokens),
     TABLE: Reading(
         {},
         lambda config, films, fitted: Encoded(encode_table(films.table, fitted.columns), "table"),

@@ -20,7 +20,7 @@ from mmfusion.data.text import fit_vocabulary
 from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.runs import Run
-from mmfusion.schema import OVERVIEW, TABLE
+from mmfusion.schema import OVERVIEW, POSTER, TABLE, Modality
 from mmfusion.training import inputs
 from mmfusion.training.machine import machine
 
@@ -83,7 +83,12 @@ def prepare(config: Config, cache: Path) -> Prepared:
     if empty:
         raise UserError(f"{len(films)} films are too few: the {empty[0]} split is empty")
     training = films.rows(split["train"])
-    vocabulary = fit_vocabulary([films.texts[row] for row in training], config.vocabulary_size)
+    texts = films.texts.take(training)
+    has = {POSTER: bool(films.hashes[training, 0].any()), OVERVIEW: any(map(str.strip, texts))}
+    for modality in config.reads:
+        if not has.get(modality, True):
+            raise UserError(_nothing_to_read(config.variant, modality, [one for one in has if has[one]]))
+    vocabulary = fit_vocabulary(texts, config.vocabulary_size)
     columns = ()
     if TABLE in config.in_batches:
         columns = fit_columns(config.table.columns, films.table, training, config.table.values)
@@ -100,6 +105,14 @@ def _split(config: Config, films: Films) -> dict[str, list[str]]:
     if films.builder.published_split:
         return films.official_split
     return own_split(films, films.official_split, shares, seed, "the films' own split")
+
+
+def _nothing_to_read(variant: str, modality: str, there: list[Modality]) -> str:
+    alone = [f"--variant {one} reads {one.plural} alone" for one in there]
+    return (
+        f"no training film has {'an' if modality == OVERVIEW else 'a'} {modality}, which {variant} reads"
+        + "".join(f"; {one}" for one in alone)
+    )
 
 
 def facts_of(config: Config, model: keras.Model, read: inputs.Inputs) -> dict:
@@ -122,6 +135,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
     facts = {
         "fingerprint": films.fingerprint,
         "split": split_hash(split),
+        "source": list(films.account),
         **({"table": films.table_hash} if films.table_hash else {}),
         "films": {name: len(ids) for name, ids in split.items()},
         "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
@@ -131,7 +145,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "started": datetime.date.today().isoformat(),
     }
     run.write_config(config, facts)
-    hashes = films.hashes([film for ids in split.values() for film in ids])
+    hashes = films.hashes[np.concatenate([prepared.rows[name] for name in split])]
     run.write_data(split, hashes, films.genres, prepared.fitted, films.skipped)
 
 

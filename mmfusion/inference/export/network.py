@@ -61,8 +61,7 @@ def of_tensors(run: Run, network: Callable[[dict[str, np.ndarray]], np.ndarray])
     def predict(films):
         read = inputs.encoded(config, fitted, films).films
         pixels = {name for name, of in read.items() if of.kind == "pixels"}
-        return network(
-            {name: of.values.astype(np.float32) / 255 if name in pixels else of.values for name, of in read.items()}
-        )
+        values = {name: np.asarray(of.values) for name, of in read.items()}
+        return network({name: of.astype(np.float32) / 255 if name in pixels else of for name, of in values.items()})
 
     return predict
