@@ -13,8 +13,8 @@ from PIL import Image
 from mmfusion import evaluate
 from mmfusion.data import films as films_module
 from mmfusion.data import prepared
+from mmfusion.data.film_table import Builder
 from mmfusion.data.films import load_films
-from mmfusion.data.multimodal_imdb import Builder
 from mmfusion.data.placeholders import frequent, is_listed
 from mmfusion.data.posters import NoPoster
 from mmfusion.data.records import FilmRecord, FilmsConfig
@@ -122,19 +122,14 @@ class TestFilmsWithout:
         assert groups[1] == groups[30]
         assert len(set(groups)) == 39
 
-    def test_what_a_source_says_of_itself_and_leaves_out_is_kept(self, folder, tmp_path, monkeypatch):
-        real = Builder.films
-
-        def told(self, *args):
-            self.left_out = {"line 7": "no id"}
-            yield from real(self, *args)
-            self.account = ("columns: Id is the id\x1b",)
-
-        monkeypatch.setattr(Builder, "films", told)
+    def test_what_a_source_says_of_itself_and_leaves_out_is_kept(self, folder, tmp_path):
+        with (folder / CSV).open("a", encoding="utf-8") as file:
+            file.write(",[],0,0,1,A film without an id\n")
         for _ in range(2):
             films = load(folder, tmp_path / "cache")
-            assert films.account[0] == "columns: Id is the id\\x1b"
-            assert films.skipped == {"line 7": "no id"}
+            assert films.account[0].startswith(f"{CSV}: 41 rows")
+            assert films.skipped == {"line 42": "no Id"}
+        assert films.account[-1] == "left out: 1 (skipped.csv says why), for example line 42 (no Id)"
 
     def test_a_run_says_what_its_films_have_and_draws_those_without_poster(
         self, gaps, cache, tmp_path, monkeypatch
@@ -146,8 +141,8 @@ class TestFilmsWithout:
         run = experiment.train(of(gaps, "overview"), tmp_path / "run", cache)
         report.write_report(run)
         account = run.facts["source"]
-        assert account[0].startswith("35 films; 30 with a poster")
-        assert f"- {account[0]}" in (run.folder / "report.md").read_text()
+        assert account[2].startswith("35 films; 30 with a poster")
+        assert f"- {account[2]}" in (run.folder / "report.md").read_text()
         assert len((run.folder / "skipped.csv").read_text().splitlines()) == 6
         shown = run.films()
         without = [film for film, (read_poster, _) in shown.items() if read_poster is None]

@@ -90,6 +90,7 @@ def find_roles(
         said.append(f"genres = {columns[listed]}")
     said += [f"{what} = {columns[place]}" for what, place in _named(poster, split, group)]
     taken |= {listed, *many}
+    taken |= set(finder.known(_GENRES)) if labelled else set()  # lists that columns repeat, or that say nothing
     others = tuple(p for p, name in enumerate(columns) if p not in taken and _is_name(name))
     if others:
         said.append(f"others: {_some([columns[place] for place in others])}")
@@ -136,14 +137,14 @@ class _Finder:
         """The column that is named, or has a known name."""
         if named:
             return None if named == NONE else self.place(named, role)
-        return next(iter(self._known(known)), None)
+        return next(iter(self.known(known)), None)
 
     def several(self, named: Sequence[str], role: str, known: Sequence[str]) -> tuple[int, ...]:
         if list(named) == [NONE]:
             return ()
         if named:
             return tuple(self.place(name, role) for name in named)
-        return tuple(self._known(known)[:1])
+        return tuple(self.known(known)[:1])
 
     def id(self, named_by: Callable[[str], bool]) -> tuple[int, str]:
         """The column of ids, and why this one where another could be meant."""
@@ -191,7 +192,7 @@ class _Finder:
             for place in places:
                 self._check_truth(place)
             return None, places
-        listed = next(iter(self._known(_GENRES)), None)
+        listed = next(iter(self.known(_GENRES)), None)
         rest = [p for p, name in enumerate(self.columns) if p not in {*taken, listed} and name]
         binary = [p for p in rest if self._is_truth(p)]
         if listed is not None and not (binary and self._names_none(listed)):
@@ -236,10 +237,10 @@ class _Finder:
         every = frozenset().union(*genres_of.values())
         return agreeing if every <= {self.columns[p] for p in agreeing} else ()
 
-    def _known(self, known: Sequence[str]) -> list[int]:
+    def known(self, names: Sequence[str]) -> list[int]:
         """Places of the columns with one of these names, in the names' order."""
         plain = [_plain(column) for column in self.columns]
-        return sorted((p for p, name in enumerate(plain) if name in known), key=lambda p: known.index(plain[p]))
+        return sorted((p for p, name in enumerate(plain) if name in names), key=lambda p: names.index(plain[p]))
 
     def _is_unique(self, place: int) -> bool:
         cells = [cell for cell in self.cells.column(place).to_pylist() if cell.strip()]
