@@ -1,6 +1,7 @@
 """The one source of batches, for every variant and every split."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -64,26 +65,28 @@ class Source:
             epochs: numbers of the epochs to give out, such as `range(first, last)`.
             augment: flip, shift and turn pictures.
         """
-        films = np.asarray(films)
+        films, steps = np.asarray(films), self.steps(films)
 
-        def batches():
-            for epoch in epochs:
-                for step, rows in enumerate(self._shuffled(films, seed, epoch)):
-                    yield *self._gather(rows), np.array([seed, epoch * 1_000_003 + step], np.int64)
+        @functools.lru_cache(2)  # batches are made ahead, also across the end of an epoch
+        def shuffled(epoch: int) -> list[np.ndarray]:
+            return self._shuffled(films, seed, epoch)
+
+        def gather(number):
+            epoch, step = epochs[number // steps], number % steps
+            return *self._gather(shuffled(epoch)[step]), np.array([seed, epoch * 1_000_003 + step], np.int64)
 
         def finish(*batch):
             *films, labels, key = batch
             return *self._as_read(films, key if augment else None), labels
 
         key = tf.TensorSpec((2,), tf.int64)
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=(*self._signature(), key))
-        return _counted(dataset.map(finish, num_parallel_calls=2), self.steps(films) * len(epochs))
+        return _made_ahead(gather, (*self._signature(), key), finish, steps * len(epochs))
 
     def release(self) -> None:
         """Lets go of the films; there are no more batches.
 
-        TensorFlow keeps a generator that has fed a model for as long as the process lives, and with it this
-        source. A process that trains one model after the other would keep the films of all of them.
+        TensorFlow keeps what has fed a model for as long as the process lives, and with it this source. A process
+        that trains one model after the other would keep the films of all of them.
         """
         del self._films, self._labels
 
@@ -103,15 +106,15 @@ class Source:
         """
         batches = self._in_batches(np.asarray(films))
         order = np.concatenate(batches)
-        dataset = tf.data.Dataset.from_generator(
-            lambda: map(self._gather, batches), output_signature=self._signature()
-        )
+
+        def gather(number):
+            return self._gather(batches[number])
 
         def finish(*batch):
             *films, labels = batch
             return *self._as_read(films), labels
 
-        return _counted(dataset.map(finish, num_parallel_calls=2), len(batches)), order
+        return _made_ahead(gather, self._signature(), finish, len(batches)), order
 
     def _shuffled(self, films: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([seed, epoch])
@@ -161,13 +164,28 @@ def padded_length(tokens: Array, padding: int) -> int:
     return int(_buckets_of(tokens, padding).max())
 
 
-def _counted(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
-    """Tells Keras how many batches will come, which a generator cannot, and makes some ahead."""
+def _made_ahead(gather: Callable, signature: tuple, finish: Callable, batches: int) -> tf.data.Dataset:
+    """Gives so many batches, some of them made ahead.
+
+    All of it is one function, because TensorFlow traces each anew for each model; `from_generator` alone has four.
+
+    Args:
+        gather: a batch's number -> its arrays.
+        signature: of these.
+        finish: these as tensors -> the batch.
+        batches: how many.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def made(number):
+        batch = tf.numpy_function(gather, [number], [one.dtype for one in signature], stateful=False)
+        return finish(*(tf.ensure_shape(values, one.shape) for values, one in zip(batch, signature, strict=True)))
+
     options = tf.data.Options()
     # Nothing here is left to the tuner, and an iterator waits at its end for the tuner's next turn: after
     # 10 ms, 30 ms, 70 ms and so on, and from 82 s on after up to a minute.
     options.autotune.enabled = False
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4).with_options(options)
+    return tf.data.Dataset.range(batches).map(made, num_parallel_calls=2).prefetch(4).with_options(options)
 
 
 def augment_posters(poster: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
