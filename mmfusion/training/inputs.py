@@ -119,7 +119,7 @@ def _pixels(config: Config, posters: Sequence[bytes], fitted: Preprocessing) -> 
 
 
 def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> Encoded:
-    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.max_tokens), "tokens")
+    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.max_tokens, fitted.rules), "tokens")
 
 
 def _rows(config: Config, rows: Sequence[Mapping[str, str]], fitted: Preprocessing) -> Encoded:
