@@ -1,19 +1,24 @@
 """Overviews in any language: what a word is in each script, and how that is decided and kept."""
 
-import dataclasses
+import csv
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import tiny_config
+from conftest import command, tiny_config
+from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from benchmarks.baselines import train_baseline
+from mmfusion import inference, train
 from mmfusion.data.in_graph import RawInputs
 from mmfusion.data.preprocessing import USUAL_RULES, Preprocessing, TextRules
 from mmfusion.data.scripts import decide, folded
-from mmfusion.data.text import encode_overviews, fit_vocabulary
+from mmfusion.data.text import Spaced, encode_overviews, fit_vocabulary
 from mmfusion.errors import UserError
+from mmfusion.inference.export import export
+from mmfusion.reports import report
 from mmfusion.runs import Run
 from mmfusion.training import experiment, preparation
 
@@ -140,7 +145,147 @@ class TestEverywhereTheSame:
 
 def test_tensorflow_folds_every_character_as_python_does():
     characters = [chr(code) for code in range(0x20, 0x30000) if not 0xD800 <= code < 0xE000]
-    from mmfusion.data.text import Spaced
-
     found = Spaced(FOLDED)(tf.constant(characters)).numpy()
     assert [one.decode() for one in found] == [folded(one) for one in characters]
+
+
+NOTHING_TOLD = "两姐妹继承了一座灯塔城市在夜里陷入恐惧他们踏上旅程寻找失落的真相与父亲"
+DETECTIVES, WEDDINGS = ("侦探追凶", "凶手落网", "侦探破案"), ("婚礼爱情", "恋人相爱", "爱情来临")
+
+
+def write_films(folder, count=240):
+    """Films of which the overview alone tells the genre, in Chinese without spaces; posters have one colour."""
+    random = np.random.default_rng(0)
+    (folder / "Images").mkdir(parents=True)
+    with (folder / "IMDB_overview_genres.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Id", "Genre", "Crime", "Romance", "Overview"])
+        for number in range(count):
+            crime = int(random.integers(2))
+            told = str(random.choice(DETECTIVES if crime else WEDDINGS))
+            more = "".join(random.choice(list(NOTHING_TOLD), 12))
+            place = int(random.integers(12))
+            writer.writerow([f"tt{number:04d}", "[]", crime, 1 - crime, f"{more[:place]}{told}{more[place:]}。"])
+            Image.new("RGB", (16, 24), (number, 9, 9)).save(folder / "Images" / f"tt{number:04d}.png")
+    for poster in (folder / "Images").iterdir():
+        poster.rename(poster.with_suffix(".jpg"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chinese(tmp_path_factory):
+    return write_films(tmp_path_factory.mktemp("chinese") / "films")
+
+
+def config_of(folder, variant="overview", **overrides):
+    settings = {
+        "data__dataset": "multimodal_imdb",
+        "data__data_dir": str(folder),
+        "data__split": [0.6, 0.2, 0.2],
+        "training__epochs": 12,
+        "training__learning_rate": 0.02,
+    }
+    return tiny_config(variant, **{**settings, **overrides})
+
+
+def trained(folder, out, cache, variant="overview", **overrides):
+    run = experiment.train(config_of(folder, variant, **overrides), out, cache)
+    report.write_report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def by_characters(chinese, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return trained(chinese, folder / "auto", tmp_path_factory.getbasetemp() / "cache", overview__fold="on")
+
+
+def ap(run):
+    found = run.predictions("test")
+    return average_precision_score(found.y_true[:, 0], found.y_prob[:, 0])
+
+
+class TestRuns:
+    def test_films_without_spaces_are_learned_from_and_as_words_they_are_not(
+        self, chinese, by_characters, cache, tmp_path, capfd
+    ):
+        as_words = trained(chinese, tmp_path / "words", cache, overview__split="words")
+        assert "overview.split" not in capfd.readouterr().err
+        assert ap(by_characters) > 0.9
+        assert ap(as_words) < 0.75
+        assert "侦" in by_characters.vocabulary
+        assert by_characters.facts["overview"] == {"split": "characters", "fold": "on"}
+        assert by_characters.config.overview.split == "auto"
+        assert "overview" not in as_words.facts
+
+    def test_what_was_decided_is_said_in_one_line_by_what_reads_words(self, chinese, cache, capfd):
+        preparation.prepare(config_of(chinese), cache)
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("For these overviews overview.split=characters, as their script has no spaces")
+        preparation.prepare(config_of(chinese, "poster"), cache)
+        assert not capfd.readouterr().err
+
+    def test_a_run_reads_other_films_as_it_was_decided(self, by_characters):
+        crime, same, romance = inference.predict(
+            by_characters, {"overview": ["侦探追凶", "ＮＡＳＡ 侦探追凶！", "婚礼爱情"], "poster": [b""] * 3}
+        )[:, 0]
+        assert crime > 0.6 > 0.4 > romance
+        assert same > 0.6
+
+    def test_a_run_of_before_goes_on_with_words(self, chinese, cache, tmp_path):
+        run = trained(chinese, tmp_path / "before", cache, overview__split="words", training__epochs=1)
+        said = json.loads(run.config_file.read_text())
+        del said["overview"]["split"], said["overview"]["fold"]
+        run.config_file.write_text(json.dumps(said))
+        for file in (run.manifest_file, run.report_file):
+            file.unlink()
+        before, predictions = Run(run.folder), run.predictions("test").y_prob
+        assert before.config.overview.split == "auto"
+        assert before.fitted.rules == USUAL_RULES
+        np.testing.assert_array_equal(experiment.resume(before, cache).predictions("test").y_prob, predictions)
+
+    def test_what_a_stranger_says_of_it_is_checked(self, by_characters, tmp_path):
+        said = json.loads(by_characters.config_file.read_text())
+        for given, message in (({"split": "letters"}, "facts.overview.split must be one of words, characters"),):
+            other = Run(tmp_path / "other")
+            other.folder.mkdir()
+            for name in ("vocabulary.txt", "genres.json"):
+                (other.folder / name).write_bytes((by_characters.folder / name).read_bytes())
+            other.write_json(other.config_file, {**said, "facts": {**said["facts"], "overview": given}})
+            with pytest.raises(UserError, match=message):
+                _ = other.fitted
+
+    def test_parts_that_read_otherwise_are_refused(self, chinese, by_characters, cache, tmp_path):
+        poster = trained(chinese, tmp_path / "poster", cache, "poster", training__epochs=1)
+        late = config_of(chinese, "late", overview__split="words")
+        with pytest.raises(UserError, match=r"another overview.split or overview.fold than this run would have"):
+            experiment.train(late, tmp_path / "late", cache, part_runs=[poster, by_characters])
+
+    def test_an_export_says_what_the_run_says(self, by_characters, tmp_path):
+        assert export(by_characters, "savedmodel", tmp_path / "out") < 1e-5
+        texts = [*ALL, "侦探追凶", "婚礼爱情", "ＮＡＳＡ侦探"]
+        films = {"overview": texts, "poster": [b""] * len(texts)}
+        served = tf.saved_model.load(tmp_path / "out").signatures["serving_default"]
+        found = served(overviews=tf.constant(texts), posters=tf.constant(films["poster"]))["probabilities"]
+        np.testing.assert_allclose(found, inference.predict(by_characters, films), atol=1e-5)
+
+    def test_a_baseline_on_words_is_given_characters_too(self, chinese, cache, tmp_path):
+        def scored(split):
+            config = config_of(chinese, overview__split=split).with_values(variant="tfidf")
+            return ap(train_baseline(config, tmp_path / split, cache, {}))
+
+        assert scored("auto") > 0.9
+        assert scored("words") < 0.75
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "--variant poster --set overview.split=characters",
+        "--variant cnn --set overview.fold=on",
+        "--variant overview --overview-encoder preset:somewhere --set overview.split=words",
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(call, monkeypatch, capsys):
+    assert command(train.main, monkeypatch, *call.split()) == 2
+    assert "does nothing here: overview." in capsys.readouterr().err
