@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,16 +35,16 @@ TEXTS = {
     "greek": ["Δύο αδελφές κληρονομούν έναν Φάρο.", "Ο φάρος είναι ΠΑΛΙΟΣ."],
     "armenian": ["Երկու Քույր ժառանգում են փարոս։"],
     "german": [
-        "Zwei Schwestern erben einen Leuchtturm an der Küste. Der Ärger beginnt, als ein Fremder auftaucht und große "
+        "Zwei Schwestern erben einen Leuchtturm an der Küste. Der Ärger beginnt, als ein Fremder kommt und große "
         "Ansprüche stellt: Gehört das Licht am Ende ihm, oder gehört es allen?"
     ],
     "vietnamese": [
-        "Hai chị em thừa kế một ngọn hải đăng ở Đà Nẵng. Khi một người lạ xuất hiện và đòi lại ánh sáng, họ phải chọn "
-        "giữa gia đình và sự thật mà cha họ đã giấu kín suốt nhiều năm."
+        "Hai chị em thừa kế một ngọn hải đăng ở Đà Nẵng. Khi một người lạ xuất hiện và đòi lại ánh sáng, họ phải "
+        "chọn giữa gia đình và sự thật mà cha họ đã giấu kín suốt nhiều năm."
     ],
     "turkish": [
-        "İki kız kardeş bir deniz feneri miras alır. Bir yabancı ortaya çıkıp ışığın kendisine ait olduğunu söyleyince "
-        "babalarının yıllarca sakladığı gerçekle yüzleşmek zorunda kalırlar."
+        "İki kız kardeş bir deniz feneri miras alır. Bir yabancı ortaya çıkıp ışığın kendisine ait olduğunu "
+        "söyleyince babalarının yıllarca sakladığı gerçekle yüzleşmek zorunda kalırlar."
     ],
     "hindi": ["दो बहनों को विरासत में एक प्रकाशस्तंभ मिलता है।"],
     "korean": ["두 자매가 등대를 물려받는다. 아버지는 사라졌다."],
@@ -84,10 +86,12 @@ class TestCharacters:
     def test_each_is_a_word_and_what_is_around_them_stays_one(self):
         found = words_of("NASA的人，3个！ Two sisters、café", CHARACTERS)
         assert found == ["nasa", "的", "人", "3", "个", "two", "sisters", "café"]
-        assert words_of("スーパーへ𠀀々", CHARACTERS) == ["ス", "ー", "パ", "ー", "へ", "𠀀", "々"]
+        assert words_of("𠀀々、韓國", CHARACTERS) == ["𠀀", "々", "韓", "國"]
 
-    def test_a_mark_belongs_to_the_character_that_bears_it(self):
-        assert words_of("น้ำ กี่", CHARACTERS) == ["น้", "ำ", "กี่"]
+    def test_letters_of_scripts_with_few_are_read_three_at_a_time_each_with_its_marks(self):
+        assert words_of("ตำรวจ 5 กี่", CHARACTERS) == ["ตำร", "ำรว", "รวจ", "วจ", "จ", "5", "กี่"]
+        assert words_of("น้", CHARACTERS) == ["น้"]
+        assert words_of("スーパーの人", CHARACTERS) == ["スーパ", "ーパー", "パーの", "ーの", "の", "人"]
 
     @pytest.mark.parametrize("language", ["hindi", "korean", "arabic", "russian", "english", "vietnamese"])
     def test_scripts_with_spaces_keep_their_words(self, language):
@@ -189,15 +193,15 @@ def config_of(folder, variant="overview", **overrides):
 
 
 def trained(folder, out, cache, variant="overview", **overrides):
-    run = experiment.train(config_of(folder, variant, **overrides), out, cache)
-    report.write_report(run)
-    return run
+    return experiment.train(config_of(folder, variant, **overrides), out, cache)
 
 
 @pytest.fixture(scope="module")
 def by_characters(chinese, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    return trained(chinese, folder / "auto", tmp_path_factory.getbasetemp() / "cache", overview__fold="on")
+    run = trained(chinese, folder / "auto", tmp_path_factory.getbasetemp() / "cache", overview__fold="on")
+    report.write_report(run)
+    return run
 
 
 def ap(run):
@@ -237,8 +241,7 @@ class TestRuns:
         said = json.loads(run.config_file.read_text())
         del said["overview"]["split"], said["overview"]["fold"]
         run.config_file.write_text(json.dumps(said))
-        for file in (run.manifest_file, run.report_file):
-            file.unlink()
+        run.manifest_file.unlink()
         before, predictions = Run(run.folder), run.predictions("test").y_prob
         assert before.config.overview.split == "auto"
         assert before.fitted.rules == USUAL_RULES
@@ -268,6 +271,21 @@ class TestRuns:
         served = tf.saved_model.load(tmp_path / "out").signatures["serving_default"]
         found = served(overviews=tf.constant(texts), posters=tf.constant(films["poster"]))["probabilities"]
         np.testing.assert_allclose(found, inference.predict(by_characters, films), atol=1e-5)
+
+    def test_the_code_in_an_exported_readme_makes_the_same_tokens(self, by_characters, tmp_path, monkeypatch):
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("tf2onnx")
+        export(by_characters, "onnx", tmp_path / "out")
+        monkeypatch.chdir(tmp_path / "out")
+        definitions = re.findall("```python(.*?)```", Path("README.md").read_text("utf-8"), re.DOTALL)[0]
+        names = {}
+        exec(definitions, names)
+        # What the run's vocabulary does not have is one token: so one that has everything.
+        vocabulary = fit_vocabulary(ALL, 1000, BOTH)
+        names["numbers"] = {word.encode(): number for number, word in enumerate(vocabulary)}
+        longest = by_characters.config.max_tokens
+        for text, expected in zip(ALL, encode_overviews(ALL, vocabulary, longest, BOTH)):
+            assert names["tokens"](text) == [token for token in expected if token]
 
     def test_a_baseline_on_words_is_given_characters_too(self, chinese, cache, tmp_path):
         def scored(split):

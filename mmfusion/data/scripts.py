@@ -3,16 +3,19 @@
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from mmfusion.data.preprocessing import TextRules
 
-# Scripts without spaces between words: Thai, Lao, Tibetan and Myanmar; Khmer; Tai and Buginese; Balinese; Chinese,
-# Japanese and Yi; Javanese; more of Myanmar and Tai; and forms of full and half width.
-_BLOCKS = (
-    (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x1AAF), (0x1B00, 0x1B7F), (0x2E80, 0x312F), (0x31A0, 0x31FF),
-    (0x3400, 0xA4CF), (0xA980, 0xA9FF), (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF00, 0xFFEF),
+# Scripts without spaces between words. Of few letters: Thai, Lao, Tibetan and Myanmar; Khmer; Tai and Buginese;
+# Balinese; Kana; Javanese; more of Myanmar and Tai; Kana of half width.
+_ALPHABETS = (
+    (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x1AAF), (0x1B00, 0x1B7F), (0x3040, 0x30FF), (0x31F0, 0x31FF),
+    (0xA980, 0xA9FF), (0xAA60, 0xAADF), (0xFF66, 0xFF9F),
 )  # fmt: skip
+# Of many characters: Chinese and Yi; with punctuation, and forms of full and half width.
+_CHARACTERS = ((0x2E80, 0x312F), (0x31A0, 0x31FF), (0x3400, 0xA4CF), (0xF900, 0xFAFF), (0xFF00, 0xFFEF))
 _RARE = "\U00020000-\U0003ffff"  # Chinese characters, and nothing else
 # Marks on Latin, Greek and Cyrillic letters; those of other scripts, which may be vowels, are in their own blocks.
 _ACCENTS = re.compile("[\u0300-\u036f]")
@@ -25,23 +28,32 @@ _IN_RUNS = 0.1  # of all letters; where most texts have spaces, the others are s
 _CAPITALS = 0.012  # of all letters; at most 0.006 in Latin scripts, at least 0.025 in Cyrillic, Greek and Armenian
 
 
+class Patterns(NamedTuple):
+    """Regular expressions for Python and TensorFlow alike, of the scripts without spaces between words."""
+
+    character: str  # a group: a character with the marks on it
+    letter: str  # the same, of a script with few of them
+    between: str  # punctuation and spaces of their own
+
+
 @functools.cache
-def patterns() -> tuple[str, str]:
-    """Regular expressions for Python and TensorFlow alike, of the scripts without spaces between words.
+def patterns() -> Patterns:
+    """Gives the expressions by Unicode's categories."""
 
-    Returns:
-        The expression of a character with the marks on it, as its first group, and that of what is between words.
-    """
-    codes = [code for first, last in _BLOCKS for code in range(first, last + 1)]
-
-    def any_of(*categories: str, more: str = "") -> str:
+    def any_of(blocks: Iterable[tuple[int, int]], *categories: str, more: str = "") -> str:
+        codes = sorted({code for first, last in blocks for code in range(first, last + 1)})
         found = [code for code in codes if unicodedata.category(chr(code)) in categories]
         firsts = [code for code, before in zip(found, [-2, *found]) if code != before + 1]
         lasts = [code for code, after in zip(found, [*found[1:], -2]) if code + 1 != after]
         return f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in zip(firsts, lasts))}{more}]"
 
-    character = f"({any_of('Lo', 'Lm', 'Nl', more=_RARE)}{any_of('Mn', 'Mc', 'Me')}*)"
-    return character, any_of("Po", "Pd", "Ps", "Pe", "Zs")
+    both = (*_ALPHABETS, *_CHARACTERS)
+    letters, marks = ("Lo", "Lm", "Nl"), any_of(both, "Mn", "Mc", "Me")
+    return Patterns(
+        character=f"({any_of(both, *letters, more=_RARE)}{marks}*)",
+        letter=f"{any_of(_ALPHABETS, *letters)}{marks}*",
+        between=any_of(both, "Po", "Pd", "Ps", "Pe", "Zs"),
+    )
 
 
 def fold(character: str) -> str:
@@ -76,7 +88,7 @@ def decide(texts: Sequence[str], split: str, fold: str) -> TextRules:
         split: "words", "characters" or "auto": characters where scripts without spaces are noticeable.
         fold: "on", "off" or "auto": on where capitals beyond ASCII are noticeable.
     """
-    character = re.compile(patterns()[0])
+    character = re.compile(patterns().character)
     letters = capitals = in_runs = 0
     for place in range(0, len(texts), max(1, len(texts) // _SAMPLE)):
         text = texts[place]

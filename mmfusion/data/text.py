@@ -36,10 +36,21 @@ class Spaced(tf.Module):
             found = tf.where(found == _UNCHANGED, characters.values, found)
             texts = tf.strings.reduce_join(characters.with_values(found), axis=1)
         if self._patterns is not None:
-            character, between = self._patterns
-            texts = tf.strings.regex_replace(texts, between, " ")
-            texts = tf.strings.regex_replace(texts, character, r" \1 ")
+            texts = tf.strings.regex_replace(texts, self._patterns.between, " ")
+            texts = tf.strings.regex_replace(texts, self._patterns.character, r" \1 ")
+            texts = _in_threes(texts, self._patterns.letter)
         return texts
+
+
+def _in_threes(texts: tf.Tensor, letter: str) -> tf.Tensor:
+    """Joins each word that is a letter with the one or two that follow: alone it would say little."""
+    words = tf.strings.split(tf.strings.join([texts, " ."]))  # the full stop is no word, and ends each text
+    first = words.values
+    second, third = tf.roll(first, -1, 0), tf.roll(first, -2, 0)
+    are_two = tf.strings.regex_full_match(first, letter) & tf.strings.regex_full_match(second, letter)
+    are_three = are_two & tf.strings.regex_full_match(third, letter)
+    joined = tf.strings.join([first, tf.where(are_two, second, ""), tf.where(are_three, third, "")])
+    return tf.strings.reduce_join(words.with_values(joined), axis=1, separator=" ")
 
 
 def fit_vocabulary(overviews: Sequence[str], size: int, rules: TextRules = USUAL_RULES) -> list[str]:

@@ -166,7 +166,7 @@ def _overview(run: Run, form: str, found: dict[str, features.Preset]) -> dict:
     if rules.fold == "on":
         said["folded"] = "before that, every character by Unicode's rules: its case, accents and width left out"
     if rules.split == "characters":
-        said["apart"], said["between"] = patterns()  # of characters that are words of their own, and of no word
+        said |= {"characters": patterns()._asdict()}
     return said if form == "savedmodel" else {**said, "vocabulary": VOCABULARY}
 
 
