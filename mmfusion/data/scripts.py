@@ -69,15 +69,15 @@ def fold(character: str) -> str:
 
 
 @functools.cache
-def folding() -> dict[str, str]:
-    """What becomes of every character that `fold` changes."""
-    folded = {chr(code): fold(chr(code)) for code in range(_LAST_FOLDED + 1) if not 0xD800 <= code < 0xE000}
-    return {character: found for character, found in folded.items() if found != character}
+def folding() -> dict[int, str]:
+    """What becomes of every character that `fold` changes, by its code point."""
+    found = {code: fold(chr(code)) for code in range(_LAST_FOLDED + 1) if not 0xD800 <= code < 0xE000}
+    return {code: folded for code, folded in found.items() if folded != chr(code)}
 
 
 def folded(text: str) -> str:
     """Folds every character of a text."""
-    return text.translate(str.maketrans(folding()))
+    return text.translate(folding())
 
 
 def decide(texts: Sequence[str], split: str, fold: str) -> TextRules:

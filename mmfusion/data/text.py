@@ -23,7 +23,8 @@ class Spaced(tf.Module):
         super().__init__()
         self._folding, self._patterns = None, None
         if rules.fold == "on":
-            pairs = tf.lookup.KeyValueTensorInitializer(list(folding()), list(folding().values()))
+            characters, found = map(chr, folding()), folding().values()
+            pairs = tf.lookup.KeyValueTensorInitializer(list(characters), list(found))
             self._folding = tf.lookup.StaticHashTable(pairs, _UNCHANGED)
         if rules.split == "characters":
             self._patterns = patterns()
