@@ -65,10 +65,24 @@ def frequencies(prepared, parts, config):
 
 
 def tfidf(prepared, parts, config):
-    """Logistic regression on the overviews' words and pairs of words, each seen in at least two films."""
+    """Logistic regression on the overviews' words and pairs of words, each seen in at least two films.
+
+    Where networks read characters, it is on characters, their pairs and triples.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    from mmfusion.data.scripts import folded
+
+    rules = prepared.fitted.rules
+    units = {"words": ("word", (1, 2)), "characters": ("char", (1, 3))}
+    analyzer, lengths = units[rules.split]
+    vectorizer = TfidfVectorizer(
+        strip_accents=folded if rules.fold == "on" else None,
+        analyzer=analyzer,
+        ngram_range=lengths,
+        min_df=2,
+        sublinear_tf=True,
+    )
     texts = {split: prepared.films.texts.take(rows) for split, rows in prepared.rows.items()}
     try:
         vectorizer.fit(texts["train"])

@@ -28,9 +28,13 @@ def is_idle(key: str, config: Config, baselines: Mapping[str, Collection[str]]) 
     if section == "split_seed":
         return _has_own_split(config)
     baseline = config.variant in baselines
+    sections = baselines[config.variant] if baseline else config.sections
+    if key in ("overview.split", "overview.fold"):
+        if OVERVIEW.section in sections and is_preset(config.overview_encoder.name):  # it has its own tokenizer
+            return True
+        key = "overview.columns"  # as little read as these
     if section in ("modalities", "overview", "table"):
         return _is_idle_of_modalities(key, config, baseline)
-    sections = baselines[config.variant] if baseline else config.sections
     read = [one for one in ENCODER_SECTIONS if one in sections]
     if section in ENCODER_SECTIONS:
         kind, _, inner = rest.partition(".")

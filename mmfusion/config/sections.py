@@ -84,6 +84,9 @@ class OverviewConfig(Section):
     """The text that is read; see `data.table.texts_of`."""
 
     columns: Columns = ()  # whose texts are joined, in this order; "Overview" is the overview itself; []: it alone
+    # What "auto" comes to is decided from the training films; see `data.scripts.decide`.
+    split: Literal["auto", "words", "characters"] = "auto"  # the latter where a script has no spaces between words
+    fold: Literal["auto", "on", "off"] = "auto"  # case, accents and width by Unicode's rules
 
 
 class TableConfig(Section):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from mmfusion.data.posters import MAX_PIXELS
 from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.table import EncodeTable
+from mmfusion.data.text import Spaced
 from mmfusion.schema import CHANNELS
 
 _PRECISION = 22  # bits of a weight's fraction, in Pillow's resizing of 8-bit pictures
@@ -37,6 +38,7 @@ class RawInputs(tf.Module):
         super().__init__()
         self._size = poster_size
         self._words = None
+        self._spaced = Spaced(fitted.rules)
         self.table = EncodeTable(fitted.columns)
         vocabulary = fitted.vocabulary
         if len(vocabulary) > 2:  # else there is nothing to look up, and Keras refuses to
@@ -60,7 +62,7 @@ class RawInputs(tf.Module):
         """UTF-8 texts, string (B,), "" for none -> int32 (B, T), no longer than the longest needs, 1 at least."""
         if self._words is None:
             return tf.zeros((tf.shape(overviews)[0], 1), tf.int32)
-        tokens = self._words(tf.strings.regex_replace(overviews, r"\x00", " "))  # (B, max_tokens)
+        tokens = self._words(self._spaced(tf.strings.regex_replace(overviews, r"\x00", " ")))  # (B, max_tokens)
         longest = tf.maximum(tf.reduce_max(tf.math.count_nonzero(tokens, axis=1)), 1)
         return tf.cast(tokens[:, :longest], tf.int32)
 

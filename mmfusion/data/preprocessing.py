@@ -1,8 +1,8 @@
-"""Preprocessing fitted on the training films: a vocabulary and columns, by which every other film is read."""
+"""Preprocessing fitted on the training films: vocabulary, rules and columns, by which every other film is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -28,12 +28,23 @@ class Column(Section):
     deviation: Annotated[float, Field(ge=1 / _GREATEST, le=_GREATEST)] = 1.0  # their standard deviation
 
 
+class TextRules(Section):
+    """How overviews become words; see `data.scripts`."""
+
+    split: Literal["words", "characters"] = "words"  # at white space; also around the characters of some scripts
+    fold: Literal["on", "off"] = "off"  # case, accents and width by Unicode's rules; else the case of ASCII alone
+
+
+USUAL_RULES = TextRules()  # of texts in Latin script, and of a run that names none
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """Vocabulary and columns, fitted on the training films."""
+    """Vocabulary, the rules that made it, and columns, fitted on the training films."""
 
     vocabulary: Sequence[str]  # of overviews: "", "[UNK]", then words
     columns: tuple[Column, ...] = ()  # of tables
+    rules: TextRules = USUAL_RULES  # of overviews
 
 
 _COLUMNS = TypeAdapter(Annotated[tuple[Column, ...], Field(max_length=1000)])

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError
 
 from mmfusion.config.fields import Count, Section, Size, Text, checked
 from mmfusion.config.messages import first_problem
+from mmfusion.data.preprocessing import USUAL_RULES, TextRules
 from mmfusion.errors import UserError
 from mmfusion.schema import MODALITIES
 
@@ -37,6 +38,7 @@ class Facts(Section):
     started: Text  # a date
     source: Annotated[list[Text], Field(max_length=1000)] = []  # an account of the films, in lines
     reads: _Modalities = []
+    overview: TextRules = USUAL_RULES  # by which overviews became words
     table: Text = ""  # a hash of the file that was joined to the films
     features: dict[_Modality, _Shape] = {}  # of a film's features, by the modality that a frozen preset has read
     presets: dict[_Modality, Text] = {}  # the fingerprint of the preset that each needs

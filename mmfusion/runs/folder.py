@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from mmfusion import config as configs
 from mmfusion.config import Config
-from mmfusion.data.preprocessing import Preprocessing, columns_of_list, columns_to_list
+from mmfusion.data.preprocessing import Preprocessing, TextRules, columns_of_list, columns_to_list
 from mmfusion.errors import UserError
 from mmfusion.files import (
     HALF_WRITTEN,
@@ -319,13 +319,14 @@ class Run(SealedFolder):
         return words
 
     @property
-    @once("vocabulary.txt", "config.json", "table.json")
+    @once("vocabulary.txt", "config.json", "genres.json", "table.json")
     def fitted(self) -> Preprocessing:
         """Preprocessing that was fitted on the training films."""
         columns = ()
         if self.columns_file.is_file():
             columns = columns_of_list(self.read_json(self.columns_file, _LIST_LIMIT), str(self.columns_file))
-        return Preprocessing(self.vocabulary, columns)
+        rules = TextRules(**self.facts.get("overview", {}))
+        return Preprocessing(self.vocabulary, columns, rules)
 
     def write_history(self, rows: list[dict]) -> None:
         """Writes all epochs so far; floats keep all their digits, so that `--resume` reads what was."""

@@ -123,7 +123,7 @@ def _pixels(config: Config, posters: Sequence[bytes | np.ndarray], fitted: Prepr
 
 
 def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> Encoded:
-    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.max_tokens), "tokens")
+    return Encoded(encode_overviews(overviews, fitted.vocabulary, config.max_tokens, fitted.rules), "tokens")
 
 
 def _all_tokens(config: Config, films: Films, fitted: Preprocessing) -> Encoded:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import keras
 import numpy as np
 
 from mmfusion.config import Config
+from mmfusion.config.idle import is_idle
 from mmfusion.data.films import Films, films_of
 from mmfusion.data.own_split import own_split, read_split_file
-from mmfusion.data.preprocessing import Preprocessing
+from mmfusion.data.preprocessing import USUAL_RULES, Preprocessing, TextRules
+from mmfusion.data.scripts import decide
 from mmfusion.data.splits import split_films, split_hash
 from mmfusion.data.table import fit_columns
 from mmfusion.data.text import fit_vocabulary
@@ -50,7 +53,9 @@ def prepare_again(run: Run, cache: Path) -> Prepared:
         UserError: its source holds other films now: those that trained it might be taken for test films.
     """
     config, facts = run.config, run.facts
-    prepared = prepare(config, cache)
+    # As it was decided, if it was: a run of before has none of these rules.
+    rules = config.overview.model_copy(update=run.fitted.rules.model_dump())
+    prepared = prepare(config.with_values(overview=rules), cache)
     now = (prepared.films.fingerprint, prepared.films.table_hash, split_hash(prepared.split))
     if now != (facts["fingerprint"], facts.get("table", ""), facts["split"]):
         what = f"{config.data.dataset} holds now"
@@ -88,11 +93,28 @@ def prepare(config: Config, cache: Path) -> Prepared:
     for modality in config.reads:
         if not has.get(modality, True):
             raise UserError(_nothing_to_read(config.variant, modality, [one for one in has if has[one]]))
-    vocabulary = fit_vocabulary(texts, config.vocabulary_size)
+    rules = _rules(config, texts)
+    vocabulary = fit_vocabulary(texts, config.vocabulary_size, rules)
     columns = ()
     if TABLE in config.in_batches:
         columns = fit_columns(config.table.columns, films.table, training, config.table.values)
-    return Prepared(films, split, Preprocessing(vocabulary, columns))
+    return Prepared(films, split, Preprocessing(vocabulary, columns, rules))
+
+
+def _rules(config: Config, texts: Sequence[str]) -> TextRules:
+    """How overviews become words; what the texts themselves decided is said where it is not as usual."""
+    rules = decide(texts, config.overview.split, config.overview.fold)
+    decided = {name: value for name, value in rules if getattr(config.overview, name) == "auto"}
+    said = [f"overview.{name}={value}, {why}" for (name, value), why in _WHY.items() if decided.get(name) == value]
+    if said and not is_idle("overview.split", config, {}):
+        print(f"For these overviews {'; '.join(said)}; --set chooses otherwise", file=sys.stderr)
+    return rules
+
+
+_WHY = {
+    ("split", "characters"): "as their script has no spaces between words",
+    ("fold", "on"): "as they have capitals beyond ASCII",
+}
 
 
 def _split(config: Config, films: Films) -> dict[str, list[str]]:
@@ -137,6 +159,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "split": split_hash(split),
         "source": list(films.account),
         **({"table": films.table_hash} if films.table_hash else {}),
+        **({"overview": rules.model_dump()} if (rules := prepared.fitted.rules) != USUAL_RULES else {}),
         "films": {name: len(ids) for name, ids in split.items()},
         "genre_counts": {name: films.labels[prepared.rows[name]].sum(0).astype(int).tolist() for name in split},
         **more_facts,
@@ -172,7 +195,10 @@ def check_parts(parts: Sequence[Run], prepared: Prepared, config: Config) -> Non
 
 # What a part must share with late fusion, by the modality that it reads, each as (what, the fusion's, the part's).
 _SHARED = {
-    OVERVIEW: lambda part, prepared, config: [("vocabulary", prepared.fitted.vocabulary, part.vocabulary)],
+    OVERVIEW: lambda part, prepared, config: [
+        ("overview.split or overview.fold", prepared.fitted.rules, part.fitted.rules),
+        ("vocabulary", prepared.fitted.vocabulary, part.vocabulary),
+    ],
     TABLE: lambda part, prepared, config: [
         ("table", prepared.films.table_hash, part.facts.get("table", "")),
         ("table's columns", prepared.fitted.columns, part.fitted.columns),

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from mmfusion.data.preprocessing import MOST_DEVIATIONS, NUMBER, columns_to_list
+from mmfusion.data.scripts import patterns
 from mmfusion.evaluation.metrics import tune_thresholds
 from mmfusion.files import write_atomically
 from mmfusion.models import presets
@@ -161,6 +162,11 @@ def _overview(run: Run, form: str, found: dict[str, features.Preset]) -> dict:
         "words": "what stands between ASCII white space or NULs, ASCII letters in lower case, ASCII punctuation "
         "left out; a longer overview is cut",
     }
+    rules = run.fitted.rules
+    if rules.fold == "on":
+        said["folded"] = "before that, every character by Unicode's rules: its case, accents and width left out"
+    if rules.split == "characters":
+        said |= {"characters": patterns()._asdict()}
     return said if form == "savedmodel" else {**said, "vocabulary": VOCABULARY}
 
 
@@ -185,6 +191,7 @@ def _readme(said: dict, form: str) -> str:
         inputs=" and ".join(f"`{name}`" for name in said["inputs"]),
         genres=len(said["genres"]),
         needs=" ".join(needs),
+        overview=said["overview"],
         plural=plural,
         names=", ".join(plural.values()),
         presets=presets,
