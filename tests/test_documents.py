@@ -1,5 +1,6 @@
 """Every command that a document shows runs: as it stands there, on a few made films, from top to bottom."""
 
+import csv
 import dataclasses
 import importlib
 import json
@@ -24,6 +25,7 @@ PLACEHOLDERS = {
     "DIR": "{place}/films",
     "--poster FILE": "{place}/films/Images/tt0101921.jpg",
     "--table FILE": "{place}/more.csv",
+    "--films FILE": "{place}/tmdb/movies.csv",
     "--split-file FILE": "{place}/split.json",
     "--config FILE": "{document}",  # a config file says how to train with it
     "--poster-encoder FOLDER": "{place}/pictures",
@@ -120,6 +122,22 @@ def small(one: Shown, place: Path) -> tuple[str, list[str]]:
     return module, filled(one, given + more, place)
 
 
+def write_tmdb(folder: Path, films: Path) -> None:
+    """The same films as TMDB's tables have them, their posters below the table."""
+    shutil.copytree(films / "Images", folder / "posters")
+    with (films / "IMDB_overview_genres.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "movies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "imdb_id", "title", "overview", "genres", "poster_path", "director"])
+        for number, row in enumerate(rows):
+            genres = json.dumps([{"id": 7, "name": name} for name in ("Comedy", "War") if row[name] == "1"])
+            path = f"/{row['Id']}.jpg"
+            writer.writerow(
+                [number, row["Id"], "A title", row["Overview"], genres, path, f"Director {number // 3}"]
+            )
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """Films and presets."""
@@ -134,6 +152,7 @@ def place(tmp_path_factory) -> Path:
     for number, name in ((0, "tt0101921"), (1, "tt0116493")):  # the README asks for these two
         (films / "Images" / f"tt{number:04d}.jpg").rename(films / "Images" / f"{name}.jpg")
         table.write_text(table.read_text().replace(f"tt{number:04d},", f"{name},"))
+    write_tmdb(place / "tmdb", films)
     write_image_preset(place / "pictures")
     write_text_preset(place / "texts")
     return place
