@@ -325,8 +325,7 @@ class Run(SealedFolder):
         columns = ()
         if self.columns_file.is_file():
             columns = columns_of_list(self.read_json(self.columns_file, _LIST_LIMIT), str(self.columns_file))
-        rules = TextRules(**self.facts.get("overview", {}))
-        return Preprocessing(self.vocabulary, columns, rules)
+        return Preprocessing(self.vocabulary, columns, TextRules(**self.facts.get("overview", {})))
 
     def write_history(self, rows: list[dict]) -> None:
         """Writes all epochs so far; floats keep all their digits, so that `--resume` reads what was."""
