@@ -29,9 +29,11 @@ from mmfusion.reports import report  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
 from mmfusion.training import experiment  # noqa: E402
 
-# What is imported stays: half a million objects that need not be looked through for garbage again and again.
+# What is imported stays: half a million objects that need not be looked through for garbage again and again. Nor
+# need what a tracing makes, hundreds of thousands that are needed for as long as it lasts.
 gc.collect()
 gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 # The files of tests that take longest, in this order: begun last, one of them would be left to one process alone.
 LONGEST = (
