@@ -1,0 +1,189 @@
+"""Runs asked about all films of a table: labelled or not, with one modality, with other genres."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import command, write_folder
+
+import mmfusion
+from mmfusion import evaluate, inference, predict, train
+from mmfusion.data.synthetic.films import draw_poster, write_film
+from mmfusion.errors import UserError
+from mmfusion.files import inert
+from mmfusion.runs import Run
+
+
+@pytest.fixture(scope="module")
+def run(trained) -> Run:
+    return trained("joint")
+
+
+@pytest.fixture
+def films(tmp_path) -> pd.DataFrame:
+    """Twelve films without labels in `new.csv`; 3 has no poster, 4 no overview, 5 neither, 6 a broken poster."""
+    folder = tmp_path / "films"
+    (folder / "posters").mkdir(parents=True)
+    rows = []
+    for number in range(12):
+        overview, _ = write_film(7, number + 1)
+        rows.append({"id": f"new{number}", "plot": "" if number in (4, 5) else overview, "budget": number})
+        if number not in (3, 5):
+            (folder / "posters" / f"new{number}.JPG").write_bytes(draw_poster(7, number + 1))
+    (folder / "posters" / "new6.JPG").write_bytes(b"\xff\xd8\xff broken")
+    frame = pd.DataFrame(rows)
+    frame.to_csv(folder / "new.csv", index=False)
+    return frame
+
+
+def predicted(run: Run, films: pd.DataFrame, folder) -> np.ndarray:
+    """The run's probabilities (12, G), film by film."""
+    broken_or_none = (3, 5, 6)
+    files = [
+        b"" if n in broken_or_none else (folder / f"posters/new{n}.JPG").read_bytes() for n in range(len(films))
+    ]
+    return inference.predict(run, {"poster": files, "overview": list(films["plot"])})
+
+
+READ = ["poster + overview"] * 3 + ["overview", "poster", "", "overview"] + ["poster + overview"] * 5
+
+
+class TestPredict:
+    @pytest.mark.parametrize("form", ["csv", "parquet"])
+    def test_every_film_has_probabilities_and_decisions(self, run, films, tmp_path, monkeypatch, capsys, form):
+        monkeypatch.setattr("mmfusion.inference.many._AT_ONCE", 5)  # so that there are three batches
+        out = tmp_path / f"out.{form}"
+        assert (
+            command(predict.main, monkeypatch, run.folder, "--films", tmp_path / "films/new.csv", "--out", out) == 0
+        )
+        found = pd.read_csv(out, keep_default_na=False) if form == "csv" else pd.read_parquet(out)
+        assert list(found.columns) == ["id", "read", *(c for g in run.genres for c in (g, f"{g} decided"))]
+        assert list(found["id"]) == list(films["id"])
+        assert list(found["read"]) == READ
+        expected = predicted(run, films, tmp_path / "films")
+        there = [row for row in range(12) if READ[row]]
+        probabilities = found.loc[there, list(run.genres)].to_numpy(float)
+        np.testing.assert_allclose(probabilities, expected[there], atol=6e-5 if form == "csv" else 1e-6)
+        nothing = found.loc[5, list(found.columns[2:])]
+        assert (nothing.isna() | (nothing == "")).all()
+        said = capsys.readouterr().out
+        for line in ("2 films: by overview", "1 films: nothing that the run reads, no prediction", "12 films in "):
+            assert line in said
+        assert "1 posters cannot be read and count as missing, as new6's: not a readable picture" in said
+
+    def test_the_same_from_python(self, run, films, tmp_path):
+        found = mmfusion.predict(run, films=films, data_dir=tmp_path / "films")
+        assert list(found.index) == list(films["id"])
+        assert found.iloc[5].isna().all()
+        there = [row for row in range(12) if READ[row]]
+        expected = predicted(run, films, tmp_path / "films")
+        np.testing.assert_allclose(found.to_numpy()[there], expected[there], atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (["--films", "nowhere.csv", "--out", "x.csv"], "--films nowhere.csv: there is no such file"),
+            (["--films", "{films}"], "--films needs --out FILE"),
+            (["--films", "{films}", "--out", "x.txt"], "must end with .csv or .parquet"),
+            (["--films", "{films}", "--out", "x.csv", "--overview", "A war."], "--overview is of one film"),
+            (["--overview", "A war.", "--out", "x.csv"], "--out goes with --films FILE"),
+            (["--films", "{films}", "--out", "none/x.csv"], "cannot write none/x.csv"),
+            (["--films", "{films}", "--out", "x.csv", "--columns", "id=Name"], "has no such column; it has 'id'"),
+        ],
+    )
+    def test_what_is_wrong_is_one_line(self, run, films, tmp_path, monkeypatch, capsys, more, said):
+        monkeypatch.chdir(tmp_path)
+        words = [word.format(films=tmp_path / "films/new.csv") for word in more]
+        assert command(predict.main, monkeypatch, run.folder, *words) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+        assert not list(tmp_path.glob("*x.csv*"))
+
+    def test_no_cell_is_a_formula(self):
+        assert [inert(cell) for cell in ("=1+1", "-x", "+1", "@a", "a", "", -1.5)] == [
+            "'=1+1",
+            "'-x",
+            "'+1",
+            "'@a",
+            "a",
+            "",
+            -1.5,
+        ]
+
+
+class TestEvaluate:
+    def labelled(self, folder, genres_of, films=30):
+        rows = []
+        for number in range(films):
+            overview, genres = write_film(9, number + 1)
+            rows.append({"id": f"other{number}", "overview": overview, "genres": "|".join(genres_of(genres))})
+        folder.mkdir()
+        pd.DataFrame(rows).to_csv(folder / "films.tsv", index=False, sep="\t")
+        return folder / "films.tsv"
+
+    def test_what_run_and_films_have_in_common_is_scored(self, run, tmp_path, monkeypatch, capsys):
+        """Fewer genres, one written otherwise and one that the run does not know."""
+        kept = ("poster_1", "overview_1", "both_1")
+        file = self.labelled(
+            tmp_path / "other",
+            lambda of: [g.upper() if g == "both_1" else g for g in of if g in kept] + ["Western"],
+        )
+        out = tmp_path / "out"
+        assert command(evaluate.main, monkeypatch, run.folder, "--films", file, "--out", out) == 0
+        report = json.loads((out / "report.json").read_text())
+        assert [row["genre"] for row in report["genres"]] == ["poster_1", "overview_1", "both_1"]
+        assert report["films"] == 30
+        said = capsys.readouterr().out
+        assert "Not scored: only the films have Western" in said
+        assert f"Not scored: only {run.folder} knows poster_2, overview_2, both_2, xor_1, xor_2" in said
+        sheet = list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
+        assert len(sheet) == 30
+        assert {"poster_1", "poster_1 decided", "xor_2"} <= sheet[0].keys()
+
+    def test_films_of_other_genres_alone_are_refused(self, run, tmp_path, monkeypatch, capsys):
+        file = self.labelled(tmp_path / "other", lambda of: ["Western"] if "both_1" in of else ["War"])
+        assert command(evaluate.main, monkeypatch, run.folder, "--films", file) == 2
+        assert "have no genre in common" in capsys.readouterr().err
+
+
+class TestTrain:
+    def test_check_says_what_is_read_and_trains_nothing(self, tmp_path, monkeypatch, capsys):
+        folder = write_folder(tmp_path / "films")
+        monkeypatch.chdir(tmp_path)
+        named = ["--variant", "late", "--data-dir", folder]
+        assert command(train.main, monkeypatch, *named, "--check") == 0
+        out, err = capsys.readouterr()
+        assert "28 train, 4 validation, 8 test films" in out
+        assert "columns: id = Id, overview = Overview" in err
+        assert not (tmp_path / "runs").exists()
+        (folder / "Images" / "tt0001.jpg").write_bytes(b"<html>")
+        assert command(train.main, monkeypatch, *named, "--check") == 2
+        assert "tt0001 (not a readable picture" in capsys.readouterr().err
+
+    def test_a_frame_trains_and_films_of_one_group_stay_together(self, tmp_path, monkeypatch):
+        frame = pd.DataFrame(
+            [
+                {
+                    "number": n,
+                    "plot": f"A film about thing{n} and war{n % 3}",
+                    "tags": ["War"] * (n % 2),
+                    "by": n // 4,
+                }
+                for n in range(40)
+            ]
+        )
+        monkeypatch.chdir(tmp_path)
+        columns = {"id": "number", "overview": "plot", "genres": "tags"}
+        run = mmfusion.train(
+            "overview", films=frame, columns=columns, group_by="by", epochs=1, settings=SMALL, out="run"
+        )
+        side = {film: name for name, films in run.split.items() for film in films}
+        assert all(len({side[str(4 * group + i)] for i in range(4)}) == 1 for group in range(10))
+        assert run.facts["source"][0].startswith("frame-")
+        with pytest.raises(UserError, match="no training film has a poster"):
+            mmfusion.train("poster", films=frame, columns=columns, epochs=1, settings={}, out="other")
+
+
+SMALL = {"overview_encoder.bag.embedding_dim": 8, "overview_encoder.bag.ngrams": 0}
