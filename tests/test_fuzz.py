@@ -31,6 +31,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
@@ -83,7 +85,7 @@ def posters() -> list[bytes]:
 
 
 def tables() -> list[bytes]:
-    """CSVs as people have them: with and without quotes, byte-order mark, any line end, other scripts."""
+    """CSVs as people have them: with and without quotes, a byte-order mark, any line end; and other forms."""
     rows = [["Id", "Genre", "Comedy", "War", "Overview"]]
     rows += [
         [f"tt{n}", "[]", n % 2, n % 3 // 2, f'Film {n}, "so to say"\nwith a line, 电影 é 😀'] for n in range(5)
@@ -93,6 +95,12 @@ def tables() -> list[bytes]:
         file = io.StringIO(newline="")
         csv.writer(file, **options).writerows(rows)
         found += [file.getvalue().encode(), file.getvalue().encode("utf-8-sig"), file.getvalue().encode("utf-16")]
+    films = [{"id": n, "genres": [{"name": "War"}], "overview": row[-1]} for n, row in enumerate(rows[1:])]
+    found.append("\n".join(json.dumps(film) for film in films).encode())
+    for compression in ("none", "snappy", "zstd"):
+        parquet = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(films), parquet, compression=compression)
+        found.append(parquet.getvalue().to_pybytes())
     return found
 
 
@@ -202,13 +210,14 @@ def read_table(content: bytes) -> bool:
 
     from mmfusion.errors import UserError
 
+    name = {b"{": "films.jsonl", b"P": "films.parquet"}.get(content[:1], "films.csv")
     try:
-        genres, rows = films_in(content)
+        genres, rows = films_in(content, name)
     except UserError as error:
         said = str(error)
     else:
         return bool(genres and rows)
-    assert said.startswith("films.csv")
+    assert said.startswith(name)
     assert "\n" not in said
     return False
 
@@ -264,7 +273,7 @@ def main(kind: str, first: int, seconds: float) -> None:
     seeds = make()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what importing TensorFlow warns of is not ours
-        assert all(read(seed) for seed in seeds if not seed.startswith((b"\xff\xfe", b"\xfe\xff")))
+        assert all(map(read, seeds))
     before = most_memory()
     number, good, slowest, slowest_input, start = first, 0, 0.0, first, time.monotonic()
     while number == first or time.monotonic() < start + seconds:

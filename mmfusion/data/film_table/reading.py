@@ -246,15 +246,9 @@ def _parsed(text: str, name: str, line: int):
 
 
 def _parquet(path: Path, name: str) -> TableFile:
-    def opened() -> parquet.ParquetFile:
-        with open_regular(path, MAX_TABLE_BYTES):  # a pipe or a device is refused before it is opened by its name
-            pass
-        try:  # what pandas has written of itself into it is not read
-            return parquet.ParquetFile(path, arrow_extensions_enabled=False)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{name} is not Parquet: {first_line(error)}") from error
-
-    with opened() as file:
+    with open_regular(path, MAX_TABLE_BYTES):  # a pipe or a device is refused before it is opened by its name
+        pass
+    with _parquet_file(path, name) as file:
         columns = _checked(list(file.schema_arrow.names), name)
         told = file.metadata
         if told.num_rows > MAX_ROWS:
@@ -269,23 +263,32 @@ def _parquet(path: Path, name: str) -> TableFile:
 
     def batches() -> Iterator[Rows]:
         row = 1
-        with opened() as file:
-            try:
-                for batch in file.iter_batches(_BATCH):
-                    cells = [_texts(column) for column in batch.columns]
-                    yield Rows(
-                        list(range(row, row + len(batch))), pa.RecordBatch.from_arrays(cells, names=list(columns))
-                    )
-                    row += len(batch)
-            except (pa.ArrowException, OSError) as error:
-                raise UserError(f"{name} is damaged: {first_line(error)}") from error
+        with _parquet_file(path, name) as file:
+            for batch in file.iter_batches(_BATCH):
+                cells = [_texts(column) for column in batch.columns]
+                lines = list(range(row, row + len(batch)))
+                yield Rows(lines, pa.RecordBatch.from_arrays(cells, names=list(columns)))
+                row += len(batch)
 
     return TableFile(path, name, columns, "Parquet", batches, "row")
 
 
+@contextmanager
+def _parquet_file(path: Path, name: str) -> Iterator[parquet.ParquetFile]:
+    try:  # what pandas has written of itself into it is not read
+        with parquet.ParquetFile(path, arrow_extensions_enabled=False) as file:
+            yield file
+    except (UserError, GeneratorExit):
+        raise
+    except Exception as error:  # on broken input Arrow raises what it pleases, UnicodeDecodeError included
+        raise UserError(f"{name} is not Parquet, or damaged: {first_line(error)}") from error
+
+
 def _texts(column: pa.Array) -> pa.Array:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return column.cast(pa.large_string()).fill_null("")
+        texts = column.cast(pa.large_string()).fill_null("")
+        texts.validate(full=True)  # that they are UTF-8
+        return texts
     return pa.array([as_text(cell) for cell in column.to_pylist()], pa.large_string())
 
 
