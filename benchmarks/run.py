@@ -224,6 +224,7 @@ def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
 
 _PLACES = {
     "--data-dir": "DIR",
+    "--films": "FILMS",
     "--split-file": "SPLIT_FILE",
     "--table": "TABLE",
     "--out": "RESULTS_DIR",

@@ -12,8 +12,9 @@ from conftest import write_folder
 from pyarrow import parquet
 from tables import films_in, understood
 
+from mmfusion import train
 from mmfusion.config import DataConfig
-from mmfusion.config.flags import columns_of, keys_of
+from mmfusion.config.flags import columns_of, configure, keys_of, words_of_films
 from mmfusion.data.film_table import make_builder
 from mmfusion.data.film_table.frames import keep_frame
 from mmfusion.data.film_table.pictures import in_folder
@@ -357,3 +358,13 @@ class TestFolder:
         other = self.data(folder, columns={"genres": ("War", "Comedy")})
         assert make_builder(other, cache).builder_config.name != name
         assert make_builder(self.data(folder), cache).builder_config.name == name
+
+
+def test_flags_that_name_films_name_the_same_films_again(tmp_path, monkeypatch):
+    file = tmp_path / "films.csv"
+    file.write_text("id,genres\n")
+    words = ["--films", str(file), "--group-by", "by", "--skip-bad", "--columns", "id=tconst", "overview=a,b"]
+    words += ["--set", "data.separator=;", "--set", "data.encoding=latin-1", "--keep-placeholders"]
+    config = configure(train.parser().parse_args(words), "overview", 0)
+    again = configure(train.parser().parse_args(words_of_films(config)), "overview", 0)
+    assert again == config

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from mmfusion.config import of_recipe, override
+from mmfusion.config import DataConfig, of_recipe, override
+from mmfusion.config.flags import words_of_films
 from mmfusion.errors import UserError
 from mmfusion.files import inert, make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
@@ -21,7 +22,7 @@ from tuning.resumable import START
 # Settings that belong to a call and not to what a search found.
 _OF_THE_CALL = {
     "": ("variant", "recipe", "seed", "split_seed"),
-    "data": ("dataset", "data_dir", "split_file", "films", "films_seed", "skip_bad"),
+    "data": tuple(name for name in DataConfig.model_fields if name not in ("split", "batch_size")),
     "table": ("file",),
     "training": ("epochs",),
 }
@@ -213,12 +214,10 @@ def _recipe_flag(search) -> str:
 def _film_flags(search) -> str:
     """The films and the seed that the search had, which are not in its file."""
     config = search.start[search.variant]
-    flags = {"--dataset": config.data.dataset, "--data-dir": config.data.data_dir, "--table": config.table.file}
-    flags |= {"--split-file": config.data.split_file, "--seed": str(config.seed)}
+    words = [*words_of_films(config), "--seed", str(config.seed)]
     if config.split_seed != config.seed:
-        flags["--split-seed"] = str(config.split_seed)
-    said = "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
-    return said + " --skip-bad" * config.data.skip_bad
+        words += ["--split-seed", str(config.split_seed)]
+    return f" {shlex.join(words)}"
 
 
 def _differing(config, recipe) -> dict:

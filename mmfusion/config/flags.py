@@ -272,6 +272,25 @@ def flags_of(args: argparse.Namespace) -> dict[str, str]:
     return by_set | {key: flags[key] for key in _named(args)}
 
 
+def words_of_films(config: Config) -> list[str]:
+    """Gives the flags that name the films of a configuration, as a command line has them."""
+    flags = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items()}
+    words, columns = [], []
+    for key, value in {f"data.{name}": value for name, value in config.data}.items():
+        if key == "data.columns":
+            named = {role: of for role, of in value if of and role != "group"}
+            columns = [f"{role}={of if isinstance(of, str) else ','.join(of)}" for role, of in named.items()]
+            words += ["--group-by", value.group] if value.group else []
+        elif value is True:
+            words.append(flags[key])
+        elif key in flags and value:
+            words += [flags[key], value]
+        elif key in ("data.encoding", "data.separator") and value:
+            words += ["--set", f"{key}={value}"]
+    words += ["--table", config.table.file] if config.table.file else []
+    return [*words, *(["--columns", *columns] if columns else [])]
+
+
 def _named(args: argparse.Namespace) -> dict[str, object]:
     """The settings that have a flag of their own."""
     return overrides_of({name: getattr(args, name) for name in KEYS}) | columns_of(args.columns)
