@@ -84,10 +84,10 @@ def find_roles(
     taken = {film, poster, split, group, *overview}
     listed, many = finder.genres(taken) if labelled else (None, ())
     if many:
-        names = _some([columns[place] for place in many], "all")
+        names = ", ".join(columns[place] for place in many)
         said.append(f"genres = the {len(many)} columns of 0 and 1: {names}")
     elif listed is not None:
-        said.append(f"genres = {columns[listed]}")
+        said.append(f"genres = {columns[listed]} ({GenreColumn(cells.column(listed).unique().to_pylist()).form})")
     said += [f"{what} = {columns[place]}" for what, place in _named(poster, split, group)]
     taken |= {listed, *many}
     taken |= set(finder.known(_GENRES)) if labelled else set()  # lists that columns repeat, or that say nothing
@@ -103,8 +103,8 @@ def _named(*places: int | None):
     return [(what, place) for what, place in zip(("poster", "split", "group"), places) if place is not None]
 
 
-def _some(names: Sequence[str], most: str = "") -> str:
-    if most or len(names) <= _NAMED:
+def _some(names: Sequence[str]) -> str:
+    if len(names) <= _NAMED:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
