@@ -41,6 +41,18 @@ class TestPython:
         assert again.report == run.report
         assert "run: joint (resnet + bag)" in (run.path / "report.md").read_text()
 
+    def test_the_parts_of_late_fusion_are_runs_like_any_other(self, trained):
+        late = mmfusion.load(trained("late").folder)
+        poster, overview = late.parts
+        assert (poster.config.variant, overview.config.variant) == ("poster", "overview")
+        assert isinstance(overview.model, keras.Model)
+        assert mmfusion.predict(overview, overviews=["A ghost"]).shape == (1, len(late.genres))
+        assert list(mmfusion.evaluate(poster, overview, late)["model"].unique()) == [
+            "poster (resnet)",
+            "overview (bag)",
+            "late (resnet + bag)",
+        ]
+
     def test_it_predicts_a_frame_of_films_by_genres(self, run, tmp_path):
         poster = next(run.films_folder.glob("*.jpg"))
         found = mmfusion.predict(

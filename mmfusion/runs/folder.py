@@ -82,7 +82,7 @@ class Run(SealedFolder):
         self.lock_file = self.folder / ".lock"
         self.films_folder = self.folder / "films"
         self.figures_folder = self.folder / "figures"
-        self._parts: dict[str, Run] = {}
+        self._parts: dict[str, Self] = {}
 
     @classmethod
     @contextlib.contextmanager
@@ -202,9 +202,9 @@ class Run(SealedFolder):
     def _decisions(self) -> dict:
         return self.read_object(self.config_file)
 
-    def part(self, name: str) -> "Run":
+    def part(self, name: str) -> Self:
         """The run of one part of late fusion, inside this one."""
-        return self._parts.setdefault(name, Run(self.folder / "parts" / name))
+        return self._parts.setdefault(name, type(self)(self.folder / "parts" / name))
 
     def copy_part(self, part: "Run", name: str) -> None:
         """Copies a finished run in as a part of late fusion, so that this run needs no other folder."""
@@ -231,7 +231,7 @@ class Run(SealedFolder):
             raise UserError(f"cannot copy {earlier.folder} into {self.folder}: {error}") from error
 
     @property
-    def parts(self) -> list["Run"]:
+    def parts(self) -> list[Self]:
         """The parts of late fusion; none for the other variants."""
         return [self.part(name) for name in MODALITIES if self.part(name).config_file.is_file()]
 
