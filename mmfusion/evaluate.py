@@ -108,8 +108,8 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
             # Not the run's own: a stranger's would name any file of this machine, and has not these films.
             table = config.table.model_copy(update={"file": str(args.table or "")})
             config = config.with_values(data=data, table=table)
-        key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad, config.poster_size)
-        key += (config.in_batches, config.table, config.overview)
+        key = (data.dataset, data.data_dir, data.films, data.films_seed, data.skip_bad)
+        key += (data.keep_placeholders, config.poster_size, config.in_batches, config.table, config.overview)
         if key not in loaded:
             loaded[key] = films_of(config, cache)
         yield run, loaded[key]
