@@ -114,7 +114,7 @@ from mmfusion.reports import report
 from mmfusion.training import experiment, fitting
 from mmfusion import inference
 from mmfusion.training.checkpoint import Checkpoint
-from mmfusion.data import films
+from mmfusion.data import prepared
 
 def at_last(where, name, end, only=lambda *args: True):
     real = getattr(where, name, lambda *args, **kwargs: None)
@@ -137,7 +137,7 @@ def at(what, end):
     elif what == "logits":
         at_last(fitting, "logits_of", end)
     elif what == "poster":
-        at_last(films, "decode_poster", end)
+        at_last(prepared, "decode_poster", end)
     elif what == "report":
         at_last(report, "write_report", end)
     elif what == "sealed":

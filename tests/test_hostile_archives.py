@@ -19,10 +19,11 @@ from PIL import Image
 
 from mmfusion.data import mmimdb, multimodal_imdb
 from mmfusion.data.archives import ALLOWANCE, MAX_EXPANSION, open_zip, read_tar, read_zip_member
-from mmfusion.data.films import _windows, load_films
+from mmfusion.data.films import load_films
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE, MAX_JSON_BYTES
 from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import CSV_NAME, PUBLIC_GENRES
 from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
+from mmfusion.data.prepared import _windows
 from mmfusion.data.records import FilmRecord
 from mmfusion.errors import UserError
 
@@ -215,8 +216,8 @@ class TestTar:
         assert len(load(folder, cache, data__skip_bad=True)) == 10
 
     def test_few_posters_are_in_memory_at_a_time_where_they_are_large(self, monkeypatch):
-        monkeypatch.setattr("mmfusion.data.films._HELD", 100)
-        monkeypatch.setattr("mmfusion.data.films._WINDOW", 4)
+        monkeypatch.setattr("mmfusion.data.prepared._HELD", 100)
+        monkeypatch.setattr("mmfusion.data.prepared._WINDOW", 4)
         records = [FilmRecord(f"{held}", "", (), None, held=held) for held in (1, 2, 3, 4, 99, 1, 100, 5, 200, 7)]
         windows = [[record.held for record in window] for window in _windows(iter(records))]
         assert windows == [[1, 2, 3, 4], [99, 1], [100], [5, 200], [7]]

@@ -99,6 +99,7 @@ class TestHash:
         read = {
             "config.json": lambda: run.config,
             "split.json": lambda: run.split,
+            "hashes.npz": lambda: run.hashes,
             "genres.json": lambda: run.genres,
             "vocabulary.txt": lambda: run.vocabulary,
             "history.csv": lambda: run.history,
@@ -476,6 +477,16 @@ class TestPredictions:
         del arrays["ids_test"]
         np.savez(run.predictions_file, **arrays)
         self.refused(run, "it has no ids_test")
+
+    @pytest.mark.parametrize(
+        "hashes", [np.zeros((60, 2)), np.zeros((59, 2), np.uint64), np.zeros(60, np.uint64), np.full((60, 2), "a")]
+    )
+    def test_hashes_of_another_form_are_refused(self, run, hashes):
+        assert run.hashes.shape == (60, 2)
+        np.savez(run.hashes_file, hashes=hashes)
+        run.seal()
+        with pytest.raises(UserError, match=r"hashes.npz must hold two hashes for each film"):
+            print(run.hashes)
 
     def test_ids_that_leave_the_folder_are_refused(self, run):
         split = run.split

@@ -33,7 +33,7 @@ def runs(trained):
 class TestEveryRun:
     def test_has_every_file_that_the_readme_names(self, runs, variant):
         names = {path.name for path in runs[variant].folder.iterdir()}
-        expected = {"config.json", "split.json", "vocabulary.txt", "genres.json", "model.keras"}
+        expected = {"config.json", "split.json", "hashes.npz", "vocabulary.txt", "genres.json", "model.keras"}
         expected |= {"predictions.npz", "manifest.json", "report.json", "report.md", "figures", "films"}
         assert names == expected | ({"parts"} if variant == "late" else {"history.csv"})
 
