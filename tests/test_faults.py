@@ -61,7 +61,7 @@ def test_films_whose_preparation_was_killed_are_prepared_again(tmp_path, tiny_to
     data = tiny_config("poster", data__dataset="multimodal_imdb", data__data_dir=str(folder)).data
     found, again = (load_films(data, place, poster_size=16) for place in (cache, tmp_path / "other cache"))
     np.testing.assert_array_equal(found.posters, again.posters)
-    assert len(list((cache / "films" / "multimodal_imdb").iterdir())) == 1  # what the killed one left is gone
+    assert len(list((cache / "films" / "films").iterdir())) == 1  # what the killed one left is gone
 
 
 class TestInterrupted:
@@ -170,8 +170,8 @@ print(len(load_films(data, pathlib.Path(cache))))
         assert [end[:2] for end in ends] == [(0, "600\n")] * 2
         said = sorted(end[2] for end in ends)
         assert said[0].startswith("Another process is preparing these films; waiting")
-        assert said[1].startswith("Preparing multimodal_imdb")
-        assert len(list((cache / "films" / "multimodal_imdb").iterdir())) == 1
+        assert said[1].startswith("Preparing films")
+        assert len(list((cache / "films" / "films").iterdir())) == 1
 
 
 def test_the_same_threads_give_the_same_bytes_and_others_nearly(tiny_toml, tmp_path):

@@ -145,7 +145,7 @@ class TestFrozen:
 
         with monkeypatch.context() as patched:
             patched.setattr(type(prepared.films.builder), "films", gone)
-            with pytest.raises(UserError, match="the posters of multimodal_imdb cannot be read any more"):
+            with pytest.raises(UserError, match="the posters of films cannot be read any more"):
                 prepared.inputs(config)
         prepared.inputs(config)
         file = next(tmp_path.rglob("*-pooled-*.npy"))
