@@ -331,8 +331,10 @@ class TestEvaluate:
         assert (run.figures_folder / "films.png").stat().st_size > 0
 
         other = write_folder(tmp_path / "other", genres=("Comedy", "Drama", "War"))
-        assert command(evaluate.main, monkeypatch, run.folder, "--data-dir", other) == 2
-        assert "only the films ['Drama'], only the run ['N/A']" in capsys.readouterr().err
+        assert command(evaluate.main, monkeypatch, run.folder, "--data-dir", other) == 0
+        said = capsys.readouterr().out
+        assert f"Not scored: only {run.folder} knows N/A\n" in said
+        assert "Not scored: only the films have Drama\n" in said
 
     @pytest.mark.parametrize(
         ("args", "said"),
@@ -350,7 +352,7 @@ class TestEvaluate:
                 "--films tt0001: this is no file; the flag that draws films is now --show",
             ),
             (["poster", "--films", "poster/config.json", "poster/split.json"], "is now --show"),
-            (["poster", "--films", "poster/config.json"], "a table of films cannot be evaluated yet"),
+            (["poster", "--films", "poster/config.json"], "config.json, line 1: not valid JSON"),
         ],
     )
     def test_a_wrong_call_gets_one_line(self, runs, monkeypatch, capsys, args, said):
