@@ -17,6 +17,7 @@ from mmfusion.data.films import films_of
 from mmfusion.data.preprocessing import columns_of_list, columns_to_list
 from mmfusion.data.synthetic import films as synthetic
 from mmfusion.data.table import EncodeTable, encode_table, fit_columns, read_table, texts_of
+from mmfusion.data.texts import Texts
 from mmfusion.errors import UserError
 from mmfusion.inference.export import FORMATS, TOLERANCE, export
 from mmfusion.models.late import Combiner
@@ -77,7 +78,8 @@ class TestFile:
         assert "\n" not in str(refused.value)
 
     def test_texts_of_columns_are_joined_in_the_order_that_is_asked_for(self):
-        table, overviews = {"Title": ("Alien", ""), "Keywords": ("space", "")}, ("A ship.", "A house.")
+        table = {"Title": Texts.of(["Alien", ""]), "Keywords": Texts.of(["space", ""])}
+        overviews = Texts.of(["A ship.", "A house."])
         assert texts_of((), table, overviews) == overviews
         assert texts_of(("Title", "Overview", "Keywords"), table, overviews) == (
             "Alien\nA ship.\nspace",
