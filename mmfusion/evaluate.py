@@ -97,7 +97,7 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
     if args.split == "all" and not args.other:
         raise UserError("--split all goes with --data-dir or --films: a run was trained on some of its own films")
     if args.split == "validation" and args.other:
-        raise UserError("--split validation does not go with other films: it is those that tuned the run")
+        raise UserError("--split validation does not go with other films: those films tuned the run; leave one out")
     if args.show and len(runs) > 1 and not args.out:
         raise UserError("--show with several runs needs --out DIR for the picture")
     if args.table and not any(TABLE in run.config.reads or run.config.overview.columns for run in runs):

@@ -35,7 +35,7 @@ DATA_SETS = {
     "one genre": {"films": 40, "genres_of": lambda i: ["War"] if i % 2 else []},
     "all the same genres": {"films": 40, "genres_of": lambda i: ["War", "Comedy"]},
     "ten films, one of them to test": {"films": 10, "genres_of": both},
-    "empty overviews": {"films": 40, "genres_of": both, "overview_of": lambda i: ""},
+    "empty overviews": {"films": 40, "genres_of": both, "overview_of": lambda i: "" if i % 8 else f"War {i}."},
 }
 
 

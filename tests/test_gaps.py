@@ -153,7 +153,7 @@ class TestFilmsWithout:
             run.folder,
             "--data-dir",
             gaps,
-            "--films",
+            "--show",
             "tt0001",
             "tt0020",
             "--split",

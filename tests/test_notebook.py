@@ -117,6 +117,7 @@ def test_a_backend_that_is_not_installed_stops_no_command(tmp_path, monkeypatch)
         words = [sys.executable, "-m", *map(str, call)]
         named = {**os.environ, "MPLBACKEND": "no_such_backend"}
         done = subprocess.run(words, env=named, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        said = [line for line in done.stderr.splitlines() if not line.startswith(("60 films;", "genres:"))]
+        assert (done.returncode, said) == (0, [])
     for folder in (tmp_path / "run", tmp_path / "report", sweep):
         assert list((folder / "figures").glob("*.png"))
