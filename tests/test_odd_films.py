@@ -105,9 +105,7 @@ def test_films_of_which_none_has_an_overview(tmp_path, folder, cache):
         writer.writeheader()
         writer.writerows({**row, "Overview": ""} for row in rows)
     named = {"data__dataset": "multimodal_imdb", "data__data_dir": str(folder), "training__epochs": 1}
-    with pytest.raises(
-        UserError, match="no training film has an overview, which joint reads; --variant poster"
-    ):
+    with pytest.raises(UserError, match="no training film has an overview, which joint reads; --variant poster"):
         run_variant("joint", tmp_path / "joint", cache, **named)
     run = run_variant("poster", tmp_path / "run", cache, **named)
     assert run.vocabulary == ["", "[UNK]"]

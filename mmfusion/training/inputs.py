@@ -128,9 +128,9 @@ def _tokens(config: Config, overviews: Sequence[str], fitted: Preprocessing) -> 
 
 def _all_tokens(config: Config, films: Films, fitted: Preprocessing) -> Encoded:
     """Those of many films, some at a time, and no longer than the longest overview needs."""
-    longest, parts = config.max_tokens, []
+    parts = []
     for start in range(0, len(films), _CHUNK):
-        tokens = encode_overviews(films.texts[start : start + _CHUNK], fitted.vocabulary, longest)
+        tokens = _tokens(config, films.texts[start : start + _CHUNK], fitted).values
         parts.append(tokens[:, : padded_length(tokens, PADDING)].copy())
     found = np.full((len(films), max(part.shape[1] for part in parts)), PADDING, np.int32)
     for start, part in zip(range(0, len(films), _CHUNK), parts):
