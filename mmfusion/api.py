@@ -24,9 +24,9 @@ from mmfusion.config.flags import (
     combined,
     configured,
     keys_of,
+    other_films,
     overrides_of,
     say_which_films,
-    table_of_films,
 )
 from mmfusion.config.idle import refuse_idle
 from mmfusion.data.preprocessing import NUMBER
@@ -256,7 +256,9 @@ def predict(
         from mmfusion.inference.many import ManyFilms
 
         file = _file_of(films, cache_folder(cache_dir))
-        many = list(ManyFilms(run, FilmReader(table_of_films(file, data_dir, keys_of(columns or {})))))
+        named = keys_of(columns or {})
+        data = other_films(run.config.data, films=file, data_dir=data_dir, named=named, labelled=False)
+        many = list(ManyFilms(run, FilmReader(data)))
         ids = [film for some in many for film in some.ids]
         found = pd.DataFrame(
             np.concatenate([some.y_prob for some in many]), pd.Index(ids, name="id"), [*run.genres]

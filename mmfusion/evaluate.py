@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from mmfusion import api
-from mmfusion.config import DATASETS, DataConfig, resolve
-from mmfusion.config.flags import add_columns_flag, columns_of
+from mmfusion.config import DATASETS, DataConfig
+from mmfusion.config.flags import add_columns_flag, columns_of, other_films
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
-from mmfusion.files import make_folder
 from mmfusion.runs import Run
 from mmfusion.runs.overlap import splits_of
 from mmfusion.schema import TABLE
@@ -58,9 +57,9 @@ def main() -> None:
     from mmfusion.evaluation import scoring
     from mmfusion.reports import report
 
-    kept = None
+    kept, predicted = None, []
     if args.other:
-        scored, kept = _score_other_films(runs, args, cache)
+        scored, predicted, kept = _score_other_films(runs, args, cache)
     else:
         scored = [scoring.score(run, args.split or "test") for run in runs]
     scoring.check_comparable(scored)
@@ -69,6 +68,7 @@ def main() -> None:
 
     if args.out:
         report.write_comparison(scored, args.out, kept, gains)
+        _write_sheets(scored, predicted, args.out)
         print(f"\nReport and figures are in {args.out}")
     elif len(runs) == 1 and not args.data_dir and args.split in (None, "test"):
         report.write_report(runs[0])
@@ -126,19 +126,20 @@ def _films_for(runs: list[Run], args: argparse.Namespace, cache: Path):
         yield run, loaded[key]
 
 
-def _other(data: DataConfig, args: argparse.Namespace) -> DataConfig:
-    """Names the other films, as they would be for a run of such data."""
-    own = "films" if args.films or data.dataset == "synthetic" else data.dataset
-    named = {
-        "data.dataset": args.dataset or own,
-        "data.data_dir": str(args.data_dir.resolve()) if args.data_dir else "",
-        "data.file": str(args.films.resolve()) if args.films else "",
-        "data.skip_bad": args.skip_bad,
-        "data.keep_placeholders": args.keep_placeholders,
-        "data.all_genres": data.all_genres,
-        "data.batch_size": data.batch_size,
-    }
-    return resolve("overview", overrides={**named, **columns_of(args.columns)}).data
+def _other(own: DataConfig, args: argparse.Namespace) -> DataConfig:
+    """Names the other films."""
+    dataset = "films" if args.films or own.dataset == "synthetic" else own.dataset
+    return other_films(
+        own,
+        films=args.films,
+        data_dir=args.data_dir,
+        named=columns_of(args.columns),
+        labelled=True,
+        dataset=args.dataset or dataset,
+        skip_bad=args.skip_bad,
+        keep_placeholders=own.keep_placeholders or args.keep_placeholders,
+        all_genres=own.all_genres,
+    )
 
 
 def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
@@ -170,18 +171,15 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
     scored = [
         scoring.score(run, split, *inference.with_truth(run, own, one)) for (run, own), one in zip(pairs, predicted)
     ]
-    if args.out:
-        _write_sheets(scored, predicted, args.out)
     well, badly = report.choose_films(scored)
-    return scored, _shown(films, [*well, *badly])
+    return scored, predicted, _shown(films, [*well, *badly])
 
 
 def _write_sheets(scored, predicted, folder: Path) -> None:
-    """Writes each film's probabilities, a file a run."""
-    from mmfusion.inference.sheet import thresholds_of, write_sheet
-
-    make_folder(folder)
-    for one, some in zip(scored, predicted, strict=True):
+    """Writes the probabilities of other films, a file a run."""
+    if predicted:
+        from mmfusion.inference.sheet import thresholds_of, write_sheet
+    for one, some in zip(scored, predicted):
         name = "predictions" if len(scored) == 1 else f"predictions-{one.run.name}"
         write_sheet(folder / f"{name}.csv", one.run.genres, [some], thresholds_of(one.run))
 

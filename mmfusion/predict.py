@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion import api
-from mmfusion.config.flags import add_columns_flag, columns_of, table_of_films
+from mmfusion.config.flags import add_columns_flag, columns_of, other_films
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
@@ -54,7 +54,13 @@ def _predict_table(args: argparse.Namespace, run: Run) -> None:
         raise UserError(f"{given[0]} is of one film, and --films names a table; leave one out")
     if not args.out:
         raise UserError("--films needs --out FILE for the predictions, a .csv or .parquet")
-    data = table_of_films(args.films, args.data_dir, columns_of(args.columns))
+    data = other_films(
+        run.config.data,
+        films=args.films,
+        data_dir=args.data_dir,
+        named=columns_of(args.columns),
+        labelled=False,
+    )
     begin_command()
     import_tensorflow()
     from mmfusion.inference.sheet import predict_table
@@ -64,10 +70,11 @@ def _predict_table(args: argparse.Namespace, run: Run) -> None:
     seconds = time.monotonic() - started
     total = sum(many.counts.values())
     for read, count in sorted(many.counts.items()):
-        print(f"{count:,} films: {f'by {read}' if read else 'nothing that the run reads, no prediction'}")
+        of_what = f"by {read}" if read else "nothing that the run reads, no prediction"
+        print(f"{count:,} film{'s' * (count != 1)}: {of_what}")
     if many.unreadable:
         film, why = next(iter(many.unreadable.items()))
-        print(f"{len(many.unreadable):,} posters cannot be read and count as missing, as {film}'s: {why}")
+        print(f"posters that cannot be read and count as missing: {len(many.unreadable):,}, as {film}'s: {why}")
     print(f"{total:,} films in {seconds:.1f} s; their predictions are in {args.out}")
 
 

@@ -48,3 +48,14 @@ OUT_OF_VOCABULARY = 1
 LONGEST_GENRE = 100  # characters of a name
 
 SPLITS = ("train", "validation", "test")
+# What people call them, in lower case.
+SIDES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}

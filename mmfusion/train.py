@@ -7,6 +7,7 @@ from pathlib import Path
 from mmfusion import api
 from mmfusion.config import VARIANTS
 from mmfusion.config.flags import add_config_flags, configure, flags_of, say_which_films
+from mmfusion.config.idle import refuse_idle
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
@@ -48,6 +49,7 @@ def main() -> None:
 def _check(args: argparse.Namespace, cache: Path) -> None:
     """Prepares the films, which says how they were read, and splits them; what is wrong ends the command."""
     config = configure(args, _named(args.variant), args.seed)
+    refuse_idle(flags_of(args), [config])
     say_which_films(config, args.dataset)
     import_tensorflow()
     from mmfusion.training.preparation import prepare

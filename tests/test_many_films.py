@@ -24,13 +24,15 @@ def run(trained) -> Run:
 
 @pytest.fixture
 def films(tmp_path) -> pd.DataFrame:
-    """Twelve films without labels in `new.csv`; 3 has no poster, 4 no overview, 5 neither, 6 a broken poster."""
+    """Twelve films without labels; 3 has no poster, 4 no overview as it says, 5 neither, and 6 a broken poster."""
     folder = tmp_path / "films"
     (folder / "posters").mkdir(parents=True)
     rows = []
     for number in range(12):
         overview, _ = write_film(7, number + 1)
-        rows.append({"id": f"new{number}", "plot": "" if number in (4, 5) else overview, "budget": number})
+        rows.append(
+            {"id": f"new{number}", "plot": {4: "No overview found.", 5: ""}.get(number, overview), "budget": number}
+        )
         if number not in (3, 5):
             (folder / "posters" / f"new{number}.JPG").write_bytes(draw_poster(7, number + 1))
     (folder / "posters" / "new6.JPG").write_bytes(b"\xff\xd8\xff broken")
@@ -45,7 +47,8 @@ def predicted(run: Run, films: pd.DataFrame, folder) -> np.ndarray:
     files = [
         b"" if n in broken_or_none else (folder / f"posters/new{n}.JPG").read_bytes() for n in range(len(films))
     ]
-    return inference.predict(run, {"poster": files, "overview": list(films["plot"])})
+    overviews = ["" if n == 4 else text for n, text in enumerate(films["plot"])]
+    return inference.predict(run, {"poster": files, "overview": overviews})
 
 
 READ = ["poster + overview"] * 3 + ["overview", "poster", "", "overview"] + ["poster + overview"] * 5
@@ -70,9 +73,9 @@ class TestPredict:
         nothing = found.loc[5, list(found.columns[2:])]
         assert (nothing.isna() | (nothing == "")).all()
         said = capsys.readouterr().out
-        for line in ("2 films: by overview", "1 films: nothing that the run reads, no prediction", "12 films in "):
+        for line in ("2 films: by overview", "1 film: nothing that the run reads, no prediction", "12 films in "):
             assert line in said
-        assert "1 posters cannot be read and count as missing, as new6's: not a readable picture" in said
+        assert "posters that cannot be read and count as missing: 1, as new6's: not a readable picture" in said
 
     def test_the_same_from_python(self, run, films, tmp_path):
         found = mmfusion.predict(run, films=films, data_dir=tmp_path / "films")
@@ -91,6 +94,10 @@ class TestPredict:
             (["--films", "{films}", "--out", "x.csv", "--overview", "A war."], "--overview is of one film"),
             (["--overview", "A war.", "--out", "x.csv"], "--out goes with --films FILE"),
             (["--films", "{films}", "--out", "none/x.csv"], "cannot write none/x.csv"),
+            (
+                ["--films", "{films}", "--out", "x.csv", "--columns", "split=id"],
+                "--columns split does nothing here",
+            ),
             (["--films", "{films}", "--out", "x.csv", "--columns", "id=Name"], "has no such column; it has 'id'"),
         ],
     )
@@ -142,6 +149,18 @@ class TestEvaluate:
         assert len(sheet) == 30
         assert {"poster_1", "poster_1 decided", "xor_2"} <= sheet[0].keys()
 
+    def test_nothing_is_written_into_the_runs_own_folder(self, run, tmp_path, monkeypatch, capsys):
+        file = self.labelled(tmp_path / "other", lambda of: of)
+        before = sorted(run.folder.rglob("*"))
+        assert command(evaluate.main, monkeypatch, run.folder, "--films", file, "--out", run.folder) == 2
+        assert "is a run's own folder" in capsys.readouterr().err
+        assert sorted(run.folder.rglob("*")) == before
+
+    def test_a_split_of_the_other_films_does_not_matter(self, run, tmp_path, monkeypatch, capsys):
+        file = self.labelled(tmp_path / "other", lambda of: of)
+        pd.read_csv(file, sep="\t").assign(split="test").to_csv(file, sep="\t", index=False)
+        assert command(evaluate.main, monkeypatch, run.folder, "--films", file) == 0
+
     def test_films_of_other_genres_alone_are_refused(self, run, tmp_path, monkeypatch, capsys):
         file = self.labelled(tmp_path / "other", lambda of: ["Western"] if "both_1" in of else ["War"])
         assert command(evaluate.main, monkeypatch, run.folder, "--films", file) == 2
@@ -159,6 +178,8 @@ class TestTrain:
         assert "columns: id = Id, overview = Overview" in err
         assert not (tmp_path / "runs").exists()
         (folder / "Images" / "tt0001.jpg").write_bytes(b"<html>")
+        assert command(train.main, monkeypatch, *named, "--check", "--fusion", "gated") == 2
+        assert "--fusion does nothing here" in capsys.readouterr().err
         assert command(train.main, monkeypatch, *named, "--check") == 2
         assert "tt0001 (not a readable picture" in capsys.readouterr().err
 
@@ -182,6 +203,9 @@ class TestTrain:
         side = {film: name for name, films in run.split.items() for film in films}
         assert all(len({side[str(4 * group + i)] for i in range(4)}) == 1 for group in range(10))
         assert run.facts["source"][0].startswith("frame-")
+        found = mmfusion.predict(run, films=frame)  # its columns are called as those that it was trained on
+        assert list(found.index) == [str(n) for n in range(40)]
+        assert found.notna().all().all()
         with pytest.raises(UserError, match="no training film has a poster"):
             mmfusion.train("poster", films=frame, columns=columns, epochs=1, settings={}, out="other")
 

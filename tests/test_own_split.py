@@ -52,8 +52,14 @@ class TestFile:
             ("[" * 100_000, "is not valid JSON: maximum recursion"),
             ('{"train": [007]}', "is not valid JSON"),
             ('{"train": [NaN]}', "is not valid JSON: NaN is no id"),
-            ('["tt1"]', "must hold a JSON object of lists of ids, by split; the keys are train, validation, val"),
-            ('{"training": []}', "has the key 'training'; the keys are train, validation, val, valid, dev, test"),
+            (
+                '["tt1"]',
+                "must hold a JSON object of lists of ids, by split; the keys are train, training, validation",
+            ),
+            (
+                '{"learn": []}',
+                "has the key 'learn'; the keys are train, training, validation, valid, val, dev, test, testing",
+            ),
             ('{"\\u001b[2J": []}', r"has the key '\x1b[2J'"),
             ('{"train": ["a"], "train": ["b"]}', "names train films under two keys"),
             ('{"val": ["a"], "dev": ["b"]}', "names validation films under two keys"),

@@ -16,7 +16,7 @@ from mmfusion.config import (
     recipe_names,
     resolve,
 )
-from mmfusion.config.sections import DataConfig, RolesConfig
+from mmfusion.config.sections import NO_COLUMN, DataConfig, RolesConfig
 from mmfusion.errors import UserError
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
 
@@ -126,25 +126,51 @@ def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in found.items()}
 
 
-def table_of_films(films: str | Path, data_dir: str | Path | None, named: Mapping[str, object]) -> DataConfig:
-    """Names a table of films, from the root.
+def other_films(
+    own: DataConfig,
+    *,
+    films: str | Path | None,
+    data_dir: str | Path | None,
+    named: Mapping[str, object],
+    labelled: bool,
+    **settings: object,
+) -> DataConfig:
+    """Names other films for a finished run to be asked about.
+
+    Columns that are not named are called as those of the run's own films were, so that it reads what it has learned
+    to read. Their split does not matter.
 
     Args:
-        films: its file.
+        own: the run's films.
+        films: a table; None: the one in `data_dir`.
         data_dir: the folder below which the posters are; None: the table's own.
-        named: what its columns are, as `config.flags.columns_of` gives it.
+        named: what the table's columns are, as `columns_of` gives it.
+        labelled: whether their genres are wanted.
+        settings: others of the films, by name.
 
     Raises:
         UserError: a file or folder is not there, or a column cannot be named.
     """
-    film_table, folder = Path(films), Path(data_dir) if data_dir else None
-    if not film_table.is_file():
+    if films and not Path(films).is_file():
         raise UserError(f"--films {films}: there is no such file")
-    if folder and not folder.is_dir():
+    if data_dir and not Path(data_dir).is_dir():
         raise UserError(f"--data-dir {data_dir}: there is no such folder")
-    values = {"data.dataset": "films", "data.file": str(film_table.resolve()), **named}
-    values |= {"data.data_dir": str(folder.resolve())} if folder else {}
-    return resolve("overview", overrides=values).data
+    roles = ("id", "overview", "poster", *(["genres"] if labelled else []))
+    for role, key in _ROLES.items():
+        if key in named and role not in roles:
+            raise UserError(f"--columns {role} does nothing here; leave it out")
+    inherited = {_ROLES[role]: value for role in roles if (value := getattr(own.columns, role))}
+    values = {
+        "dataset": "films",
+        "file": str(Path(films).resolve()) if films else "",
+        "data_dir": str(Path(data_dir).resolve()) if data_dir else "",
+        "keep_placeholders": own.keep_placeholders,
+        "columns.split": NO_COLUMN,
+        "columns.group": NO_COLUMN,
+        **settings,
+    }
+    overrides = {f"data.{name}": value for name, value in values.items()} | inherited | dict(named)
+    return resolve("overview", overrides=overrides).data
 
 
 def columns_of(words: Sequence[str]) -> dict[str, object]:

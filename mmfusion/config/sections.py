@@ -50,6 +50,9 @@ def _encoder(modality: str) -> AfterValidator:
     return checked(lambda v: v in names or (is_preset(v) and len(v) > len(PRESET)), meaning)
 
 
+NO_COLUMN = "-"  # names none
+
+
 class RolesConfig(Section):
     """The columns of a table of films, by what they say; what is not named is found out, see `data.columns`."""
 

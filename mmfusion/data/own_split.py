@@ -11,24 +11,15 @@ from mmfusion.data.films import Films
 from mmfusion.data.splits import split_films
 from mmfusion.errors import UserError
 from mmfusion.files import read_regular
-from mmfusion.schema import SPLITS
+from mmfusion.schema import SIDES, SPLITS
 
 TRAIN, VALIDATION, TEST = SPLITS
-# What the splits are called in files; upper and lower case are the same.
-NAMES = {
-    TRAIN: TRAIN,
-    VALIDATION: VALIDATION,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "dev": VALIDATION,
-    TEST: TEST,
-}
 _LIMIT = 2**26  # bytes of a file; a million ids of 11 characters have 15 MB
 _SHOWN = 40  # characters of a text that is named in a message
 
 
 def read_split_file(file: Path) -> dict[str, list[str]]:
-    """Reads ids by split: a JSON object of lists, with the keys of `NAMES`.
+    """Reads ids by split: a JSON object of lists, with the keys of `schema.SIDES`.
 
     An id may be a text, or a number as it is written there.
 
@@ -45,12 +36,12 @@ def read_split_file(file: Path) -> dict[str, list[str]]:
         )
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid JSON: {error}") from error
-    known = f"the keys are {', '.join(NAMES)}"
+    known = f"the keys are {', '.join(SIDES)}"
     if not isinstance(pairs, _Pairs):
         raise UserError(f"{file} must hold a JSON object of lists of ids, by split; {known}")
     named: dict[str, list[str]] = {}
     for key, ids in pairs:
-        split = NAMES.get(key.lower())
+        split = SIDES.get(key.lower())
         if split is None:
             raise UserError(f"{file} has the key {_shown(key)}; {known}")
         if split in named:

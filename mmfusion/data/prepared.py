@@ -150,7 +150,7 @@ def _finish(written: "_Written", builder: FilmsBuilder, data: DataConfig, poster
 
 
 class _Written:
-    """What is written of the films so far: bytes and numbers, and the texts of the last ones."""
+    """Films that were written so far: bytes and numbers of all, and the texts of the last ones."""
 
     def __init__(self, builder: FilmsBuilder, shown: BinaryIO, texts: BinaryIO, *, keep_placeholders: bool):
         config = builder.builder_config

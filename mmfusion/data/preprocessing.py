@@ -29,7 +29,7 @@ class Column(Section):
 
 
 class TextRules(Section):
-    """How overviews become words; see `data.scripts`."""
+    """Rules by which overviews become words; see `data.scripts`."""
 
     split: Literal["words", "characters"] = "words"  # at white space; also around the characters of some scripts
     fold: Literal["on", "off"] = "off"  # case, accents and width by Unicode's rules; else the case of ASCII alone

@@ -1,4 +1,4 @@
-"""What scripts ask of a tokenizer: words where no spaces are, and capitals and accents beyond ASCII."""
+"""Tokenizing by script: words where no spaces are, and capitals and accents beyond ASCII."""
 
 import functools
 import re

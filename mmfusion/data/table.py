@@ -25,7 +25,7 @@ from mmfusion.schema import LONGEST_GENRE
 ID = "Id"
 OVERVIEW = "Overview"  # among `overview.columns`, the films' own
 _MOST_BYTES = 2**28
-_LONGEST = 10_000  # characters of a cell
+_LONGEST = 10_000  # characters of a cell that are read
 _CHUNK = 2**15  # films whose cells are read at a time
 _LEAST_DEVIATION = 1e-12  # of the mean
 _Cells = TypeVar("_Cells", bound=Sequence[str])
@@ -55,7 +55,7 @@ def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, Texts], str]:
         )
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own are such
         raise UserError(f"--table {file} is not a CSV in UTF-8: {str(error).splitlines()[0]}") from error
-    frame = frame.fillna("").apply(lambda column: column.str.strip())
+    frame = frame.fillna("").map(as_cell)
     frame.columns = _names(frame.iloc[0], file)
     frame = frame.iloc[1:]
     frame = frame[frame[ID] != ""]
@@ -63,10 +63,15 @@ def read_table(file: Path, ids: Sequence[str]) -> tuple[dict[str, Texts], str]:
     if len(twice):
         raise UserError(f"--table {file} has two rows of the film {twice.iloc[0]!r}")
     frame = frame.set_index(ID).reindex(list(ids), fill_value="")
-    found = {name: Texts.of(cell[:_LONGEST] for cell in frame[name]) for name in frame}
+    found = {name: Texts.of(frame[name]) for name in frame}
     rows = int((frame != "").any(axis=1).sum())
     print(f"{file.name} says something of {rows:,} of {len(ids):,} films", file=sys.stderr)
     return found, hashlib.sha256(content).hexdigest()[:16]
+
+
+def as_cell(text: str) -> str:
+    """Gives a cell of a film's table as it is read: without white space around it, and not without end."""
+    return text.strip()[:_LONGEST]
 
 
 def _names(header: Sequence[str], file: Path) -> list[str]:

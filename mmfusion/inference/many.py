@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mmfusion.data.film_table.unlabelled import FilmReader, Unlabelled, text_of
+from mmfusion.data.film_table.unlabelled import FilmReader, Unlabelled
 from mmfusion.data.posters import BadPoster, NoPoster, decode_poster, open_poster
+from mmfusion.data.table import texts_of
+from mmfusion.data.texts import Texts
 from mmfusion.inference import Predicted, load_model, predict_encoded
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 from mmfusion.training import inputs
+from mmfusion.training.features import presets_of
 
 _AT_ONCE = 512  # films; more make nothing faster
 
@@ -31,7 +34,7 @@ class ManyFilms:
             UserError: the run's model or its preset cannot be had.
         """
         self._run, self._films = run, films
-        self._model = load_model(run)
+        self._model, self._presets = load_model(run), presets_of(run.config)  # once for all films
         self.counts: Counter[str] = Counter()
         self.unreadable: dict[str, str] = {}  # films whose poster is there and no picture, and why
 
@@ -59,13 +62,14 @@ class ManyFilms:
             return None
         config, fitted = self._run.config, self._run.fitted
         columns = [column.name for column in fitted.columns]
+        table = {name: Texts.of(film.cells[name] for film in films) for name in films[0].cells}
         posters = self._pool.map(self._poster, films) if POSTER in config.reads else [b""] * len(films)
         raw: dict[str, Sequence] = {
             POSTER: list(posters),
-            OVERVIEW: [text_of(film, config.overview.columns) for film in films],
+            OVERVIEW: texts_of(config.overview.columns, table, Texts.of(film.overview for film in films)),
             TABLE: [{name: film.cells.get(name, "") for name in columns} for film in films],
         }
-        return films, inputs.of_raw(config, fitted, raw)
+        return films, inputs.of_raw(config, fitted, raw, self._presets)
 
     def _poster(self, film: Unlabelled) -> bytes | np.ndarray:
         """A film's poster, decoded unless a preset does that; b"" of one that is missing or cannot be read."""

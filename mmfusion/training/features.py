@@ -99,6 +99,7 @@ class Preset:
         """Says what `read` or `encoded` gives."""
         return Encoded(read, "features" if read.dtype.kind == "f" else self.kind, self.padding)
 
+    @functools.cached_property
     def _compiled(self):
         """`features`, its backbone loaded before: inside a graph weights get no values."""
         assert self.backbone is not None
@@ -155,7 +156,7 @@ class PosterPreset(Preset):
         return tf.clip_by_value(tf.round(self._converter(picture)), 0.0, 255.0)
 
     def _features_of(self, films):
-        features = self._compiled()
+        features = self._compiled
         for pictures in self.encoded(films):
             yield features(pictures.astype(np.float32) / 255).numpy()
 
@@ -197,7 +198,7 @@ class OverviewPreset(Preset):
         return tokens[:, : tf.maximum(longest, 1)]
 
     def _features_of(self, films):
-        features = self._compiled()
+        features = self._compiled
         for tokens in self.encoded(films):
             longest = max(1, int((tokens != self.padding).sum(axis=1).max()))
             found = features(tokens[:, :longest]).numpy()

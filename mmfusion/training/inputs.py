@@ -73,19 +73,22 @@ def of_films(config: Config, films: Films, fitted: Preprocessing) -> Inputs:
     return _inputs(read, presets)
 
 
-def of_raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) -> Inputs:
+def of_raw(
+    config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence], presets: Mapping[str, Preset] | None = None
+) -> Inputs:
     """Any films, as files and texts.
 
     Args:
         config: of the model that will read them.
         fitted: on its training films.
         raw: by modality N films; see `inference.predict`. Those of a modality that is not named lack it.
+        presets: the configuration's, as `presets_of` gives them, for whoever asks more than once.
 
     Raises:
         BadPoster: a picture cannot be read.
         UserError: a preset cannot be had.
     """
-    return _raw(config, fitted, raw, lambda preset: preset.read)
+    return _raw(config, fitted, raw, lambda preset: preset.read, presets)
 
 
 def encoded(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) -> Inputs:
@@ -93,9 +96,15 @@ def encoded(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence]) 
     return _raw(config, fitted, raw, lambda preset: preset.encoded)
 
 
-def _raw(config: Config, fitted: Preprocessing, raw: Mapping[str, Sequence], reader: Callable) -> Inputs:
+def _raw(
+    config: Config,
+    fitted: Preprocessing,
+    raw: Mapping[str, Sequence],
+    reader: Callable,
+    presets: Mapping[str, Preset] | None = None,
+) -> Inputs:
     count = len(next(iter(raw.values())))
-    presets, read = presets_of(config), {}
+    presets, read = presets_of(config) if presets is None else presets, {}
     for name in config.in_batches:
         films = raw.get(name, [READINGS[name].nothing] * count)
         if name in presets:
@@ -155,7 +164,7 @@ READINGS = {
 }
 
 
-def _inputs(films: dict[str, Encoded], presets: dict[str, "Preset"]) -> Inputs:
+def _inputs(films: dict[str, Encoded], presets: Mapping[str, Preset]) -> Inputs:
     return Inputs(films, {name: preset.fingerprint for name, preset in presets.items()})
 
 

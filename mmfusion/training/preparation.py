@@ -102,7 +102,7 @@ def prepare(config: Config, cache: Path) -> Prepared:
 
 
 def _rules(config: Config, texts: Sequence[str]) -> TextRules:
-    """How overviews become words; what the texts themselves decided is said where it is not as usual."""
+    """Decides how overviews become words; what the texts decided is said where it is not as usual."""
     rules = decide(texts, config.overview.split, config.overview.fold)
     decided = {name: value for name, value in rules if getattr(config.overview, name) == "auto"}
     said = [f"overview.{name}={value}, {why}" for (name, value), why in _WHY.items() if decided.get(name) == value]

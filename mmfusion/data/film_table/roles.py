@@ -1,16 +1,17 @@
 """Finds out which column of a table says what, from its name and its cells."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mmfusion.config.sections import RolesConfig
+from mmfusion.config.sections import NO_COLUMN, RolesConfig
 from mmfusion.data.film_table.genres import GenreColumn, truth
 from mmfusion.data.film_table.reading import TableFile
 from mmfusion.errors import UserError
 from mmfusion.files import is_id
-from mmfusion.schema import LONGEST_GENRE, SPLITS
+from mmfusion.schema import LONGEST_GENRE, SIDES, SPLITS
 
 # Names that columns commonly have, without case, white space, "_" and "-"; of several that are there the first.
 _IDS = ("id", "imdbid", "imdb", "movieid", "filmid", "tconst", "tmdbid", "showid", "itemid")
@@ -19,18 +20,6 @@ _GENRES = ("genres", "genre", "genrenames", "listedin")
 _POSTERS = ("poster", "posterpath", "posterfile", "image", "imagepath", "imagefile", "filename", "img")
 _SPLITS = ("split", "set", "fold", "partition", "subset")
 _GROUPS = ("group",)
-# What a split's cells say, without case.
-SIDES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-NONE = "-"  # stands for no column, where one is named
 _NAMED = 12  # columns named in a line
 
 
@@ -41,6 +30,7 @@ class Roles:
     id: int
     overview: tuple[int, ...]
     genre_list: int | None  # a column with all genres of a film
+    read_genres: GenreColumn | None  # its cells
     genre_columns: tuple[int, ...]  # a column of 0 and 1 for each genre; then `genre_list` is not read
     poster: int | None
     split: int | None
@@ -87,7 +77,7 @@ def find_roles(
         names = ", ".join(columns[place] for place in many)
         said.append(f"genres = the {len(many)} columns of 0 and 1: {names}")
     elif listed is not None:
-        said.append(f"genres = {columns[listed]} ({GenreColumn(cells.column(listed).unique().to_pylist()).form})")
+        said.append(f"genres = {columns[listed]} ({finder.reader(listed).form})")
     said += [f"{what} = {columns[place]}" for what, place in _named(poster, split, group)]
     taken |= {listed, *many}
     taken |= set(finder.known(_GENRES)) if labelled else set()  # lists that columns repeat, or that say nothing
@@ -96,7 +86,8 @@ def find_roles(
         said.append(f"others: {_some([columns[place] for place in others])}")
     if finder.passed_over:
         said.append("; ".join(finder.passed_over))
-    return Roles(film, overview, listed, many, poster, split, group, others, ", ".join(said))
+    read = finder.reader(listed) if listed is not None else None
+    return Roles(film, overview, listed, read, many, poster, split, group, others, ", ".join(said))
 
 
 def _named(*places: int | None):
@@ -136,11 +127,11 @@ class _Finder:
     def one(self, named: str, role: str, known: Sequence[str]) -> int | None:
         """The column that is named, or has a known name."""
         if named:
-            return None if named == NONE else self.place(named, role)
+            return None if named == NO_COLUMN else self.place(named, role)
         return next(iter(self.known(known)), None)
 
     def several(self, named: Sequence[str], role: str, known: Sequence[str]) -> tuple[int, ...]:
-        if list(named) == [NONE]:
+        if list(named) == [NO_COLUMN]:
             return ()
         if named:
             return tuple(self.place(name, role) for name in named)
@@ -208,21 +199,23 @@ class _Finder:
             "and 1, with --columns genres=COLUMN"
         )
 
+    @functools.cache  # noqa: B019  it goes with the finder
+    def reader(self, listed: int) -> GenreColumn:
+        """What reads a column of lists."""
+        return GenreColumn(self.cells.column(listed).unique().to_pylist())
+
     def _names_none(self, listed: int) -> bool:
         """Tells if a column of lists says nothing of any film."""
-        values = self.cells.column(listed).unique().to_pylist()
-        read = GenreColumn(values)
         try:
-            return not any(map(read, values))
+            return not any(map(self.reader(listed), self.cells.column(listed).unique().to_pylist()))
         except ValueError:
             return False
 
     def _repeated(self, listed: int, binary: list[int]) -> tuple[int, ...]:
         """Of these columns of 0 and 1 those that say the same as the lists, if they say all of it."""
         values = self.cells.column(listed).unique().to_pylist()
-        read = GenreColumn(values)
         try:
-            genres_of = {value: frozenset(read(value)) for value in values}
+            genres_of = {value: frozenset(self.reader(listed)(value)) for value in values}
         except ValueError:
             return ()
         lists = [genres_of[value] for value in self.cells.column(listed).to_pylist()]

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mmfusion.config.sections import RolesConfig
-from mmfusion.data.film_table.genres import GenreColumn, check_genres, check_name, truth
+from mmfusion.config.sections import NO_COLUMN, RolesConfig
+from mmfusion.data.film_table.genres import check_genres, check_name, truth
 from mmfusion.data.film_table.pictures import Pictures, url_of
 from mmfusion.data.film_table.reading import TableFile, read_whole
-from mmfusion.data.film_table.roles import NONE, SIDES, Roles, as_id, find_roles
+from mmfusion.data.film_table.roles import Roles, as_id, find_roles
 from mmfusion.data.records import FilmRecord
+from mmfusion.data.table import as_cell
 from mmfusion.errors import UserError
 from mmfusion.files import check_id
-from mmfusion.schema import SPLITS
+from mmfusion.schema import SIDES, SPLITS
 
 _FEW_FOUND = 0.05  # of the films that should have a poster: with fewer the folder is taken for a wrong one
 _BATCH = 10_000
@@ -79,7 +80,7 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
     roles = find_roles(table, lines, cells, named, named_by=named_by)
     pictures.found.clear()
     genres = _genres(table, cells, roles)
-    reader = RowReader(roles, _genre_reader(cells, roles, table))
+    reader = RowReader(roles, _genre_reader(roles, table))
     ids, left_out = _check_ids(table, cells, roles, lines)
     refuse_addresses(table, cells, roles)
     path_of = [""] * len(cells) if roles.poster is None else cells.column(roles.poster).to_pylist()
@@ -110,7 +111,7 @@ def refuse_addresses(table: TableFile, cells: pa.Table | pa.RecordBatch, roles: 
         raise UserError(
             f"{table.name}: the column {table.columns[roles.poster]!r} holds addresses, such as "
             f"{address[:_SHOWN]!r}, and nothing is downloaded; put the pictures into a folder, called by the id, "
-            f"and add --columns poster={NONE}"
+            f"and add --columns poster={NO_COLUMN}"
         )
 
 
@@ -123,7 +124,7 @@ def _sides(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:
         if side not in said:
             raise UserError(
                 f"{table.name}: the column {table.columns[roles.split]!r} has no {side} film; mend it, or have a "
-                f"split drawn with --columns split={NONE}"
+                f"split drawn with --columns split={NO_COLUMN}"
             )
     return tuple(side for side in SPLITS if side in said)
 
@@ -146,14 +147,15 @@ class RowReader:
         texts = [column(place) for place in roles.overview] or [blank]
         overviews = texts[0] if len(texts) == 1 else ["\n".join(filter(None, of)) for of in zip(*texts)]
         genres = self._genres_of(cells) if self._genres_of else [()] * len(cells)
-        others = zip(*(column(place) for place in roles.others)) if roles.others else [()] * len(cells)
+        cells_of = [[as_cell(cell) for cell in column(place)] for place in roles.others]
+        others = zip(*cells_of) if cells_of else [()] * len(cells)
         rows = zip(column(roles.id), overviews, column(roles.poster), genres, column(roles.split))
         for (film, overview, path, of, split), group, other in zip(rows, column(roles.group), others):
             side = SIDES.get(split.strip().casefold(), "")
             yield Film(as_id(film), overview, path.strip(), of, side, group.strip(), other)
 
 
-def _genre_reader(cells: pa.Table, roles: Roles, table: TableFile):
+def _genre_reader(roles: Roles, table: TableFile) -> Callable[[pa.Table], list[tuple[str, ...]]]:
     if roles.genre_columns:
         names = [table.columns[place] for place in roles.genre_columns]
 
@@ -162,10 +164,10 @@ def _genre_reader(cells: pa.Table, roles: Roles, table: TableFile):
             return [tuple(name for name, is_one in zip(names, row) if is_one) for row in zip(*told)]
 
         return of_columns
-    place = roles.genre_list
-    assert place is not None
-    reader = functools.cache(GenreColumn(cells.column(place).unique().to_pylist()))
-    return lambda batch: [reader(value) for value in batch.column(place).to_pylist()]
+    assert roles.genre_list is not None
+    assert roles.read_genres is not None
+    place, read = roles.genre_list, functools.cache(roles.read_genres)
+    return lambda batch: [read(value) for value in batch.column(place).to_pylist()]
 
 
 def _genres(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:
@@ -176,14 +178,13 @@ def _genres(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:
             check_name(name, table.name)
         return names
     assert roles.genre_list is not None
+    assert roles.read_genres is not None
     column = cells.column(roles.genre_list)
     where = f"{table.name}: the column {table.columns[roles.genre_list]!r}"
-    values = column.value_counts().to_pylist()
-    reader = GenreColumn([one["values"] for one in values])
     films, with_any = Counter(), 0
-    for one in values:
+    for one in column.value_counts().to_pylist():
         try:
-            genres = reader(one["values"])
+            genres = roles.read_genres(one["values"])
         except ValueError as error:
             shown = repr(one["values"][:_SHOWN])
             raise UserError(f"{where} has a cell that is {error}: {shown}") from error

@@ -11,7 +11,7 @@ from mmfusion.data.film_table.pictures import Pictures, in_folder
 from mmfusion.data.film_table.reading import Rows, TableFile, open_table
 from mmfusion.data.film_table.roles import Roles, find_roles
 from mmfusion.data.film_table.understanding import RowReader, refuse_addresses
-from mmfusion.data.table import OVERVIEW as THE_OVERVIEW
+from mmfusion.data.placeholders import is_listed
 from mmfusion.errors import UserError
 
 
@@ -22,7 +22,7 @@ class Unlabelled:
     id: str
     overview: str
     poster: str  # its name among the pictures; "" for none
-    cells: Mapping[str, str]  # by column, all of its row
+    cells: Mapping[str, str]  # by column, of its table
 
 
 class FilmReader:
@@ -50,7 +50,7 @@ class FilmReader:
             named_by=lambda film: bool(self.pictures.find(film)),
             labelled=False,
         )
-        self._row_reader = RowReader(self.roles)
+        self._row_reader, self._skips_placeholders = RowReader(self.roles), not data.keep_placeholders
         self.account = (
             f"{path.name}: {len(self.table.columns)} columns; {self.table.form}",
             f"columns: {self.roles.said}; {len(self.pictures.names):,} pictures below {self.pictures.where}",
@@ -67,25 +67,9 @@ class FilmReader:
 
     def _films(self, rows: Rows) -> Iterator[Unlabelled]:
         refuse_addresses(self.table, rows.cells, self.roles)
-        columns = [column.to_pylist() for column in rows.cells.columns]
-        names = self.table.columns
-        for film, *cells in zip(self._row_reader(rows.cells), *columns, strict=True):
+        names = [self.table.columns[place] for place in self.roles.others]
+        for film in self._row_reader(rows.cells):
             if film.id:
+                overview = "" if self._skips_placeholders and is_listed(film.overview) else film.overview
                 poster = self.pictures.find(film.id, film.path)
-                yield Unlabelled(film.id, film.overview, poster, dict(zip(names, cells)))
-
-
-def text_of(film: Unlabelled, columns: tuple[str, ...]) -> str:
-    """Gives the text that is read for a film's overview; see `config.OverviewConfig`.
-
-    Raises:
-        UserError: there is no such column.
-    """
-    if not columns:
-        return film.overview
-    texts = []
-    for name in columns:
-        if name != THE_OVERVIEW and name not in film.cells:
-            raise UserError(f"overview.columns: the films have no column {name!r}")
-        texts.append(film.overview if name == THE_OVERVIEW else film.cells[name].strip())
-    return "\n".join(filter(None, texts))
+                yield Unlabelled(film.id, overview, poster, dict(zip(names, film.cells)))

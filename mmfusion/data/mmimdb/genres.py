@@ -18,7 +18,7 @@ _MOST = 1000  # genres
 
 
 def count_genres(films: Collection[Collection[str]]) -> Counter[str]:
-    """How many films have each genre; case makes no other genre of it.
+    """Counts the films of each genre; case makes no other genre of it.
 
     Args:
         films: genres of each film, as they are written.

@@ -28,12 +28,12 @@ from mmfusion.data.records import (
 )
 from mmfusion.errors import UserError
 from mmfusion.files import check_id, make_folder, write_atomically
+from mmfusion.schema import SIDES
 from mmfusion.schema import SPLITS as SPLIT_NAMES
 
 ARCHIVE = "mmimdb.tar.gz"
 SPLIT = "split.json"
 MAX_JSON_BYTES = 4 * 2**20  # the official split has 0.3 MB; what Python makes of JSON can be 20 times as large
-VALIDATION = ("dev", "val", "valid", "validation")  # what a split of one's own may call it; it is "dev" in MM-IMDb
 POSTERS = (".jpeg", ".jpg")
 
 
@@ -122,7 +122,7 @@ def _unpacked(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is known of the films before a poster is opened."""
+    """Texts, genres and splits of the films, and their posters' names."""
 
     split_of: Mapping[str, str]  # by film
     texts: Mapping[str, tuple[str, tuple[str, ...]]]  # overview and genres of those that have a JSON file
@@ -184,7 +184,7 @@ def _read(folder: Path) -> _Source:
 
 
 def _read_split(split, where: str) -> dict[str, str]:
-    names = {name: _split_name(name) for name in split} if isinstance(split, dict) else {}
+    names = {name: SIDES.get(name.lower(), "") for name in split} if isinstance(split, dict) else {}
     if sorted(names.values()) != sorted(SPLIT_NAMES):
         held = ", ".join(split)[:100] if isinstance(split, dict) else type(split).__name__
         raise UserError(f"{where} must hold train, dev, test, not {held}")
@@ -197,10 +197,6 @@ def _read_split(split, where: str) -> dict[str, str]:
                 raise UserError(f"{where} names {film} twice")
             split_of[film] = names[name]
     return split_of
-
-
-def _split_name(name: str) -> str:
-    return "validation" if name.lower() in VALIDATION else name.lower()
 
 
 def _read_film(film: tuple | None, where: str) -> tuple[str, tuple[str, ...]]:

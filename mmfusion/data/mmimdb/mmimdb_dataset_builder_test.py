@@ -34,7 +34,7 @@ def films(folder, cache, **overrides):
 
 
 def account(folder, cache, **overrides):
-    """What the builder says of the films when it has read them, and their genres by id."""
+    """Reads all films: the builder's account of them, and their genres by id."""
     made = builder.make_builder(data(folder, **overrides), cache)
     genres = {film.id: film.genres for film in made.films(None)}
     return made.account, genres
