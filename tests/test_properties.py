@@ -22,6 +22,7 @@ from tables import films_in
 
 from mmfusion.config import from_dict, resolve
 from mmfusion.data.dealing import deal, is_near
+from mmfusion.data.film_table import roles
 from mmfusion.data.splits import duplicate_groups, split_films
 from mmfusion.errors import UserError
 from mmfusion.evaluation import metrics
@@ -52,8 +53,9 @@ def outcome(call):
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))  # all that UTF-8 can write, NUL and line ends included
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True)
+known = {*roles._IDS, *roles._OVERVIEWS, *roles._GENRES, *roles._POSTERS, *roles._SPLITS, *roles._GROUPS}
 genre_names = texts.filter(
-    lambda name: name.strip() and name.isprintable() and name not in ("Id", "Overview", "Genre")
+    lambda name: name.strip() and name.isprintable() and roles._plain(name) not in known  # nor "OVERVIEW"
 )
 
 

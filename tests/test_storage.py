@@ -1,6 +1,5 @@
 """Films are kept so that a million of them have room: in files, and not as objects of Python."""
 
-import gc
 import weakref
 
 import numpy as np
@@ -74,7 +73,6 @@ def test_no_more_than_some_films_are_in_memory_while_all_are_prepared(cache, mon
         for film in real(self, *args):
             alive.add(film.read_poster)
             yield film
-            gc.collect()
             most = max(most, len(alive))
 
     monkeypatch.setattr(Builder, "films", watched)

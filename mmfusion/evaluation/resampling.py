@@ -142,6 +142,8 @@ def paired_p_values(
         rankings = [ranking for pair in pooled if (ranking := pair.ranking(genre)) is not None]
         if not rankings:
             return float("nan")
+        if count == 1:  # to swap it changes the sign of the gain and no more
+            return 1.0
 
         def gain(kept, _, axis):  # a film's own number where its two predictions are not swapped
             kept = np.atleast_2d(kept) < count
