@@ -1,21 +1,24 @@
 """Films as people have them: which tables are read, what their columns are taken for, and what is refused."""
 
 import csv
+import gzip
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import write_folder
+from PIL import Image
 from pyarrow import parquet
 from tables import films_in, understood
 
 from mmfusion import train
 from mmfusion.config import DataConfig
 from mmfusion.config.flags import columns_of, configure, keys_of, words_of_films
-from mmfusion.data.film_table import make_builder
+from mmfusion.data.film_table import make_builder, reading
 from mmfusion.data.film_table.frames import keep_frame
 from mmfusion.data.film_table.pictures import in_folder
 from mmfusion.data.posters import BadPoster, NoPoster
@@ -108,10 +111,60 @@ class TestForms:
         for content in (b"PAR1" * 9, file.getvalue()[:-9], b""):
             with pytest.raises(UserError, match=r"films\.parquet"):
                 read(content, "films.parquet")
-        try:  # either refused, or read as the plain numbers that it is made of
+        with pytest.raises(UserError, match=r"the column 'x' is of the type extension.*; write it as a text"):
             read(file.getvalue(), "films.parquet")
-        except UserError as error:
-            assert "films.parquet" in str(error)  # noqa: PT017
+
+    def test_parquet_that_grows_when_it_is_read_is_refused_before_it_has_grown(self):
+        file = io.BytesIO()
+        texts = pa.array(["x" * 200_000]).take(pa.array([0] * 10_000))
+        lists = pa.ListArray.from_arrays(pa.array([0, *range(1, 10_001)], pa.int32()), texts)
+        for column in (texts, lists):
+            parquet.write_table(pa.table({"id": [str(i) for i in range(10_000)], "genres": column}), file)
+            assert len(file.getvalue()) < 200_000
+            tracemalloc.start()
+            before = pa.total_allocated_bytes()
+            with pytest.raises(UserError, match="row 1 or after it: texts that are too long"):
+                read(file.getvalue(), "films.parquet")
+            assert tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - before < 50_000_000
+            tracemalloc.stop()
+            file = io.BytesIO()
+
+    def test_more_rows_columns_or_bytes_than_anybody_has_are_refused(self, monkeypatch):
+        file = io.BytesIO()
+        parquet.write_table(pa.table({"id": ["1", "2"], "overview": ["A", "B"], "genres": ["War", "Drama"]}), file)
+        contents = {"films.csv": table(PIPED).encode(), "films.parquet": file.getvalue()}
+        for limit, value, said in (
+            ("MAX_ROWS", 1, "more than 1 rows"),
+            ("_MOST_COLUMNS", 2, "more than 2 columns"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(reading, limit, value)
+                for name, content in contents.items():
+                    with pytest.raises(UserError, match=said):
+                        read(content, name)
+        monkeypatch.setattr(reading, "_MOST_UNPACKED", 20)
+        with pytest.raises(UserError, match="unpacks to more than"):
+            read(contents["films.parquet"], "films.parquet")
+
+    @pytest.mark.parametrize(
+        ("content", "name", "said"),
+        [
+            (gzip.compress(table(PIPED).encode()), "films.csv.gz", "is packed, or a spreadsheet; unpack it"),
+            (b"PK\x03\x04 and so on", "films.xlsx", "is packed, or a spreadsheet; unpack it"),
+            (
+                f"id,overview,genres\n1,{'两姐妹继承了一座灯塔。' * 9},剧情\n".encode("gb18030"),
+                "films.csv",
+                "gb18030",
+            ),
+            (f"id,overview,genres\n1,{'Две сестры и маяк. ' * 9},Драма\n".encode("cp1251"), "films.csv", "cp1251"),
+        ],
+    )
+    def test_what_would_come_out_as_gibberish_is_refused(self, content, name, said):
+        with pytest.raises(UserError, match=said):
+            read(content, name)
+
+    def test_a_named_encoding_drops_the_mark_too(self):
+        assert read(table(PIPED).encode("utf-8-sig"), form={"encoding": "utf-8"}) == expected()
 
     def test_a_frame_is_kept_as_a_file(self, tmp_path):
         frame = pd.DataFrame({"overview": OVERVIEWS, "genres": [list(of) for of in GENRES]}, index=[1, 2, 3])
@@ -358,6 +411,19 @@ class TestFolder:
         other = self.data(folder, columns={"genres": ("War", "Comedy")})
         assert make_builder(other, cache).builder_config.name != name
         assert make_builder(self.data(folder), cache).builder_config.name == name
+
+    def test_posters_that_choose_another_id_make_other_films(self, tmp_path, cache):
+        folder = tmp_path / "films"
+        folder.mkdir()
+        (folder / "movies.csv").write_text("id,imdb_id,overview,genres\n1,tt9,A thief.,War\n2,tt8,A rebel.,Drama\n")
+        names = set()
+        for posters in (("1.jpg", "2.jpg"), ("tt9.jpg", "tt8.jpg")):
+            for poster in folder.glob("*.jpg"):
+                poster.unlink()
+            for number, poster in enumerate(posters):
+                Image.new("RGB", (20, 30), (number, 9, 9)).save(folder / poster)
+            names.add(make_builder(self.data(folder), cache).builder_config.name)
+        assert len(names) == 2
 
 
 def test_flags_that_name_films_name_the_same_films_again(tmp_path, monkeypatch):

@@ -262,6 +262,31 @@ class TestPlaceholders:
         assert len(set(kept.groups)) == 80 - 44  # 0 to 44 are one through others
         assert not any("missing" in line for line in kept.account)
 
+    def test_each_of_several_columns_may_hold_one_and_a_group_too(self, tmp_path, cache):
+        folder = write_folder(tmp_path / "films", films=40)
+        lines = (folder / CSV).read_text("utf-8").splitlines()
+        more = [f"Title {n},{'n/a' if n < 30 else 'Ford'},{'No plot.' if n < 3 else 'Plot'}" for n in range(40)]
+        (folder / CSV).write_text("\n".join(map(",".join, zip(lines, ["title,director,plot", *more]))), "utf-8")
+        named = {"data__columns": {"overview": ["title", "plot"], "group": "director", "genres": ["War"]}}
+        films = load(folder, cache, **named)
+        assert films.overviews[0] == "Title 0"
+        assert films.overviews[3] == "Title 3\nPlot"
+        assert len(set(films.groups)) == 30 + 1
+        assert films.account[-1].startswith(
+            "counted as missing: the overview 'No plot.' in 3 films, the group 'n/a' in 30 films (--keep"
+        )
+        kept = load(folder, cache, data__keep_placeholders=True, **named)
+        assert kept.overviews[0] == "Title 0\nNo plot."
+        assert len(set(kept.groups)) == 2
+
+    def test_films_that_have_nothing_else_do_not_make_a_folder_the_wrong_one(self, folder, cache):
+        for file in (folder / "Images").iterdir():
+            file.unlink()
+        change(folder, dict.fromkeys(range(20), "No overview found."))
+        films = load(folder, cache)
+        assert len(films) == 20
+        assert films.account[-1].startswith("counted as missing: the overview 'No overview found.' in 20 films")
+
     def test_made_films_have_none(self, cache):
         films = load_films(tiny_config("joint", data__films=400).data, cache, poster_size=16)
         assert len(films) == 400

@@ -21,7 +21,8 @@ from mmfusion.data import mmimdb, multimodal_imdb
 from mmfusion.data.archives import ALLOWANCE, MAX_EXPANSION, open_zip, read_tar, read_zip_member
 from mmfusion.data.films import load_films
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE, MAX_JSON_BYTES
-from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import CSV_NAME, PUBLIC_GENRES
+from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import PRESENT as CSV_NAME
+from mmfusion.data.multimodal_imdb.multimodal_imdb_dataset_builder import PUBLIC_GENRES
 from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster
 from mmfusion.data.prepared import _windows
 from mmfusion.data.records import FilmRecord

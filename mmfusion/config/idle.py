@@ -102,7 +102,8 @@ def _is_idle_of_films(key: str, config: Config) -> bool:
     if key == "all_genres":
         return dataset != "mmimdb"
     if of_table or key in ("data_dir", "skip_bad", "keep_placeholders"):
-        return dataset == "synthetic" or (of_table and dataset == "mmimdb")
+        is_downloaded = dataset == "multimodal_imdb" and not (config.data.data_dir or config.data.file)
+        return dataset == "synthetic" or (of_table and (dataset == "mmimdb" or is_downloaded))
     return key == "split" and _has_own_split(config)
 
 

@@ -39,18 +39,21 @@ def frequent(hashes: np.ndarray) -> np.ndarray:
     return found[counts >= max(FEWEST, SHARE * len(hashes))]
 
 
-def account(texts: Mapping[str, int], pictures: list[int]) -> list[str]:
+def account(texts: Mapping[str, int], pictures: list[int], groups: Mapping[str, int]) -> list[str]:
     """Gives the line that says what counted as missing; none where nothing did.
 
     Args:
         texts: how many films had each of them for an overview.
         pictures: how many films had each of them for a poster.
+        groups: how many films had each of them for a group.
     """
-    most = Counter(texts).most_common()
-    said = [f"the overview {_brief(text)} in {_films(count)}" for text, count in most[:_NAMED]]
-    if rest := most[_NAMED:]:
-        what = "another overview" if len(rest) == 1 else f"{len(rest)} other overviews"
-        said.append(f"{what} in {_films(sum(count for _, count in rest))}")
+    said = []
+    for kind, found in (("overview", texts), ("group", groups)):
+        most = Counter(found).most_common()
+        said += [f"the {kind} {_brief(text)} in {_films(count)}" for text, count in most[:_NAMED]]
+        if rest := most[_NAMED:]:
+            what = f"another {kind}" if len(rest) == 1 else f"{len(rest)} other {kind}s"
+            said.append(f"{what} in {_films(sum(count for _, count in rest))}")
     if pictures:
         what = "one picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
         said.append(f"{what} in {_films(sum(pictures))}")

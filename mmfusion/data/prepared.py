@@ -118,7 +118,8 @@ def _finish(written: "_Written", builder: FilmsBuilder, data: DataConfig, poster
         keep_placeholders=data.keep_placeholders,
     )
     left_out |= dict.fromkeys(sieve.rewrite_texts(folder / "texts.arrow"), "neither poster nor overview")
-    refuse_left_out(left_out, total)
+    overviews = written.listed + sieve.overviews
+    refuse_left_out(left_out, total, overviews.total() + sum(sieve.pictures))
     if not sieve.kept.any():
         raise UserError(f"{data.data_dir or data.dataset} holds no film")
     sieve.rewrite_posters(folder / "posters", poster_size**2 * CHANNELS)
@@ -129,7 +130,7 @@ def _finish(written: "_Written", builder: FilmsBuilder, data: DataConfig, poster
     hashes, skipped = keys[:, 1::-1], {**left_out, **bad}
     told = [
         *account(genres, labels, hashes != 0, skipped),
-        *missing(written.listed + sieve.overviews, sieve.pictures),
+        *missing(overviews, sieve.pictures, written.listed_groups),
     ]
     about = {
         "splits": list(builder.SPLITS) if len(builder.SPLITS) > 1 else [],
@@ -159,6 +160,7 @@ class _Written:
         self.keys = array.array("Q")  # hashes of each film's overview, poster and group
         self.has_cells = bytearray()  # whether each film's table says anything
         self.listed: Counter[str] = Counter()  # overviews that are known to stand for none
+        self.listed_groups: Counter[str] = Counter()  # the same of groups
         self.ends = array.array("q", [0])  # of the posters in the file that keeps them to be shown
         self._column = {genre: number for number, genre in enumerate(config.genres)}
         self._shown = shown
@@ -177,11 +179,15 @@ class _Written:
         for genre in film.genres:
             labels[self._column[genre]] = 1
         self.labels += labels
-        overview = film.overview
+        overview, group = film.overview, film.group
+        self.listed.update(film.missing)
         if not self._keep_placeholders and is_listed(overview):
             self.listed[overview] += 1
             overview = ""
-        self.keys.extend((content_hash(overview), poster_hash, content_hash(film.group)))
+        if not self._keep_placeholders and is_listed(group):
+            self.listed_groups[group] += 1
+            group = ""
+        self.keys.extend((content_hash(overview), poster_hash, content_hash(group)))
         self.has_cells.append(any(map(str.strip, film.cells)))
         self._shown.write(shown)
         self.ends.append(self.ends[-1] + len(shown))

@@ -2,12 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from mmfusion.config import DataConfig
 from mmfusion.data.posters import MAX_POSTER_BYTES, BadPoster, NoPoster, open_poster
@@ -30,6 +32,7 @@ class FilmRecord:
     held: int = 0  # bytes of the poster that its reader keeps in memory
     cells: tuple[str, ...] = ()  # of its table, one for each of the builder's columns
     group: str = ""  # films with the same one stay in one split
+    missing: tuple[str, ...] = ()  # texts that were left out of the overview, since they stand for none
 
 
 @dataclasses.dataclass(eq=False)
@@ -48,7 +51,8 @@ class FilmsConfig(tfds.core.BuilderConfig):
 class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A tensorflow-datasets builder that also gives its films one by one.
 
-    `mmfusion.data.films` reads `films` directly into arrays; `tfds.load` writes its own records of them.
+    `mmfusion.data.films` reads `films` directly into arrays; `tfds.load` writes its own records of them, in which
+    a film without a poster has a picture of one black pixel.
     """
 
     SPLITS: tuple[str, ...] = ("films",)
@@ -89,12 +93,20 @@ class FilmsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             try:
                 poster = film.read_poster()
                 open_poster(poster)
+            except NoPoster:
+                poster = _one_black_pixel()
             except BadPoster as error:
                 raise UserError(f"the film {film.id} cannot be read: {error}") from error
             told = {"id": film.id, "poster": poster, "overview": film.overview, "genres": list(film.genres)}
             if columns := self.builder_config.columns:
                 told["table"] = dict(zip(columns, film.cells, strict=True))
             yield film.id, told
+
+
+def _one_black_pixel() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    return file.getvalue()
 
 
 def configured(builder: type[FilmsBuilder], config: FilmsConfig, cache: Path) -> FilmsBuilder:
@@ -194,17 +206,18 @@ def refuse_bad_films(bad: Mapping[str, str], skip_bad: bool, total: int) -> None
         raise UserError(f"{len(bad)} of {total} films cannot be read: {_named(bad)}; {advice}")
 
 
-def refuse_left_out(left_out: Mapping[str, str], total: int) -> None:
+def refuse_left_out(left_out: Mapping[str, str], total: int, placeholders: int = 0) -> None:
     """Stops where so much of a source is no film that it must be the wrong one, or be read the wrong way.
 
     Args:
         left_out: why a row is no film, or a film has nothing to be read.
         total: how many rows and films there are, these included.
+        placeholders: texts and pictures that counted as missing; films that have nothing else are no wonder.
 
     Raises:
         UserError: it names the first ones.
     """
-    if len(left_out) > MAX_BAD_SHARE * total:
+    if len(left_out) - placeholders > MAX_BAD_SHARE * total:
         raise UserError(
             f"{len(left_out)} of {total} films are left out, more than a third: {_named(left_out)}; "
             "look at the table and at the folder of posters"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mmfusion.data.placeholders import frequent
 from mmfusion.data.texts import TEXT, pc
 
-_CHUNK = 2**14  # films whose pixels are in memory at a time
+_CHUNK = 2**26  # bytes of pixels that are in memory at a time
 
 
 class Sieve:
@@ -59,11 +59,11 @@ class Sieve:
         """Does the same to pixels, of so many bytes a film."""
         if self.kept.all() and not self._no_poster.any():
             return
-        beside = file.with_name("posters.new")
+        beside, step = file.with_name("posters.new"), max(1, _CHUNK // size)
         with file.open("rb") as old, beside.open("wb") as out:
-            for start in range(0, len(self.kept), _CHUNK):
-                here = slice(start, start + _CHUNK)
-                pixels = np.frombuffer(old.read(_CHUNK * size), np.uint8).reshape(-1, size).copy()
+            for start in range(0, len(self.kept), step):
+                here = slice(start, start + step)
+                pixels = np.frombuffer(old.read(step * size), np.uint8).reshape(-1, size).copy()
                 pixels[self._no_poster[here]] = 0
                 out.write(pixels[self.kept[here]].tobytes())
             out.flush()

@@ -17,6 +17,8 @@ from mmfusion.errors import UserError, first_line
 from mmfusion.files import read_regular
 
 PRESENT = "IMDB_overview_genres.csv"  # of Multimodal IMDB; in a folder with more tables it is the one
+# What is said of a table where its files alone are the source: that of Multimodal IMDB, without a word.
+_UNSAID = {"columns": RolesConfig(id="Id").model_dump(), "encoding": "", "separator": ""}
 _NO_TABLES = {"split.json"}  # of MM-IMDb
 
 
@@ -43,7 +45,8 @@ def _understand(data: DataConfig) -> Understood:
     path = _table_of(data)
     folder = Path(data.data_dir) if data.data_dir else path.parent
     table = open_table(path, encoding=data.encoding, separator=data.separator, name=_name(path, data))
-    return understand(table, data.columns, in_folder(folder), is_sure=bool(data.data_dir))
+    kept = data.keep_placeholders
+    return understand(table, data.columns, in_folder(folder), is_sure=bool(data.data_dir), keep_placeholders=kept)
 
 
 def _name(path: Path, data: DataConfig) -> str:
@@ -92,14 +95,15 @@ def make_builder(data: DataConfig, cache: Path, *, with_table: bool = False) -> 
     path = _table_of(data)
     understood = _understand(data)
     pictures = understood.pictures
-    said = {"columns": data.columns.model_dump(), "encoding": data.encoding, "separator": data.separator}
+    # Which column is the id may depend on how the posters are called.
+    columns = data.columns.model_copy(update={"id": understood.id_column}).model_dump()
+    said = {"columns": columns, "encoding": data.encoding, "separator": data.separator}
     texts = [read_regular(path, MAX_TABLE_BYTES)]
-    if said != {"columns": RolesConfig().model_dump(), "encoding": "", "separator": ""}:
+    if said != _UNSAID:
         texts.append(json.dumps(said).encode())
-    root = pictures.where
-    name = recognised(
-        cache, root, texts, root, understood.posters, partial(fingerprint, texts, pictures.read, understood.posters)
-    )
+    posters, root = understood.posters, pictures.where
+    read_content = partial(fingerprint, texts, pictures.read, posters)
+    name = recognised(cache, path, texts, root, filter(None, posters), read_content)
     config = FilmsConfig(
         name=name, genres=understood.genres, columns=understood.columns, sides=understood.sides, data=data
     )

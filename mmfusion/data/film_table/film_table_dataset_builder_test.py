@@ -27,4 +27,4 @@ class DummyFilms(builder.Builder):
 class FilmTableTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = DummyFilms
     EXAMPLE_DIR = str(DUMMY)
-    SPLITS = {"films": 3}
+    SPLITS = {"films": 4}  # of which one has no poster

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
+from mmfusion.data.texts import pc
 from mmfusion.errors import UserError, first_line
 from mmfusion.files import open_regular
 
@@ -34,7 +35,12 @@ _BATCH = 10_000  # rows read at a time
 _SAMPLE = 2**16  # bytes or characters by which an encoding without a mark, or a separator, is told
 _BLOCK = 2**20
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# How files of gzip, of zip and Excel, of bzip2, xz and zstd begin.
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+_WESTERN_RUN = 1.5  # letters that are not ASCII stand alone in Western words; elsewhere whole words are of them
+_MOST_OF_A_BATCH = 2**30  # bytes of the texts of `_BATCH` rows
 _ENCODINGS = {"utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "cp1252": "Windows-1252"}
+_TSV, _JSON, _PARQUET = (".tsv", ".tab"), (".json", ".jsonl", ".ndjson"), (".parquet", ".pq")
 NAMES = ("CSV", "TSV", "JSON lines", "Parquet")
 
 
@@ -76,18 +82,17 @@ def open_table(path: Path, *, encoding: str = "", separator: str = "", name: str
     """
     name = name or str(path)
     kind = path.suffix.casefold()
-    if kind in (".parquet", ".pq"):
+    if kind in _PARQUET:
         return _parquet(path, name)
     encoding = _encoding(path, name, encoding)
-    if kind in (".json", ".jsonl", ".ndjson"):
+    if kind in _JSON:
         return _json(path, name, encoding)
-    return _csv(path, name, encoding, separator, prefers_tab=kind in (".tsv", ".tab"))
+    return _csv(path, name, encoding, separator, prefers_tab=kind in _TSV)
 
 
 def is_table(path: Path) -> bool:
     """Tells by its name if a file may be a table of films."""
-    suffixes = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
-    return path.suffix.casefold() in suffixes and not path.name.startswith(".")
+    return path.suffix.casefold() in (".csv", *_TSV, *_JSON, *_PARQUET) and not path.name.startswith(".")
 
 
 @contextmanager
@@ -119,13 +124,15 @@ def _encoding(path: Path, name: str, named: str) -> str:
             raise UserError(f"data.encoding: Python knows no encoding {named[:40]!r}") from error
         if not info._is_text_encoding:
             raise UserError(f"data.encoding: {named!r} does not give texts")
-        return info.name
+        return "utf-8-sig" if info.name == "utf-8" else info.name  # a mark is no part of the first column
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
-    broken, whole, line, first = 0, 0, 1, 0  # characters, and where the first broken one is
+    broken, runs, whole, line, first = 0, 0, 0, 1, 0  # characters, and where the first broken one is
     with open_regular(path, MAX_TABLE_BYTES) as file:
         start = file.read(_SAMPLE)
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16"
+        if start.startswith(_PACKED):
+            raise UserError(f"{name} is packed, or a spreadsheet; unpack it, or save it as CSV")
         if start[1::2].count(0) > len(start) / 4 and not start[::2].count(0):
             return "utf-16-le"
         block = start
@@ -134,6 +141,7 @@ def _encoding(path: Path, name: str, named: str) -> str:
             if not text.isascii():
                 bad = [place for place, char in enumerate(text) if "\udc80" <= char <= "\udcff"]
                 broken += len(bad)
+                runs += len(re.findall("[\udc80-\udcff]+", text))
                 whole += sum(char > "\x7f" for char in text) - len(bad)
                 if bad and not first:
                     first = line + len(re.findall(r"\r\n?|\n", text[: bad[0]]))
@@ -147,6 +155,11 @@ def _encoding(path: Path, name: str, named: str) -> str:
         raise UserError(
             f"{name}, line {first}: not UTF-8, which the rest of it is; mend it, or name its encoding with "
             "--set data.encoding=NAME"
+        )
+    if broken > _WESTERN_RUN * runs:
+        raise UserError(
+            f"{name}, line {first}: neither UTF-8 nor a Western text; name its encoding with --encoding NAME, such "
+            "as gb18030, shift_jis or cp1251"
         )
     return "cp1252"
 
@@ -265,6 +278,8 @@ def _parquet(path: Path, name: str) -> TableFile:
         row = 1
         with _parquet_file(path, name) as file:
             for batch in file.iter_batches(_BATCH):
+                if sum(map(_bytes, batch.columns)) > _MOST_OF_A_BATCH:
+                    raise UserError(f"{name}, row {row} or after it: texts that are too long for a table of films")
                 cells = [_texts(column) for column in batch.columns]
                 lines = list(range(row, row + len(batch)))
                 yield Rows(lines, pa.RecordBatch.from_arrays(cells, names=list(columns)))
@@ -277,6 +292,10 @@ def _parquet(path: Path, name: str) -> TableFile:
 def _parquet_file(path: Path, name: str) -> Iterator[parquet.ParquetFile]:
     try:  # what pandas has written of itself into it is not read
         with parquet.ParquetFile(path, arrow_extensions_enabled=False) as file:
+            columns = map(file.schema.column, range(len(file.schema)))
+            texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+        # A text that a million rows share is kept once in a file, and in memory only as a dictionary.
+        with parquet.ParquetFile(path, arrow_extensions_enabled=False, read_dictionary=texts) as file:
             yield file
     except (UserError, GeneratorExit):
         raise
@@ -284,7 +303,18 @@ def _parquet_file(path: Path, name: str) -> Iterator[parquet.ParquetFile]:
         raise UserError(f"{name} is not Parquet, or damaged: {first_line(error)}") from error
 
 
+def _bytes(column: pa.Array) -> int:
+    """The size of a column once each row has its own text."""
+    if pa.types.is_dictionary(column.type):
+        return pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
+    if pa.types.is_struct(column.type) or pa.types.is_list(column.type):
+        return sum(map(_bytes, column.flatten() if pa.types.is_struct(column.type) else [column.flatten()]))
+    return column.nbytes
+
+
 def _texts(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.large_string()).fill_null("")
         texts.validate(full=True)  # that they are UTF-8

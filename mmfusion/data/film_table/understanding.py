@@ -12,6 +12,7 @@ from mmfusion.data.film_table.genres import check_genres, check_name, truth
 from mmfusion.data.film_table.pictures import Pictures, url_of
 from mmfusion.data.film_table.reading import TableFile, read_whole
 from mmfusion.data.film_table.roles import Roles, as_id, find_roles
+from mmfusion.data.placeholders import is_listed
 from mmfusion.data.records import FilmRecord
 from mmfusion.data.table import as_cell
 from mmfusion.errors import UserError
@@ -29,6 +30,7 @@ class Film:
 
     id: str
     overview: str
+    missing: tuple[str, ...]  # texts that stand for none, where an overview is joined of several columns
     path: str  # what the row says of its poster
     genres: tuple[str, ...]
     split: str  # "" for none
@@ -41,6 +43,7 @@ class Understood:
     """A table of films, and what its columns were taken for."""
 
     genres: tuple[str, ...]
+    id_column: str
     columns: tuple[str, ...]  # of the films' own table
     sides: tuple[str, ...]  # of a split that the table has; () for none
     account: tuple[str, ...]  # lines that say what was read
@@ -55,6 +58,7 @@ class Understood:
             yield FilmRecord(
                 id=film.id,
                 overview=film.overview,
+                missing=film.missing,
                 genres=film.genres,
                 read_poster=functools.partial(self.pictures.read, name),
                 split=film.split if self.sides else FilmRecord.split,
@@ -63,7 +67,14 @@ class Understood:
             )
 
 
-def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_sure: bool = True) -> Understood:
+def understand(
+    table: TableFile,
+    named: RolesConfig,
+    pictures: Pictures,
+    *,
+    is_sure: bool = True,
+    keep_placeholders: bool = False,
+) -> Understood:
     """Reads a table of films with genres.
 
     Args:
@@ -71,6 +82,7 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
         named: what the user says of its columns.
         pictures: among which the posters are.
         is_sure: whether the pictures are meant for these films, or only lie where the table does.
+        keep_placeholders: whether texts that stand for none are read, in overviews of several columns.
 
     Raises:
         UserError: it would be misread, or an id is there twice; it shows the first rows.
@@ -80,7 +92,7 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
     roles = find_roles(table, lines, cells, named, named_by=named_by)
     pictures.found.clear()
     genres = _genres(table, cells, roles)
-    reader = RowReader(roles, _genre_reader(roles, table))
+    reader = RowReader(roles, _genre_reader(roles, table), keep_placeholders=keep_placeholders)
     ids, left_out = _check_ids(table, cells, roles, lines)
     refuse_addresses(table, cells, roles)
     path_of = [""] * len(cells) if roles.poster is None else cells.column(roles.poster).to_pylist()
@@ -96,7 +108,9 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
         for start in range(0, len(cells), _BATCH):
             yield from (film for film in reader(cells.slice(start, _BATCH)) if film.id)
 
-    return Understood(genres, columns, _sides(table, cells, roles), account, left_out, posters, films, pictures)
+    sides = _sides(table, cells, roles)
+    id_column = table.columns[roles.id]
+    return Understood(genres, id_column, columns, sides, account, left_out, posters, films, pictures)
 
 
 def refuse_addresses(table: TableFile, cells: pa.Table | pa.RecordBatch, roles: Roles) -> None:
@@ -132,27 +146,33 @@ def _sides(table: TableFile, cells: pa.Table, roles: Roles) -> tuple[str, ...]:
 class RowReader:
     """Reads rows of a table as films."""
 
-    def __init__(self, roles: Roles, genres_of: Callable | None = None):
+    def __init__(self, roles: Roles, genres_of: Callable | None = None, *, keep_placeholders: bool = False):
         """
         Args:
             roles: of the table's columns.
             genres_of: some rows' cells -> the genres of each; None where they are not wanted.
+            keep_placeholders: whether texts that stand for none are joined to others.
         """
         self._roles, self._genres_of = roles, genres_of
+        self._is_missing = (lambda text: False) if keep_placeholders else is_listed
 
     def __call__(self, cells: pa.Table | pa.RecordBatch) -> Iterator[Film]:
         """The films of some rows; one without an id has ""."""
         roles, blank = self._roles, [""] * len(cells)
         column = lambda place: blank if place is None else cells.column(place).to_pylist()  # noqa: E731
         texts = [column(place) for place in roles.overview] or [blank]
-        overviews = texts[0] if len(texts) == 1 else ["\n".join(filter(None, of)) for of in zip(*texts)]
+        if len(texts) == 1:
+            overviews, missing = texts[0], [()] * len(cells)
+        else:  # each on its own: "No overview found." below a title is none
+            missing = [tuple(filter(self._is_missing, of)) for of in zip(*texts)]
+            overviews = ["\n".join(t for t in of if t and t not in none) for of, none in zip(zip(*texts), missing)]
         genres = self._genres_of(cells) if self._genres_of else [()] * len(cells)
         cells_of = [[as_cell(cell) for cell in column(place)] for place in roles.others]
         others = zip(*cells_of) if cells_of else [()] * len(cells)
-        rows = zip(column(roles.id), overviews, column(roles.poster), genres, column(roles.split))
-        for (film, overview, path, of, split), group, other in zip(rows, column(roles.group), others):
+        rows = zip(column(roles.id), overviews, missing, column(roles.poster), genres, column(roles.split))
+        for (film, overview, none, path, of, split), group, other in zip(rows, column(roles.group), others):
             side = SIDES.get(split.strip().casefold(), "")
-            yield Film(as_id(film), overview, path.strip(), of, side, group.strip(), other)
+            yield Film(as_id(film), overview, none, path.strip(), of, side, group.strip(), other)
 
 
 def _genre_reader(roles: Roles, table: TableFile) -> Callable[[pa.Table], list[tuple[str, ...]]]:

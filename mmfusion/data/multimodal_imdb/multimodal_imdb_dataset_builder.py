@@ -9,17 +9,17 @@ from mmfusion.config import DataConfig
 from mmfusion.config.sections import RolesConfig
 from mmfusion.data import film_table
 from mmfusion.data.archives import open_zip, read_zip_member
+from mmfusion.data.film_table.film_table_dataset_builder import PRESENT
 from mmfusion.data.film_table.pictures import IMAGES, Pictures
 from mmfusion.data.film_table.reading import open_table
 from mmfusion.data.film_table.understanding import understand
 from mmfusion.data.posters import MAX_POSTER_BYTES
 from mmfusion.data.records import FilmsBuilder, FilmsConfig, configured
 
-CSV_NAME = "IMDB_overview_genres.csv"
 _CSV_COMMIT = "24ea10818ef8906cd06124c5e2cab975ec739c30"
 _POSTERS_COMMIT = "0f2cea5ba255a8197cd749135080c93c3c931d48"
 CSV_URL = (
-    f"https://raw.githubusercontent.com/Rabia-Akhtr/Multimodal-imdb-genre-classification/{_CSV_COMMIT}/{CSV_NAME}"
+    f"https://raw.githubusercontent.com/Rabia-Akhtr/Multimodal-imdb-genre-classification/{_CSV_COMMIT}/{PRESENT}"
 )
 POSTERS_URL = f"https://github.com/laxmimerit/Movies-Poster_Dataset/archive/{_POSTERS_COMMIT}.zip"
 
@@ -42,7 +42,7 @@ class Builder(FilmsBuilder):
 
     def films(self, dl_manager):
         files = dl_manager.download({"csv": CSV_URL, "posters": POSTERS_URL})
-        table = open_table(Path(files["csv"]), name=CSV_NAME)
+        table = open_table(Path(files["csv"]), name=PRESENT)
         understood = understand(table, RolesConfig(), _posters_in_zip(Path(files["posters"])))
         self.account, self.left_out = understood.account, understood.left_out
         yield from understood.records()

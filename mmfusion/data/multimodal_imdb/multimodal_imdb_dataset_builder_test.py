@@ -23,7 +23,7 @@ DUMMY = Path(__file__).parent / "dummy_data"
 class MultimodalImdbTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = builder.Builder
     SPLITS = {"films": 4}
-    DL_DOWNLOAD_RESULT = {"csv": builder.CSV_NAME, "posters": "posters.zip"}
+    DL_DOWNLOAD_RESULT = {"csv": builder.PRESENT, "posters": "posters.zip"}
     # The posters' archive is made by its host on demand, so its bytes are not fixed.
     SKIP_CHECKSUMS = True
 
@@ -33,7 +33,7 @@ def host(tmp_path, monkeypatch):
     """A local web server with the CSV and the archive under the paths of the real ones."""
     root = tmp_path / "host"
     root.mkdir()
-    (root / "films.csv").write_bytes((DUMMY / builder.CSV_NAME).read_bytes())
+    (root / "films.csv").write_bytes((DUMMY / builder.PRESENT).read_bytes())
     (root / "posters.zip").write_bytes((DUMMY / "posters.zip").read_bytes())
     handler = functools.partial(_Quiet, directory=root)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -105,7 +105,7 @@ def test_what_was_downloaded_needs_no_host(host, tmp_path, monkeypatch):
 
 def test_a_download_that_is_not_the_recorded_file_is_refused(host, tmp_path, monkeypatch):
     (host / "films.csv").write_bytes(b"something else")
-    content = (DUMMY / builder.CSV_NAME).read_bytes()
+    content = (DUMMY / builder.PRESENT).read_bytes()
     info = tfds.download.checksums.UrlInfo(len(content), hashlib.sha256(content).hexdigest(), "films.csv")
     monkeypatch.setattr(builder.Builder, "url_infos", {builder.CSV_URL: info})
     with pytest.raises(NonMatchingChecksumError):
