@@ -15,6 +15,8 @@ def why_unreachable(url: str) -> str:
         try:
             requests.head(url, timeout=PATIENCE).close()
             found[0] = ""
+        except requests.Timeout:
+            pass  # it is no answer, whichever of the two clocks is faster
         except requests.RequestException as error:
             found[0] = reason(error)
 
