@@ -76,6 +76,8 @@ def train(
     data_dir: str | Path | None = None,
     films: str | Path | pd.DataFrame | None = None,
     columns: Mapping[str, str | Sequence[str]] | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
     dataset: str | None = None,
     split_file: str | Path | None = None,
     group_by: str | None = None,
@@ -108,6 +110,8 @@ def train(
         films: a table of films, as a CSV, TSV, JSON lines or Parquet file, or a DataFrame.
         columns: what its columns are, such as {"id": "tconst", "overview": ["title", "plot"]}; found out where they
             are not named.
+        encoding: of the table, as Python calls it; found out where it is not named.
+        separator: between the cells of a CSV; likewise.
         dataset: the films' form; "films" with `data_dir` or `films`.
         split_file: JSON with the ids of train, validation and test films.
         group_by: a column; films with the same value of it stay in one split.
@@ -223,6 +227,9 @@ def predict(
     films: str | Path | pd.DataFrame | None = None,
     data_dir: str | Path | None = None,
     columns: Mapping[str, str | Sequence[str]] | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    keep_placeholders: bool = False,
     cache_dir: str | None = None,
 ) -> pd.DataFrame:
     """Predicts the genres of any films: of a table, or as many as each list holds.
@@ -231,7 +238,10 @@ def predict(
         run: a finished run.
         films: instead of lists a table of films, see `train`; the rows of what is given have their ids.
         data_dir: the folder below which the table's posters are; without it the table's own.
-        columns: what its columns are, see `train`.
+        columns: what its columns are, see `train`; and so the next three.
+        encoding: of the table.
+        separator: between its cells.
+        keep_placeholders: read texts and pictures that stand for none like others.
         cache_dir: where a DataFrame of films is kept.
         posters: files, or their bytes; None for a film without.
         overviews: texts; None for a film without.
@@ -241,7 +251,8 @@ def predict(
         Probabilities, films x genres; NaN for a film of a table with nothing that the run reads.
 
     Raises:
-        UserError: the lists differ in length, a poster cannot be read, or the run's model or preset cannot be had.
+        UserError: the lists differ in length, a poster or the table cannot be read, no film of the table has what
+            the run reads, or the run's model or preset cannot be had.
     """
     import pandas as pd
 
@@ -257,7 +268,16 @@ def predict(
 
         file = _file_of(films, cache_folder(cache_dir))
         named = keys_of(columns or {})
-        data = other_films(run.config.data, films=file, data_dir=data_dir, named=named, labelled=False)
+        data = other_films(
+            run.config.data,
+            films=file,
+            data_dir=data_dir,
+            named=named,
+            labelled=False,
+            encoding=encoding,
+            separator=separator,
+            keep_placeholders=keep_placeholders,
+        )
         many = list(ManyFilms(run, FilmReader(data)))
         ids = [film for some in many for film in some.ids]
         found = pd.DataFrame(

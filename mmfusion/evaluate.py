@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmfusion import api
 from mmfusion.config import DATASETS, DataConfig
-from mmfusion.config.flags import add_columns_flag, columns_of, other_films
+from mmfusion.config.flags import add_table_flags, columns_of, other_films
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.runs import Run
@@ -27,7 +27,7 @@ def parser() -> ArgumentParser:
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="films of another folder")
     p.add_argument("--films", nargs="+", default=[], metavar="FILE", help="films of another table, see train")
-    add_columns_flag(p)
+    add_table_flags(p)
     p.add_argument("--table", type=Path, metavar="FILE", help="a CSV of those films' columns")
     p.add_argument("--dataset", choices=list(DATASETS), help="the form of other films (default: the run's)")
     p.add_argument("--skip-bad", action="store_true", help="drop other films that cannot be read")
@@ -70,7 +70,7 @@ def main() -> None:
         report.write_comparison(scored, args.out, kept, gains)
         _write_sheets(scored, predicted, args.out)
         print(f"\nReport and figures are in {args.out}")
-    elif len(runs) == 1 and not args.data_dir and args.split in (None, "test"):
+    elif len(runs) == 1 and not args.other and args.split in (None, "test"):
         report.write_report(runs[0])
         print(f"\nReport and figures are in {runs[0].folder}")
     else:
@@ -102,7 +102,7 @@ def _check(args: argparse.Namespace, runs: list[Run]) -> None:
         raise UserError("--show with several runs needs --out DIR for the picture")
     if args.table and not any(TABLE in run.config.reads or run.config.overview.columns for run in runs):
         raise UserError("--table does nothing here: no run reads a table; leave it out")
-    for flag in ("dataset", "table", "skip_bad", "columns", "keep_placeholders"):
+    for flag in ("dataset", "table", "skip_bad", "columns", "encoding", "separator", "keep_placeholders"):
         if getattr(args, flag) and not args.other:
             raise UserError(f"--{flag.replace('_', '-')} goes with --data-dir or --films")
 
@@ -135,9 +135,11 @@ def _other(own: DataConfig, args: argparse.Namespace) -> DataConfig:
         data_dir=args.data_dir,
         named=columns_of(args.columns),
         labelled=True,
+        encoding=args.encoding,
+        separator=args.separator,
         dataset=args.dataset or dataset,
         skip_bad=args.skip_bad,
-        keep_placeholders=own.keep_placeholders or args.keep_placeholders,
+        keep_placeholders=args.keep_placeholders,
         all_genres=own.all_genres,
     )
 
@@ -167,7 +169,8 @@ def _score_other_films(runs: list[Run], args: argparse.Namespace, cache: Path):
         what = "no test film of all these runs" if args.split == "test" else "no film"
         raise UserError(f"{args.other} holds {what} that none of them was trained or tuned on")
     split = "test" if args.split == "test" else "unseen"
-    predicted = [inference.predict_films(run, own, ids) for run, own in pairs]
+    predict = partial(inference.predict_films, keep_placeholders=args.keep_placeholders)
+    predicted = [predict(run, own, ids) for run, own in pairs]
     scored = [
         scoring.score(run, split, *inference.with_truth(run, own, one)) for (run, own), one in zip(pairs, predicted)
     ]
@@ -213,8 +216,9 @@ def _draw(runs: list[Run], args: argparse.Namespace, cache: Path, picture: Path)
     films = pairs[0][1]
     if unknown := [film for film in args.show if film not in films.ids]:
         raise UserError(f"--show: {', '.join(unknown)} not among the {len(films)} films of {films.dataset}")
+    predict = partial(inference.predict_films, keep_placeholders=args.keep_placeholders)
     scored = [
-        scoring.score(run, "chosen", *inference.with_truth(run, own, inference.predict_films(run, own, args.show)))
+        scoring.score(run, "chosen", *inference.with_truth(run, own, predict(run, own, args.show)))
         for run, own in pairs
     ]
     known = dict(zip((one.report["name"] for one in scored), _known(runs, films), strict=True))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mmfusion import api
-from mmfusion.config.flags import add_columns_flag, columns_of, other_films
-from mmfusion.errors import ArgumentParser, UserError, run_command
+from mmfusion.config.flags import add_table_flags, columns_of, other_films
+from mmfusion.errors import ArgumentParser, UserError, printable, run_command
 from mmfusion.files import is_text
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
@@ -34,7 +34,8 @@ def parser() -> ArgumentParser:
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     p.add_argument("--films", type=Path, metavar="FILE", help="all films of a table, as train --films takes it")
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="their posters (default: below the table's folder)")
-    add_columns_flag(p)
+    add_table_flags(p)
+    p.add_argument("--keep-placeholders", action="store_true", help="of these films; see train")
     p.add_argument("--out", type=Path, metavar="FILE", help="where their predictions go: .csv or .parquet")
     return p
 
@@ -60,13 +61,16 @@ def _predict_table(args: argparse.Namespace, run: Run) -> None:
         data_dir=args.data_dir,
         named=columns_of(args.columns),
         labelled=False,
+        encoding=args.encoding,
+        separator=args.separator,
+        keep_placeholders=args.keep_placeholders,
     )
     begin_command()
     import_tensorflow()
     from mmfusion.inference.sheet import predict_table
 
     started = time.monotonic()
-    many = predict_table(run, data, args.out, say=lambda line: print(line, file=sys.stderr))
+    many = predict_table(run, data, args.out, say=lambda line: print(printable(line), file=sys.stderr))
     seconds = time.monotonic() - started
     total = sum(many.counts.values())
     for read, count in sorted(many.counts.items()):
@@ -74,12 +78,17 @@ def _predict_table(args: argparse.Namespace, run: Run) -> None:
         print(f"{count:,} film{'s' * (count != 1)}: {of_what}")
     if many.unreadable:
         film, why = next(iter(many.unreadable.items()))
-        print(f"posters that cannot be read and count as missing: {len(many.unreadable):,}, as {film}'s: {why}")
+        count = f"{len(many.unreadable):,}, as {printable(film)}'s: {printable(why)}"
+        print(f"posters that cannot be read and count as missing: {count}")
+    if many.films.without_id:
+        print(f"rows without an id, which are passed over: {many.films.without_id:,}")
+    if repeated := many.films.repeated:
+        print(f"rows with the id of a row before them, which are predicted like others: {repeated:,}")
     print(f"{total:,} films in {seconds:.1f} s; their predictions are in {args.out}")
 
 
 def _predict_one(args: argparse.Namespace, run: Run) -> None:
-    for name in ("data_dir", "columns", "out"):
+    for name in ("data_dir", "columns", "encoding", "separator", "keep_placeholders", "out"):
         if getattr(args, name):
             raise UserError(f"--{name.replace('_', '-')} goes with --films FILE")
     variant, overview = run.config.variant, args.overview or ""

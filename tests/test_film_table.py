@@ -17,7 +17,7 @@ from tables import films_in, understood
 
 from mmfusion import train
 from mmfusion.config import DataConfig
-from mmfusion.config.flags import columns_of, configure, keys_of, words_of_films
+from mmfusion.config.flags import columns_of, configure, keys_of, other_films, words_of_films
 from mmfusion.data.film_table import make_builder, reading
 from mmfusion.data.film_table.frames import keep_frame
 from mmfusion.data.film_table.pictures import in_folder
@@ -37,6 +37,7 @@ def table(genres, header=("id", "overview", "genres"), ids=("1", "2", "3"), **fo
     return out.getvalue()
 
 
+HALF = pd.Series(["a", "b\ud800", "c"], dtype=object)  # of a character
 PIPED = ("Drama|War", "Comedy", "")
 
 
@@ -77,7 +78,7 @@ class TestForms:
         ):
             with pytest.raises(UserError, match=said):
                 understood(table(PIPED).encode(), form=form)
-        with pytest.raises(UserError, match=r"is not ascii .* --set data\.encoding=NAME"):
+        with pytest.raises(UserError, match=r"is not ascii .* --encoding NAME"):
             understood(table(PIPED).encode(), form={"encoding": "ascii"})
 
     @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -174,6 +175,35 @@ class TestForms:
         assert read(file.read_bytes(), "films.parquet") == expected()
         with pytest.raises(UserError, match="must have a text for its name"):
             keep_frame(pd.DataFrame({7: [1]}), tmp_path)
+
+    def test_what_has_a_name_of_a_frames_index_is_a_column(self, tmp_path):
+        frame = pd.DataFrame({"id": [1, 2, 3], "overview": OVERVIEWS, "genres": [list(of) for of in GENRES]})
+        file = keep_frame(frame.set_index(["id", "overview"]), tmp_path)
+        assert read(file.read_bytes(), "films.parquet") == expected()
+
+    def test_a_frozenset_is_written_as_a_set_is(self, tmp_path):
+        for kind in (set, frozenset):
+            frame = pd.DataFrame({"id": [1, 2, 3], "overview": OVERVIEWS, "genres": [kind(of) for of in GENRES]})
+            assert read(keep_frame(frame, tmp_path).read_bytes(), "films.parquet") == expected()
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda of: of.set_index("id", drop=False), "index cannot become a column: cannot insert id"),
+            (lambda of: of.set_axis(["id", "x", "x"], axis=1), "the frame's column 'x' is there twice"),
+            (
+                lambda of: of.set_axis(pd.Index(["id", "x", "\ud800"], dtype=object), axis=1),
+                "must have a text for its name",
+            ),
+            (lambda of: of.assign(overview=HALF), r"'overview' holds '\ud800', half of"),
+        ],
+    )
+    def test_a_frame_that_is_no_table_is_refused_in_one_line(self, tmp_path, change, said):
+        frame = pd.DataFrame({"id": [1, 2, 3], "overview": OVERVIEWS, "genres": ["War"] * 3}, dtype=object)
+        with pytest.raises(UserError) as error:
+            keep_frame(change(frame), tmp_path)
+        assert said in str(error.value)
+        assert "\n" not in str(error.value)
 
     def test_chinese(self):
         content = "id,片名,overview,genres\n1,灯塔,两姐妹继承了一座灯塔。,剧情|战争\n2,雾,雾中的小偷。,喜剧\n"
@@ -430,7 +460,13 @@ def test_flags_that_name_films_name_the_same_films_again(tmp_path, monkeypatch):
     file = tmp_path / "films.csv"
     file.write_text("id,genres\n")
     words = ["--films", str(file), "--group-by", "by", "--skip-bad", "--columns", "id=tconst", "overview=a,b"]
-    words += ["--set", "data.separator=;", "--set", "data.encoding=latin-1", "--keep-placeholders"]
+    words += ["--separator", "\t", "--encoding", "latin-1", "--keep-placeholders"]
     config = configure(train.parser().parse_args(words), "overview", 0)
     again = configure(train.parser().parse_args(words_of_films(config)), "overview", 0)
     assert again == config
+    assert (config.data.separator, config.data.encoding) == ("\t", "latin-1")
+    # Other films may be written in another way: what is not said of them is found out.
+    unsaid = {"data_dir": None, "named": {}, "labelled": True, "encoding": None, "separator": None}
+    other = other_films(config.data, films=file, **unsaid, keep_placeholders=False)
+    assert (other.separator, other.encoding, other.keep_placeholders) == ("", "", True)
+    assert (other.columns.id, other.columns.overview) == ("tconst", ("a", "b"))

@@ -10,7 +10,7 @@ import pytest
 from conftest import command, tiny_config, write_folder
 from PIL import Image
 
-from mmfusion import evaluate
+from mmfusion import evaluate, predict
 from mmfusion.data import films as films_module
 from mmfusion.data import prepared
 from mmfusion.data.film_table import Builder
@@ -18,6 +18,7 @@ from mmfusion.data.films import load_films
 from mmfusion.data.placeholders import frequent, is_listed
 from mmfusion.data.posters import NoPoster
 from mmfusion.data.records import FilmRecord, FilmsConfig
+from mmfusion.data.splits import content_hash
 from mmfusion.errors import UserError
 from mmfusion.reports import panels, report
 from mmfusion.training import experiment, preparation
@@ -291,3 +292,34 @@ class TestPlaceholders:
         films = load_films(tiny_config("joint", data__films=400).data, cache, poster_size=16)
         assert len(films) == 400
         assert not any("missing" in line for line in films.account)
+
+    def test_a_run_knows_what_counted_as_missing_in_other_films_too(self, folder, cache, tmp_path, monkeypatch):
+        """40 films, of which 0 to 24 share an overview, and 15 to 39 a poster."""
+        change(folder, dict.fromkeys(range(25), "Coming soon!"))
+        for number in range(15, 40):
+            Image.new("RGB", (20, 30), "lightgray").save(poster(folder, number))
+        run = experiment.train(of(folder, "joint"), tmp_path / "run", cache)
+        report.write_report(run)
+        assert run.facts["placeholders"] == {
+            "overview": [content_hash("Coming soon!")],
+            "poster": [content_hash(poster(folder, 30).read_bytes())],
+        }
+
+        (tmp_path / "new").mkdir()
+        shutil.copy(poster(folder, 30), tmp_path / "new" / "b.jpg")
+        for name, colour in (("a", "red"), ("c", "blue")):
+            Image.new("RGB", (20, 30), colour).save(tmp_path / "new" / f"{name}.jpg")
+        file = tmp_path / "new" / "films.csv"
+        rows = ("Id,Overview,genres", "a, Coming soon! ,War", "b,A ghost,War|Comedy", "c,A train,", "d,A king,War")
+        file.write_text("\n".join(rows))
+        without = {"a": "poster", "b": "overview", "c": "poster + overview", "d": "overview"}
+        kept = without | {"a": "poster + overview", "b": "poster + overview"}
+        for words, expected in (([], without), (["--keep-placeholders"], kept)):
+            sheet = tmp_path / "sheet.csv"
+            assert command(predict.main, monkeypatch, run.folder, "--films", file, "--out", sheet, *words) == 0
+            out = tmp_path / f"scored{len(words)}"
+            assert command(evaluate.main, monkeypatch, run.folder, "--films", file, "--out", out, *words) == 0
+            for one in (sheet, out / "predictions.csv"):
+                with one.open(newline="", encoding="utf-8") as opened:
+                    assert {row["id"]: row["read"] for row in csv.DictReader(opened)} == expected
+            assert sheet.read_bytes() == (out / "predictions.csv").read_bytes()

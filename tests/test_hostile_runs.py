@@ -340,6 +340,8 @@ class TestConfiguration:
                 "poster_encoder.cnn.filters has 20 entries, too many for posters of 64 pixels",
             ),
             ("facts.reads", ["smell"], "facts.reads must be a list of poster, overview"),
+            ("facts.placeholders", {"smell": [1]}, "facts.placeholders"),
+            ("facts.placeholders", {"poster": [2**64]}, "facts.placeholders"),
             ("facts.processor", "\x1b]0;mine\x07", "must be a text that can be printed"),
         ],
     )

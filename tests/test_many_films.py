@@ -93,6 +93,7 @@ class TestPredict:
             (["--films", "{films}", "--out", "x.txt"], "must end with .csv or .parquet"),
             (["--films", "{films}", "--out", "x.csv", "--overview", "A war."], "--overview is of one film"),
             (["--overview", "A war.", "--out", "x.csv"], "--out goes with --films FILE"),
+            (["--overview", "A war.", "--encoding", "cp1251"], "--encoding goes with --films FILE"),
             (["--films", "{films}", "--out", "none/x.csv"], "cannot write none/x.csv"),
             (
                 ["--films", "{films}", "--out", "x.csv", "--columns", "split=id"],
@@ -107,6 +108,65 @@ class TestPredict:
         assert command(predict.main, monkeypatch, run.folder, *words) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
         assert not list(tmp_path.glob("*x.csv*"))
+
+    def test_an_id_is_no_formula_in_the_file_and_nothing_that_a_terminal_obeys(
+        self, run, tmp_path, monkeypatch, capsys
+    ):
+        ids = ['=HYPERLINK("http://x.y")', "-5+cmd", "\x1b[2Jone", "plain"]
+        frame = pd.DataFrame({"id": ids, "overview": ["A ghost", "A war", "A train", "A king"], "poster": ""})
+        frame.loc[2, "poster"] = "broken.jpg"
+        (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+        frame.to_csv(tmp_path / "new.csv", index=False)
+        out = tmp_path / "out.csv"
+        words = ("--films", tmp_path / "new.csv", "--out", out)
+        assert command(predict.main, monkeypatch, run.folder, *words) == 0
+        with out.open(newline="", encoding="utf-8") as file:
+            assert [row["id"] for row in csv.DictReader(file)] == [f"'{ids[0]}", f"'{ids[1]}", ids[2], "plain"]
+        said = "".join(capsys.readouterr())
+        assert "as \\x1b[2Jone's: not a readable picture" in said
+        assert "\x1b" not in said
+
+    def test_rows_without_an_id_and_with_that_of_another_are_counted(self, run, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("mmfusion.inference.many._AT_ONCE", 2)
+        file, out = tmp_path / "new.csv", tmp_path / "out.csv"
+        file.write_text("id,overview\na,A ghost\n,A war\nb,A train\na,A king\n ,A dog\na,A ghost\n")
+        for _ in range(2):
+            assert command(predict.main, monkeypatch, run.folder, "--films", file, "--out", out) == 0
+            assert list(pd.read_csv(out)["id"]) == ["a", "b", "a", "a"]
+            said = capsys.readouterr().out
+            assert "rows without an id, which are passed over: 2" in said
+            assert "rows with the id of a row before them, which are predicted like others: 2" in said
+            assert "4 films in " in said
+
+    @pytest.mark.parametrize(
+        ("rows", "said"),
+        [
+            (",A ghost\n ,A war\n", "new.csv: the column 'id' is empty; name another with --columns id=COLUMN"),
+            ("a,\nb,No overview found.\n", "new.csv: no film has what {run} reads (poster or overview); name"),
+        ],
+    )
+    def test_a_table_in_which_nothing_can_be_read_is_refused(self, run, tmp_path, monkeypatch, capsys, rows, said):
+        file, out = tmp_path / "new.csv", tmp_path / "out.csv"
+        file.write_text(f"id,overview\n{rows}")
+        columns = ("--columns", "id=id", "overview=overview")
+        assert command(predict.main, monkeypatch, run.folder, "--films", file, "--out", out, *columns) == 2
+        assert said.format(run=run.folder) in capsys.readouterr().err.splitlines()[-1]
+        assert not list(tmp_path.glob("*out.csv*"))
+        with pytest.raises(UserError) as error:
+            mmfusion.predict(run, films=file, columns={"id": "id", "overview": "overview"})
+        assert said.format(run=run.folder) in str(error.value)
+
+    def test_encoding_and_separator_can_be_named(self, run, tmp_path, monkeypatch, capsys):
+        text = "id|overview\na|Две сестры наследуют маяк\nb|Вор в тумане\n"
+        (tmp_path / "new.csv").write_text(text, encoding="cp1251")
+        (tmp_path / "plain.csv").write_text(text.replace("|", ","), encoding="utf-8")
+        for name, words in (("new", ("--encoding", "cp1251", "--separator", "|")), ("plain", ())):
+            files = ("--films", tmp_path / f"{name}.csv", "--out", tmp_path / f"of-{name}.csv")
+            assert command(predict.main, monkeypatch, run.folder, *files, *words) == 0
+        assert (tmp_path / "of-new.csv").read_bytes() == (tmp_path / "of-plain.csv").read_bytes()
+        assert "new.csv: 2 columns; cp1251, cells parted by '|'" in capsys.readouterr().err
+        found = mmfusion.predict(run, films=tmp_path / "new.csv", encoding="cp1251", separator="|")
+        assert list(found.index) == ["a", "b"]
 
     def test_no_cell_is_a_formula(self):
         assert [inert(cell) for cell in ("=1+1", "-x", "+1", "@a", "a", "", -1.5)] == [
@@ -155,6 +215,29 @@ class TestEvaluate:
         assert command(evaluate.main, monkeypatch, run.folder, "--films", file, "--out", run.folder) == 2
         assert "is a run's own folder" in capsys.readouterr().err
         assert sorted(run.folder.rglob("*")) == before
+
+    def test_without_a_folder_for_it_the_report_is_not_kept_and_the_runs_own_stays(
+        self, run, tmp_path, monkeypatch, capsys
+    ):
+        file = self.labelled(tmp_path / "other", lambda of: of)
+        state = lambda: {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}  # noqa: E731
+        before = state()
+        assert command(evaluate.main, monkeypatch, run.folder, "--films", file) == 0
+        said = capsys.readouterr().out
+        assert said.endswith("\nNothing was written; --out DIR keeps this report, with figures\n")
+        assert state() == before
+
+    def test_encoding_and_separator_can_be_named(self, run, tmp_path, monkeypatch, capsys):
+        file = self.labelled(tmp_path / "other", lambda of: of)
+        frame = pd.read_csv(file, sep="\t").assign(overview=lambda of: of["overview"] + " Маяк.")
+        frame.assign(genres=frame["genres"].str.replace("|", ";")).to_csv(
+            file, sep="|", index=False, encoding="cp1251"
+        )
+        named = ("--encoding", "cp1251", "--separator", "|")
+        assert command(evaluate.main, monkeypatch, run.folder, "--films", file, *named) == 0
+        assert "cp1251, cells parted by '|'" in capsys.readouterr().err
+        assert command(evaluate.main, monkeypatch, run.folder, *named) == 2
+        assert "--encoding goes with --data-dir or --films" in capsys.readouterr().err
 
     def test_a_split_of_the_other_films_does_not_matter(self, run, tmp_path, monkeypatch, capsys):
         file = self.labelled(tmp_path / "other", lambda of: of)

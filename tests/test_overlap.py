@@ -74,7 +74,8 @@ def test_runs_of_other_seeds_are_scored_on_no_film_that_any_of_them_used(
 ):
     (first, second), films, other = runs
     scored, real = [], inference.predict_films
-    monkeypatch.setattr(inference, "predict_films", lambda *args: scored.append(args[2]) or real(*args))
+    listening = lambda run, films, ids, **how: scored.append(ids) or real(run, films, ids, **how)  # noqa: E731
+    monkeypatch.setattr(inference, "predict_films", listening)
     folder = other if renumbered else films
     call = (first.folder, second.folder, "--data-dir", folder, "--split", split, "--out", tmp_path / "out")
     assert command(evaluate.main, monkeypatch, *call) == 0

@@ -29,6 +29,7 @@ def checked(check, meaning: str) -> AfterValidator:
 _LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 # It comes to be printed, and a terminal obeys some of the rest.
 Text = Annotated[str, checked(str.isprintable, "a text that can be printed")]
+Separator = Annotated[str, checked(lambda v: len(v) < 2 and (v == "\t" or v.isprintable()), "one character")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, lt=1)]  # of what is dropped, or smoothed
 Positive = Annotated[float, Field(gt=0)]

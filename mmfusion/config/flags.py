@@ -25,6 +25,8 @@ KEYS = {
     "dataset": "data.dataset",
     "data_dir": "data.data_dir",
     "films": "data.file",
+    "encoding": "data.encoding",
+    "separator": "data.separator",
     "split_file": "data.split_file",
     "group_by": "data.columns.group",
     "keep_placeholders": "data.keep_placeholders",
@@ -58,7 +60,7 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder that holds the films")
     p.add_argument("--films", type=Path, metavar="FILE", help="a table of films: CSV, TSV, JSON lines or Parquet")
-    add_columns_flag(p)
+    add_table_flags(p)
     p.add_argument(
         "--split-file", type=Path, metavar="FILE", help="JSON with the ids of train, validation and test"
     )
@@ -102,8 +104,8 @@ def add_config_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rehash", action="store_true", help="read films anew whose files look unchanged")
 
 
-def add_columns_flag(p: argparse.ArgumentParser) -> None:
-    """The flag that `columns_of` reads."""
+def add_table_flags(p: argparse.ArgumentParser) -> None:
+    """The flags that say how a table of films is to be read; `columns_of` reads the first."""
     p.add_argument(
         "--columns",
         nargs="+",
@@ -112,6 +114,8 @@ def add_columns_flag(p: argparse.ArgumentParser) -> None:
         metavar="WHAT=COLUMN",
         help=f"what the table's columns are, such as id=tconst overview=title,plot; of {', '.join(_ROLES)}",
     )
+    p.add_argument("--encoding", metavar="NAME", help="of the table, as Python calls it (default: found out)")
+    p.add_argument("--separator", metavar="C", help="between the cells of a CSV (default: found out)")
 
 
 def overrides_of(named: Mapping[str, object]) -> dict[str, object]:
@@ -133,12 +137,16 @@ def other_films(
     data_dir: str | Path | None,
     named: Mapping[str, object],
     labelled: bool,
+    encoding: str | None,
+    separator: str | None,
+    keep_placeholders: bool,
     **settings: object,
 ) -> DataConfig:
     """Names other films for a finished run to be asked about.
 
     Columns that are not named are called as those of the run's own films were, so that it reads what it has learned
-    to read. Their split does not matter.
+    to read, and placeholders are kept if it was trained on them. The encoding and the separator are the
+    table's own, named or found out. Their split does not matter.
 
     Args:
         own: the run's films.
@@ -146,6 +154,9 @@ def other_films(
         data_dir: the folder below which the posters are; None: the table's own.
         named: what the table's columns are, as `columns_of` gives it.
         labelled: whether their genres are wanted.
+        encoding: of the table; None: found out.
+        separator: of its cells; None: found out.
+        keep_placeholders: read them like others, whatever the run did.
         settings: others of the films, by name.
 
     Raises:
@@ -164,7 +175,9 @@ def other_films(
         "dataset": "films",
         "file": str(Path(films).resolve()) if films else "",
         "data_dir": str(Path(data_dir).resolve()) if data_dir else "",
-        "keep_placeholders": own.keep_placeholders,
+        "encoding": encoding or "",
+        "separator": separator or "",
+        "keep_placeholders": own.keep_placeholders or keep_placeholders,
         "columns.split": NO_COLUMN,
         "columns.group": NO_COLUMN,
         **settings,
@@ -311,8 +324,6 @@ def words_of_films(config: Config) -> list[str]:
             words.append(flags[key])
         elif key in flags and value:
             words += [flags[key], value]
-        elif key in ("data.encoding", "data.separator") and value:
-            words += ["--set", f"{key}={value}"]
     words += ["--table", config.table.file] if config.table.file else []
     return [*words, *(["--columns", *columns] if columns else [])]
 

@@ -19,6 +19,7 @@ from mmfusion.config.fields import (
     Rate,
     Section,
     Seed,
+    Separator,
     Share,
     Size,
     Sizes,
@@ -72,7 +73,7 @@ class DataConfig(Section):
     file: Text = ""  # the films' table; "" for the one in data_dir
     columns: RolesConfig = RolesConfig()  # of that table
     encoding: Text = ""  # of that table, by its name in Python; "": found out
-    separator: Text = ""  # of its cells; "": found out
+    separator: Separator = ""  # of its cells; "": found out
     split_file: Text = ""  # JSON with the ids of train, validation and test films; "": none
     keep_placeholders: bool = False  # texts and pictures that stand for none in many films are read like others
     all_genres: bool = False  # of mmimdb, those beside the 23 too

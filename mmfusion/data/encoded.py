@@ -33,6 +33,12 @@ class Encoded:
         """Gives as many films without the modality."""
         return Encoded(np.full(self.values.shape, self._nothing, self.values.dtype), self.kind, self.padding)
 
+    def where_not(self, absent: np.ndarray) -> "Encoded":
+        """Gives the films, some of them without the modality: bool (N,)."""
+        values = np.array(self.values)
+        values[absent] = self._nothing
+        return Encoded(values, self.kind, self.padding)
+
     def present(self, rows: np.ndarray) -> np.ndarray:
         """Tells which of the films in these rows have the modality: bool (R,)."""
         found = np.empty(len(rows), bool)

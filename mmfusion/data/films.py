@@ -54,6 +54,7 @@ class Films:
     official_split: dict[str, list[str]] | None  # ids by split, where the data set has one
     skipped: dict[str, str]  # films and rows of the source that were left out, and why
     account: tuple[str, ...]  # lines that say what the source was taken for, what films have, and who was left out
+    placeholders: Mapping[str, list[int]]  # by modality, hashes of what counted as missing as very many had it
     builder: FilmsBuilder  # gives what the arrays leave out: the posters' files
     cache: Path
     folder: Path  # in the cache, of the prepared films

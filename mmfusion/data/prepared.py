@@ -35,7 +35,7 @@ from mmfusion.errors import UserError, printable
 from mmfusion.files import write_atomically
 from mmfusion.schema import CHANNELS
 
-FORM = 3  # of the files in a prepared folder; another form is another folder
+FORM = 4  # of the files in a prepared folder; another form is another folder
 POSTERS_IN_MEMORY = 2**29  # bytes; a larger cache stays on disk and is read as films are needed
 _WINDOW = 512  # films whose encoded posters are in memory at a time while they are prepared
 _HELD = 2**28  # bytes of them that may be in memory already when a window is full
@@ -74,6 +74,7 @@ def read(folder: Path, poster_size: int) -> dict[str, Any]:
         "skipped": about["skipped"],
         "source": tuple(about["source"]),
         "account": tuple(about["account"]),
+        "placeholders": about["placeholders"],
     }
 
 
@@ -137,6 +138,7 @@ def _finish(written: "_Written", builder: FilmsBuilder, data: DataConfig, poster
         "skipped": skipped,
         "source": [printable(line) for line in builder.account],
         "account": [printable(line) for line in told],
+        "placeholders": sieve.placeholders,
     }
     buffer = io.BytesIO()
     np.savez(

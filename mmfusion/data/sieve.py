@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from mmfusion.data.placeholders import frequent
 from mmfusion.data.texts import TEXT, pc
+from mmfusion.schema import OVERVIEW, POSTER
 
 _CHUNK = 2**26  # bytes of pixels that are in memory at a time
 
@@ -26,6 +27,8 @@ class Sieve:
         self.keys = keys.copy()  # those of placeholders are 0
         self.overviews: Counter[str] = Counter()  # that are placeholders, once the texts were rewritten
         found = [np.empty(0, np.uint64) if keep_placeholders else frequent(keys[:, kind]) for kind in (0, 1)]
+        of_kind = zip((OVERVIEW, POSTER), found)  # their hashes, for films that come later
+        self.placeholders = {str(kind): of.tolist() for kind, of in of_kind if of.size}
         self.pictures = [int((keys[:, 1] == one).sum()) for one in found[1]]  # films of each that is a placeholder
         self._no_overview, self._no_poster = (np.isin(keys[:, kind], found[kind]) for kind in (0, 1))
         self.keys[self._no_overview, 0] = 0

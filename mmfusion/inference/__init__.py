@@ -12,6 +12,7 @@ from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.models.weights import check_weights, load_weights
 from mmfusion.runs import Predictions, Run
+from mmfusion.schema import OVERVIEW, POSTER
 from mmfusion.training import fitting, inputs
 from mmfusion.training.preparation import as_fitted, check_presets, sigmoid
 
@@ -87,16 +88,44 @@ def predict_encoded(
         source.release()
 
 
-def predict_films(run: Run, films: Films, ids: Sequence[str]) -> Predicted:
+def predict_films(run: Run, films: Films, ids: Sequence[str], *, keep_placeholders: bool = False) -> Predicted:
     """Predictions of the run's genres for some films of a data set.
+
+    Args:
+        run: a finished run.
+        films: of the data set.
+        ids: N of them.
+        keep_placeholders: read also overviews and posters that counted as missing among the run's own films.
 
     Raises:
         UserError: the run's model or its preset cannot be had, or the films have posters of another size.
     """
     if films.posters.shape[1] != run.config.poster_size:
         raise UserError(f"{run.folder} reads posters of {run.config.poster_size} pixels")
-    read = inputs.of_films(run.config, films, run.fitted)
-    return predict_encoded(run, load_model(run), ids, read, films.rows(ids))
+    read, rows, model = inputs.of_films(run.config, films, run.fitted), films.rows(ids), load_model(run)
+    found = predict_encoded(run, model, ids, read, rows)
+    lacking = {} if keep_placeholders else _lacking(run, films, rows)
+    few = np.flatnonzero(np.any([*lacking.values(), np.zeros(len(rows), bool)], axis=0)).tolist()
+    if not few:
+        return found
+    read = read.blanked(rows[few], {modality: of[few] for modality, of in lacking.items()})
+    again = predict_encoded(run, model, [ids[i] for i in few], read, np.arange(len(few)))
+    y_prob = found.y_prob.copy()
+    y_prob[few] = again.y_prob
+    of_film = dict(enumerate(found.read)) | dict(zip(few, again.read))
+    return Predicted(found.ids, tuple(of_film.values()), y_prob)
+
+
+def _lacking(run: Run, films: Films, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Tells by modality which of these films have what counted as missing among the run's own: bool (R,)."""
+    known = run.facts.get("placeholders", {})
+    if run.config.overview.columns:  # an overview is a part of what is read then
+        known.pop(OVERVIEW, None)
+    return {
+        modality: np.isin(films.hashes[rows, place], np.array(known[modality], np.uint64))
+        for place, modality in enumerate((POSTER, OVERVIEW))
+        if modality in known and modality in run.config.reads
+    }
 
 
 def with_truth(run: Run, films: Films, predicted: Predicted) -> tuple[Predictions, tuple[str, ...]]:

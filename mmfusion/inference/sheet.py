@@ -116,7 +116,7 @@ def _write_csv(file: Path, columns: Sequence[str], predicted: Iterable[Predicted
             for film, read, probabilities, is_decided in zip(some.ids, some.read, some.y_prob, decided):
                 pairs = zip(probabilities, is_decided) if read else ()
                 cells = [cell for p, one in pairs for cell in (f"{p:.{_DIGITS}f}", int(one))]
-                writer.writerow([film, read, *(cells or [""] * 2 * len(at))])
+                writer.writerow([inert(film), read, *(cells or [""] * 2 * len(at))])
 
 
 def _write_parquet(file: Path, columns: Sequence[str], predicted: Iterable[Predicted], at: np.ndarray) -> None:

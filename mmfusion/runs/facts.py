@@ -20,6 +20,7 @@ _Modalities = Annotated[
     ),
 ]
 _Processors = Annotated[int, Field(ge=0, le=1_000_000)]
+_Contents = Annotated[list[Annotated[int, Field(ge=1, lt=2**64)]], Field(max_length=1000)]
 _Shape = Annotated[list[Size], Field(min_length=1, max_length=2)]
 
 
@@ -38,6 +39,7 @@ class Facts(Section):
     started: Text  # a date
     source: Annotated[list[Text], Field(max_length=1000)] = []  # an account of the films, in lines
     reads: _Modalities = []
+    placeholders: dict[_Modality, _Contents] = {}  # hashes of what counted as missing
     overview: TextRules = USUAL_RULES  # by which overviews became words
     table: Text = ""  # a hash of the file that was joined to the films
     features: dict[_Modality, _Shape] = {}  # of a film's features, by the modality that a frozen preset has read

@@ -47,6 +47,11 @@ class Inputs:
         some = {name: of.at(rows) for name, of in self.films.items()}
         return Inputs({**some, modality: some[modality].absent()}, self.presets)
 
+    def blanked(self, rows: np.ndarray, lacking: Mapping[str, np.ndarray]) -> "Inputs":
+        """Gives the films of these rows; by modality bool (R,), which of them are without it."""
+        some = {name: of.at(rows) for name, of in self.films.items()}
+        return Inputs(some | {name: some[name].where_not(of) for name, of in lacking.items()}, self.presets)
+
     def source(self, labels: np.ndarray, batch_size: int) -> Source:
         """Makes the one source of batches of these films."""
         return Source(self.films, labels, batch_size)

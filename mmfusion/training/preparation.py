@@ -158,6 +158,7 @@ def write_decisions(run: Run, config: Config, prepared: Prepared, more_facts: di
         "fingerprint": films.fingerprint,
         "split": split_hash(split),
         "source": list(films.account),
+        **({"placeholders": films.placeholders} if films.placeholders else {}),
         **({"table": films.table_hash} if films.table_hash else {}),
         **({"overview": rules.model_dump()} if (rules := prepared.fitted.rules) != USUAL_RULES else {}),
         "films": {name: len(ids) for name, ids in split.items()},

@@ -103,7 +103,7 @@ def _opened(path: Path, name: str, encoding: str) -> Iterator[IO[str]]:
             yield text
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{name} is not {_said(encoding)} ({error.reason}); name its encoding with --set data.encoding=NAME"
+                f"{name} is not {_said(encoding)} ({error.reason}); name its encoding with --encoding NAME"
             ) from error
         except OSError as error:
             raise UserError(f"{name} cannot be read: {error.strerror}") from error
@@ -154,7 +154,7 @@ def _encoding(path: Path, name: str, named: str) -> str:
     if whole >= broken:
         raise UserError(
             f"{name}, line {first}: not UTF-8, which the rest of it is; mend it, or name its encoding with "
-            "--set data.encoding=NAME"
+            "--encoding NAME"
         )
     if broken > _WESTERN_RUN * runs:
         raise UserError(

@@ -1,9 +1,11 @@
 """Reads a table of films to be predicted, labelled or not, a few at a time: any number of them will do."""
 
+import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from mmfusion.config import DataConfig
@@ -50,11 +52,12 @@ class FilmReader:
             named_by=lambda film: bool(self.pictures.find(film)),
             labelled=False,
         )
-        self._row_reader, self._skips_placeholders = RowReader(self.roles), not data.keep_placeholders
+        self._row_reader, self.keeps_placeholders = RowReader(self.roles), data.keep_placeholders
         self.account = (
             f"{path.name}: {len(self.table.columns)} columns; {self.table.form}",
             f"columns: {self.roles.said}; {len(self.pictures.names):,} pictures below {self.pictures.where}",
         )
+        self._start()
 
     def __iter__(self) -> Iterator[Unlabelled]:
         """The films in the order of their rows; a row without an id is passed over.
@@ -62,14 +65,27 @@ class FilmReader:
         Raises:
             UserError: a row is not as it should be.
         """
+        self._start()
         for rows in self.table.read():
             yield from self._films(rows)
+
+    def _start(self) -> None:
+        self.without_id = 0  # rows that were passed over so far
+        self._hashes = array.array("q")  # of the ids so far: 8 bytes each
+
+    @property
+    def repeated(self) -> int:
+        """How many of the films so far have the id of one before them."""
+        return len(self._hashes) - len(np.unique(np.asarray(self._hashes)))
 
     def _films(self, rows: Rows) -> Iterator[Unlabelled]:
         refuse_addresses(self.table, rows.cells, self.roles)
         names = [self.table.columns[place] for place in self.roles.others]
         for film in self._row_reader(rows.cells):
-            if film.id:
-                overview = "" if self._skips_placeholders and is_listed(film.overview) else film.overview
-                poster = self.pictures.find(film.id, film.path)
-                yield Unlabelled(film.id, overview, poster, dict(zip(names, film.cells)))
+            if not film.id:
+                self.without_id += 1
+                continue
+            self._hashes.append(hash(film.id))
+            overview = "" if not self.keeps_placeholders and is_listed(film.overview) else film.overview
+            poster = self.pictures.find(film.id, film.path)
+            yield Unlabelled(film.id, overview, poster, dict(zip(names, film.cells)))
