@@ -298,6 +298,79 @@ class TestPosters:
             "b/3.png",
         )
 
+    def test_a_file_of_the_rows_name_in_another_folder_is_taken_only_if_there_is_no_doubt(self):
+        assert self.find(("in/x.jpg", "in/y.jpg"), ("C:\\films\\x.jpg", "other/y.jpg", "")).posters[:2] == (
+            "in/x.jpg",
+            "in/y.jpg",
+        )
+        found = self.find(("1995/a.jpg", "1995/b.jpg"), ("1994/a.jpg", "1995/a.jpg", "1995/b.jpg"))
+        assert found.posters == ("", "1995/a.jpg", "1995/b.jpg")  # it is that of the second film
+        assert "1 may have one of several, or that of another film: none was taken" in found.account[1]
+        found = self.find(("1995/a.jpg", "1996/a.jpg", "b.jpg"), ("1994/a.jpg", "b.jpg", ""))
+        assert found.posters == ("", "b.jpg", "")
+        assert self.find(("a.jpg", "b.jpg"), ("1994/a.jpg", "1995/a.jpg", "b.jpg")).posters == ("", "", "b.jpg")
+        assert self.find(("in/a.jpg",), ("a.jpg", "a.jpg", "")).posters == ("in/a.jpg", "in/a.jpg", "")
+
+    def test_where_several_are_called_by_an_id_it_is_said_which_is_taken(self):
+        found = self.find(("backdrops/1.jpg", "posters/1.jpg", "posters/2.jpg", "posters/2.png", "posters/3.jpg"))
+        assert found.posters == ("backdrops/1.jpg", "posters/2.jpg", "posters/3.jpg")
+        said = "3 by id, 2 had several of that name, such as backdrops/1.jpg and posters/1.jpg: the first was taken"
+        assert said in found.account[1]
+
+    @pytest.mark.parametrize(
+        ("ids", "pictures", "posters"),
+        [
+            (
+                ("12", "tt13", "14"),
+                ("00012.jpg", "tt0013.jpg", "tt14.jpg"),
+                ("00012.jpg", "tt0013.jpg", "tt14.jpg"),
+            ),
+            (("00012", "12", "9"), ("12.jpg", "9.jpg"), ("", "12.jpg", "9.jpg")),  # it gained zeros
+            (
+                ("tt0862", "tt863", "9"),
+                ("862.jpg", "000863.jpg", "9.jpg"),
+                ("", "", "9.jpg"),
+            ),  # of another numbering
+            (("0862", "863", "9"), ("tt862.jpg", "863.jpg", "9.jpg"), ("", "863.jpg", "9.jpg")),
+            (("12", "012", "9"), ("00012.jpg", "9.jpg"), ("", "", "9.jpg")),  # one picture, two films
+            (("12", "00012", "9"), ("00012.jpg", "9.jpg"), ("", "00012.jpg", "9.jpg")),
+        ],
+    )
+    def test_a_number_finds_a_poster_only_if_the_id_lost_something_and_no_other_film_has_it(
+        self, ids, pictures, posters
+    ):
+        assert self.find(pictures, ids=ids).posters == posters
+
+    def test_figures_of_runs_and_sweeps_below_the_table_are_no_posters(self, tmp_path):
+        folder = write_folder(tmp_path / "films", films=2)
+        for name, files in (
+            ("runs/a", ("config.json", "manifest.json", "films/tt0001.jpg")),
+            ("runs/sweep", ("RESULTS.md", "report.html")),
+            ("scores", ("report.json", "report.md")),
+            ("found", ("search.json", "trials.csv")),
+            ("more", ("config.json", "seen.png")),  # somebody's own
+        ):
+            for file in (*files, "figures/roc.png"):
+                path = folder / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"x")
+        found = ["Images/tt0000.jpg", "Images/tt0001.jpg", "more/seen.png", "more/figures/roc.png"]
+        assert in_folder(folder).names == found
+        assert in_folder(folder / "runs" / "a").names == ["films/tt0001.jpg", "figures/roc.png"]  # if it is named
+
+    def test_where_hardly_any_picture_is_a_films_none_is_read_and_a_folder_that_was_named_is_refused(self):
+        content = b"id,genres\n" + b"".join(b"%d,War\n" % number for number in range(1, 31))
+        found = understood(content, pictures=("1.jpg", "x.jpg"), is_sure=False)
+        assert found.posters == ("",) * 30
+        assert "1 of 30 films have a poster below FOLDER: looked for '1.jpg'" in found.account[1]
+        assert "; none is read" in found.account[1]
+        with pytest.raises(UserError, match=r"or read no posters with --columns poster=-$"):
+            understood(content, pictures=("1.jpg", "x.jpg"))
+        assert understood(content, pictures=("1.jpg", "x.jpg"), poster="-").posters == ("",) * 30
+        with pytest.raises(UserError) as error:
+            self.find(("y.jpg",), (f"{'x' * 70}.jpg", "", ""))
+        assert f"looked for '{'x' * 60}', among" in str(error.value)
+
     def test_nothing_is_downloaded(self):
         with pytest.raises(UserError, match=r"holds addresses, such as 'https://x/1\.jpg', .* --columns poster=-"):
             self.find((), ("", "https://x/1.jpg", ""))
