@@ -141,10 +141,58 @@ class TestGenres:
             ('[{"id": 1, "name": "Drama"}, {"id": 2, "name": "War"}]', '[{"name": "Comedy"}]', "[]"),
             ("[{'id': 1, 'name': 'Drama'}, {'id': 2, 'name': 'War'}]", "[{'id': 3, 'name': 'Comedy'}]", "None"),
             ('{"/m/1": "Drama", "/m/2": "War"}', '{"/m/3": "Comedy"}', "{}"),
+            ("['Drama' 'War']", "['Comedy']", "[]"),  # NumPy's
+            ("['Drama'\n 'War']", '["Comedy"]', "[]"),
+            ("['Drama', 'War']", "Comedy", "N/A"),
+            ("Drama|War", "['Comedy']", "-"),
+            ("['Drama', 'War']", "Comedy", "['unknown']"),
         ],
     )
     def test_one_column_is_read_in_any_usual_form(self, cells):
         assert read(table(cells)) == expected()
+
+    def test_texts_of_numpy_keep_their_apostrophes(self):
+        cells = ("""["Children's" 'War' "The 'A' 'B'"]""", r"['It\'s' 'War']", "['War']")
+        films = read(table(cells))[1]
+        assert [film[2] for film in films] == [("Children's", "War", "The 'A' 'B'"), ("It's", "War"), ("War",)]
+
+    def test_cells_of_several_forms_are_each_read_in_their_own_and_it_is_said(self):
+        content = "id,genres\n1,Drama\n2,\"['War', 'Drama']\"\n3,\"Comedy, War\"\n4,War\n"
+        found = understood(content.encode())
+        assert [film.genres for film in found.films()] == [
+            ("Drama",),
+            ("War", "Drama"),
+            ("Comedy", "War"),
+            ("War",),
+        ]
+        assert "genres = genres (lists or parted by commas)" in found.account[1]
+
+    def test_what_stands_for_none_is_a_genre_beside_others_or_if_a_column_has_its_name(self):
+        cells = ("N/A", "Drama, Unknown", "['n/a']")
+        assert [film[2] for film in read(table(cells))[1]] == [(), ("Drama", "Unknown"), ()]
+        content = "Id,Genre,N/A,War\n1,['N/A'],1,0\n2,\"['War', 'N/A']\",1,1\n3,['War'],0,1\n"
+        found = understood(content.encode())
+        assert found.genres == ("N/A", "War")
+        assert [film.genres for film in found.films()] == [("N/A",), ("N/A", "War"), ("War",)]
+
+    def test_genres_that_differ_in_case_alone_stay_apart_and_it_is_said(self):
+        found = understood(b"id,genres\n1,Drama|War\n2,drama\n3,DRAMA\n")
+        assert found.genres == ("DRAMA", "Drama", "War", "drama")
+        assert "genres that differ in case alone stay apart: DRAMA and Drama and drama" in found.account[1]
+        assert "case" not in understood(b"id,genres\n1,Drama|War\n2,Drama\n").account[1]
+
+    def test_many_columns_of_genres_are_not_all_named(self):
+        names = [f"Genre {number}" for number in range(15)]
+        found = understood(f"id,{','.join(names)}\n1{',1' * 15}\n".encode())
+        assert found.genres == tuple(names)
+        assert f"genres = the 15 columns of 0 and 1: {', '.join(names[:12])} and 3 more;" in found.account[1]
+
+    def test_titles_are_no_genres_however_few_there_are(self):
+        rows = [f"{number},Title {number}\n" for number in range(5)]
+        with pytest.raises(UserError, match=r"5 different values in 5 films: no genres; it begins with 'Title 0'"):
+            understood(("id,genres\n" + "".join(rows)).encode())
+        assert len(understood(("id,genres\n" + "".join(rows[:4])).encode()).genres) == 4
+        assert len(understood(("id,genres\n" + "".join(rows) + "9,Title 4\n").encode()).genres) == 5
 
     @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("1.0", "0.0"), ("true", "false")])
     def test_columns_of_0_and_1_are_genres_if_nothing_else_is_left(self, yes, no):
@@ -182,6 +230,12 @@ class TestGenres:
             (f"id,genres\n1,{'[' * 9999}\n2,['War']\n", "neither a list in JSON nor one in Python"),
             (f"id,genres\n1,\"['{'x' * 10_001}']\"\n2,['War']\n", "a list of more than 10,000 characters"),
             ("id,genres\n1,W\x1b[2Jr\n2,W\n", "must have a name of printable characters"),
+            (
+                "id,genres\n1,War\n2,\"'Drama','War'\"\n",
+                "of no known form (the genre \"'Drama'\" would keep a bracket or quote): \"'Drama','War'\"",
+            ),
+            ("id,genres\n1,Drama|['War']\n2,War\n", "the genre \"['War']\" would keep a bracket or quote"),
+            ('id,genres\n1,"[Drama, War]"\n2,War\n', "neither a list in JSON nor one in Python: '[Drama, War]'"),
         ],
     )
     def test_what_cannot_be_genres_is_shown(self, content, said):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mmfusion.config.sections import NO_COLUMN, RolesConfig
-from mmfusion.data.film_table.genres import check_genres, check_name, truth
+from mmfusion.data.film_table.genres import check_genres, check_name, say_alike, truth
 from mmfusion.data.film_table.pictures import Pictures, url_of
 from mmfusion.data.film_table.reading import TableFile, read_whole
 from mmfusion.data.film_table.roles import Roles, as_id, find_roles
@@ -87,7 +87,7 @@ def understand(table: TableFile, named: RolesConfig, pictures: Pictures, *, is_s
     posters, found = _posters(table, pictures, paths, is_sure and named.poster != NO_COLUMN)
     account = (
         f"{table.path.name}: {len(cells):,} rows, {len(table.columns)} columns; {table.form}",
-        f"columns: {roles.said}; {found}",
+        f"columns: {'; '.join(filter(None, (roles.said, say_alike(genres), found)))}",
     )
     columns = tuple(table.columns[place] for place in roles.others)
 
