@@ -18,6 +18,8 @@ from mmfusion.config.flags import columns_of, configure, keys_of, words_of_films
 from mmfusion.data.film_table import make_builder
 from mmfusion.data.film_table.frames import keep_frame
 from mmfusion.data.film_table.pictures import in_folder
+from mmfusion.data.film_table.unlabelled import FilmReader
+from mmfusion.data.films import load_films
 from mmfusion.data.posters import BadPoster, NoPoster
 from mmfusion.errors import UserError
 
@@ -309,6 +311,43 @@ class TestColumns:
             understood(b"id,split,genres\n1,train,War\n2,dev,War\n")
         assert understood(b"id,split,genres\n1,train,War\n2,dev,War\n", split="-").sides == ()
 
+    def test_a_split_with_other_words_beside_train_and_test_is_one_and_it_is_said(self):
+        content = b"id,split,genres\n1,Train,War\n2,test,War\n3,unlabeled,War\n4,,War\n5,unlabeled,War\n"
+        for named in ({}, {"split": "split"}):
+            found = understood(content, **named)
+            assert found.sides == ("train", "test")
+            assert [film.split for film in found.films()] == ["train", "test", "", "", ""]
+            assert "split = split (3 on no side: 'unlabeled')" in found.account[1]
+        assert "split = split;" in understood(b"id,split,genres\n1,train,War\n2,test,War\n").account[1]
+
+    def test_of_several_columns_with_the_name_of_a_split_the_first_that_is_one_is_taken(self):
+        content = b"id,set,partition,fold,genres\n1,DVD,,train,War\n2,BD,,test,Drama\n"
+        found = understood(content)
+        assert (found.sides, found.columns) == (("train", "test"), ("set", "partition"))
+        assert "split = fold" in found.account[1]
+        assert "set is no split: it has 'BD', 'DVD'" in found.account[1]
+        assert understood(content, split="-").sides == ()
+        assert "partition is no split: it is blank" in understood(content.replace(b"fold", b"x")).account[1]
+        with pytest.raises(UserError, match=r"--columns split=partition: .* not blank"):
+            understood(content, split="partition")
+
+    def test_of_two_columns_whose_names_differ_in_case_or_marks_one_is_named_exactly(self):
+        content = b"id,Main Plot,main_plot,genres\n1,a,b,War\n"
+        with pytest.raises(
+            UserError, match=r"=mainplot: films\.csv has 'Main Plot' and 'main_plot'; write the one"
+        ):
+            understood(content, overview=["mainplot"])
+        assert [film.overview for film in understood(content, overview=["main_plot"]).films()] == ["b"]
+
+    def test_genres_are_needed(self):
+        with pytest.raises(UserError, match=r"--columns genres=-: films without genres cannot train or score"):
+            understood(b"id,genres\n1,War\n", genres=["-"])
+
+    def test_no_id_is_called_unique_that_is_not(self, tmp_path):
+        (tmp_path / "films.csv").write_text("id,imdb_id,overview\n1,tt1,a\n1,tt1,b\n")
+        films = FilmReader(DataConfig(dataset="films", file=str(tmp_path / "films.csv")))
+        assert "id = id (the first; none is unique; not imdb_id)" in films.account[1]
+
     def test_what_the_command_line_says_of_columns(self):
         assert columns_of(["id=tconst", "overview=title,plot", "table=Year"]) == {
             "data.columns.id": "tconst",
@@ -473,6 +512,16 @@ class TestFolder:
             make_builder(self.data(folder), cache)
         builder = make_builder(self.data(folder, file=str(folder / "films.csv")), cache)
         assert builder.account[0].startswith("films.csv: 3 rows, 6 columns")
+
+    def test_films_on_no_side_of_the_tables_split_are_not_split(self, tmp_path, cache):
+        folder = write_folder(tmp_path / "films", films=6)
+        table = pd.read_csv(folder / "IMDB_overview_genres.csv", keep_default_na=False)
+        table.assign(split=["train", "unused", "test"] * 2).to_csv(folder / "films.csv", index=False)
+        (folder / "IMDB_overview_genres.csv").unlink()
+        films = load_films(self.data(folder), cache, poster_size=16)
+        assert films.official_split == {"train": ["tt0000", "tt0003"], "test": ["tt0002", "tt0005"]}
+        assert len(films) == 6
+        assert any("split = split (2 on no side: 'unused')" in line for line in films.account)
 
     def test_another_form_of_a_known_data_set_is_told(self, tmp_path, cache):
         (tmp_path / "split.json").write_text("{}")
