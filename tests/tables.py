@@ -14,7 +14,9 @@ def no_picture(name: str) -> bytes:
     raise NoPoster(name)
 
 
-def understood(content: bytes, name: str = "films.csv", pictures=(), form=None, **named) -> Understood:
+def understood(
+    content: bytes, name: str = "films.csv", pictures=(), form=None, *, is_sure=True, **named
+) -> Understood:
     """What is understood of a table with this content.
 
     Args:
@@ -22,13 +24,16 @@ def understood(content: bytes, name: str = "films.csv", pictures=(), form=None, 
         name: of the file, whose ending says what it is.
         pictures: names of files that lie below its folder.
         form: `encoding` and `separator`, where they are named.
+        is_sure: whether the folder was named for the posters.
         named: what is said of its columns.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
         table = open_table(path, name=name, **(form or {}))
-        found = understand(table, RolesConfig(**named), Pictures(pictures, no_picture, Path("FOLDER")))
+        found = understand(
+            table, RolesConfig(**named), Pictures(pictures, no_picture, Path("FOLDER")), is_sure=is_sure
+        )
         list(found.films())
         return found
 

@@ -21,6 +21,8 @@ from mmfusion.config.flags import columns_of, configure, keys_of, other_films, w
 from mmfusion.data.film_table import make_builder, reading
 from mmfusion.data.film_table.frames import keep_frame
 from mmfusion.data.film_table.pictures import in_folder
+from mmfusion.data.film_table.unlabelled import FilmReader
+from mmfusion.data.films import load_films
 from mmfusion.data.posters import BadPoster, NoPoster
 from mmfusion.errors import UserError
 
@@ -224,10 +226,58 @@ class TestGenres:
             ('[{"id": 1, "name": "Drama"}, {"id": 2, "name": "War"}]', '[{"name": "Comedy"}]', "[]"),
             ("[{'id': 1, 'name': 'Drama'}, {'id': 2, 'name': 'War'}]", "[{'id': 3, 'name': 'Comedy'}]", "None"),
             ('{"/m/1": "Drama", "/m/2": "War"}', '{"/m/3": "Comedy"}', "{}"),
+            ("['Drama' 'War']", "['Comedy']", "[]"),  # NumPy's
+            ("['Drama'\n 'War']", '["Comedy"]', "[]"),
+            ("['Drama', 'War']", "Comedy", "N/A"),
+            ("Drama|War", "['Comedy']", "-"),
+            ("['Drama', 'War']", "Comedy", "['unknown']"),
         ],
     )
     def test_one_column_is_read_in_any_usual_form(self, cells):
         assert read(table(cells)) == expected()
+
+    def test_texts_of_numpy_keep_their_apostrophes(self):
+        cells = ("""["Children's" 'War' "The 'A' 'B'"]""", r"['It\'s' 'War']", "['War']")
+        films = read(table(cells))[1]
+        assert [film[2] for film in films] == [("Children's", "War", "The 'A' 'B'"), ("It's", "War"), ("War",)]
+
+    def test_cells_of_several_forms_are_each_read_in_their_own_and_it_is_said(self):
+        content = "id,genres\n1,Drama\n2,\"['War', 'Drama']\"\n3,\"Comedy, War\"\n4,War\n"
+        found = understood(content.encode())
+        assert [film.genres for film in found.films()] == [
+            ("Drama",),
+            ("War", "Drama"),
+            ("Comedy", "War"),
+            ("War",),
+        ]
+        assert "genres = genres (lists or parted by commas)" in found.account[1]
+
+    def test_what_stands_for_none_is_a_genre_beside_others_or_if_a_column_has_its_name(self):
+        cells = ("N/A", "Drama, Unknown", "['n/a']")
+        assert [film[2] for film in read(table(cells))[1]] == [(), ("Drama", "Unknown"), ()]
+        content = "Id,Genre,N/A,War\n1,['N/A'],1,0\n2,\"['War', 'N/A']\",1,1\n3,['War'],0,1\n"
+        found = understood(content.encode())
+        assert found.genres == ("N/A", "War")
+        assert [film.genres for film in found.films()] == [("N/A",), ("N/A", "War"), ("War",)]
+
+    def test_genres_that_differ_in_case_alone_stay_apart_and_it_is_said(self):
+        found = understood(b"id,genres\n1,Drama|War\n2,drama\n3,DRAMA\n")
+        assert found.genres == ("DRAMA", "Drama", "War", "drama")
+        assert "genres that differ in case alone stay apart: DRAMA and Drama and drama" in found.account[1]
+        assert "case" not in understood(b"id,genres\n1,Drama|War\n2,Drama\n").account[1]
+
+    def test_many_columns_of_genres_are_not_all_named(self):
+        names = [f"Genre {number}" for number in range(15)]
+        found = understood(f"id,{','.join(names)}\n1{',1' * 15}\n".encode())
+        assert found.genres == tuple(names)
+        assert f"genres = the 15 columns of 0 and 1: {', '.join(names[:12])} and 3 more;" in found.account[1]
+
+    def test_titles_are_no_genres_however_few_there_are(self):
+        rows = [f"{number},Title {number}\n" for number in range(5)]
+        with pytest.raises(UserError, match=r"5 different values in 5 films: no genres; it begins with 'Title 0'"):
+            understood(("id,genres\n" + "".join(rows)).encode())
+        assert len(understood(("id,genres\n" + "".join(rows[:4])).encode()).genres) == 4
+        assert len(understood(("id,genres\n" + "".join(rows) + "9,Title 4\n").encode()).genres) == 5
 
     @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("1.0", "0.0"), ("true", "false")])
     def test_columns_of_0_and_1_are_genres_if_nothing_else_is_left(self, yes, no):
@@ -265,6 +315,12 @@ class TestGenres:
             (f"id,genres\n1,{'[' * 9999}\n2,['War']\n", "neither a list in JSON nor one in Python"),
             (f"id,genres\n1,\"['{'x' * 10_001}']\"\n2,['War']\n", "a list of more than 10,000 characters"),
             ("id,genres\n1,W\x1b[2Jr\n2,W\n", "must have a name of printable characters"),
+            (
+                "id,genres\n1,War\n2,\"'Drama','War'\"\n",
+                "of no known form (the genre \"'Drama'\" would keep a bracket or quote): \"'Drama','War'\"",
+            ),
+            ("id,genres\n1,Drama|['War']\n2,War\n", "the genre \"['War']\" would keep a bracket or quote"),
+            ('id,genres\n1,"[Drama, War]"\n2,War\n', "neither a list in JSON nor one in Python: '[Drama, War]'"),
         ],
     )
     def test_what_cannot_be_genres_is_shown(self, content, said):
@@ -338,6 +394,43 @@ class TestColumns:
             understood(b"id,split,genres\n1,train,War\n2,dev,War\n")
         assert understood(b"id,split,genres\n1,train,War\n2,dev,War\n", split="-").sides == ()
 
+    def test_a_split_with_other_words_beside_train_and_test_is_one_and_it_is_said(self):
+        content = b"id,split,genres\n1,Train,War\n2,test,War\n3,unlabeled,War\n4,,War\n5,unlabeled,War\n"
+        for named in ({}, {"split": "split"}):
+            found = understood(content, **named)
+            assert found.sides == ("train", "test")
+            assert [film.split for film in found.films()] == ["train", "test", "", "", ""]
+            assert "split = split (3 on no side: 'unlabeled')" in found.account[1]
+        assert "split = split;" in understood(b"id,split,genres\n1,train,War\n2,test,War\n").account[1]
+
+    def test_of_several_columns_with_the_name_of_a_split_the_first_that_is_one_is_taken(self):
+        content = b"id,set,partition,fold,genres\n1,DVD,,train,War\n2,BD,,test,Drama\n"
+        found = understood(content)
+        assert (found.sides, found.columns) == (("train", "test"), ("set", "partition"))
+        assert "split = fold" in found.account[1]
+        assert "set is no split: it has 'BD', 'DVD'" in found.account[1]
+        assert understood(content, split="-").sides == ()
+        assert "partition is no split: it is blank" in understood(content.replace(b"fold", b"x")).account[1]
+        with pytest.raises(UserError, match=r"--columns split=partition: .* not blank"):
+            understood(content, split="partition")
+
+    def test_of_two_columns_whose_names_differ_in_case_or_marks_one_is_named_exactly(self):
+        content = b"id,Main Plot,main_plot,genres\n1,a,b,War\n"
+        with pytest.raises(
+            UserError, match=r"=mainplot: films\.csv has 'Main Plot' and 'main_plot'; write the one"
+        ):
+            understood(content, overview=["mainplot"])
+        assert [film.overview for film in understood(content, overview=["main_plot"]).films()] == ["b"]
+
+    def test_genres_are_needed(self):
+        with pytest.raises(UserError, match=r"--columns genres=-: films without genres cannot train or score"):
+            understood(b"id,genres\n1,War\n", genres=["-"])
+
+    def test_no_id_is_called_unique_that_is_not(self, tmp_path):
+        (tmp_path / "films.csv").write_text("id,imdb_id,overview\n1,tt1,a\n1,tt1,b\n")
+        films = FilmReader(DataConfig(dataset="films", file=str(tmp_path / "films.csv")))
+        assert "id = id (the first; none is unique; not imdb_id)" in films.account[1]
+
     def test_what_the_command_line_says_of_columns(self):
         assert columns_of(["id=tconst", "overview=title,plot", "table=Year"]) == {
             "data.columns.id": "tconst",
@@ -380,6 +473,79 @@ class TestPosters:
             "2.jpg",
             "b/3.png",
         )
+
+    def test_a_file_of_the_rows_name_in_another_folder_is_taken_only_if_there_is_no_doubt(self):
+        assert self.find(("in/x.jpg", "in/y.jpg"), ("C:\\films\\x.jpg", "other/y.jpg", "")).posters[:2] == (
+            "in/x.jpg",
+            "in/y.jpg",
+        )
+        found = self.find(("1995/a.jpg", "1995/b.jpg"), ("1994/a.jpg", "1995/a.jpg", "1995/b.jpg"))
+        assert found.posters == ("", "1995/a.jpg", "1995/b.jpg")  # it is that of the second film
+        assert "1 may have one of several, or that of another film: none was taken" in found.account[1]
+        found = self.find(("1995/a.jpg", "1996/a.jpg", "b.jpg"), ("1994/a.jpg", "b.jpg", ""))
+        assert found.posters == ("", "b.jpg", "")
+        assert self.find(("a.jpg", "b.jpg"), ("1994/a.jpg", "1995/a.jpg", "b.jpg")).posters == ("", "", "b.jpg")
+        assert self.find(("in/a.jpg",), ("a.jpg", "a.jpg", "")).posters == ("in/a.jpg", "in/a.jpg", "")
+
+    def test_where_several_are_called_by_an_id_it_is_said_which_is_taken(self):
+        found = self.find(("backdrops/1.jpg", "posters/1.jpg", "posters/2.jpg", "posters/2.png", "posters/3.jpg"))
+        assert found.posters == ("backdrops/1.jpg", "posters/2.jpg", "posters/3.jpg")
+        said = "3 by id, 2 had several of that name, such as backdrops/1.jpg and posters/1.jpg: the first was taken"
+        assert said in found.account[1]
+
+    @pytest.mark.parametrize(
+        ("ids", "pictures", "posters"),
+        [
+            (
+                ("12", "tt13", "14"),
+                ("00012.jpg", "tt0013.jpg", "tt14.jpg"),
+                ("00012.jpg", "tt0013.jpg", "tt14.jpg"),
+            ),
+            (("00012", "12", "9"), ("12.jpg", "9.jpg"), ("", "12.jpg", "9.jpg")),  # it gained zeros
+            (
+                ("tt0862", "tt863", "9"),
+                ("862.jpg", "000863.jpg", "9.jpg"),
+                ("", "", "9.jpg"),
+            ),  # of another numbering
+            (("0862", "863", "9"), ("tt862.jpg", "863.jpg", "9.jpg"), ("", "863.jpg", "9.jpg")),
+            (("12", "012", "9"), ("00012.jpg", "9.jpg"), ("", "", "9.jpg")),  # one picture, two films
+            (("12", "00012", "9"), ("00012.jpg", "9.jpg"), ("", "00012.jpg", "9.jpg")),
+        ],
+    )
+    def test_a_number_finds_a_poster_only_if_the_id_lost_something_and_no_other_film_has_it(
+        self, ids, pictures, posters
+    ):
+        assert self.find(pictures, ids=ids).posters == posters
+
+    def test_figures_of_runs_and_sweeps_below_the_table_are_no_posters(self, tmp_path):
+        folder = write_folder(tmp_path / "films", films=2)
+        for name, files in (
+            ("runs/a", ("config.json", "manifest.json", "films/tt0001.jpg")),
+            ("runs/sweep", ("RESULTS.md", "report.html")),
+            ("scores", ("report.json", "report.md")),
+            ("found", ("search.json", "trials.csv")),
+            ("more", ("config.json", "seen.png")),  # somebody's own
+        ):
+            for file in (*files, "figures/roc.png"):
+                path = folder / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"x")
+        found = ["Images/tt0000.jpg", "Images/tt0001.jpg", "more/seen.png", "more/figures/roc.png"]
+        assert in_folder(folder).names == found
+        assert in_folder(folder / "runs" / "a").names == ["films/tt0001.jpg", "figures/roc.png"]  # if it is named
+
+    def test_where_hardly_any_picture_is_a_films_none_is_read_and_a_folder_that_was_named_is_refused(self):
+        content = b"id,genres\n" + b"".join(b"%d,War\n" % number for number in range(1, 31))
+        found = understood(content, pictures=("1.jpg", "x.jpg"), is_sure=False)
+        assert found.posters == ("",) * 30
+        assert "1 of 30 films have a poster below FOLDER: looked for '1.jpg'" in found.account[1]
+        assert "; none is read" in found.account[1]
+        with pytest.raises(UserError, match=r"or read no posters with --columns poster=-$"):
+            understood(content, pictures=("1.jpg", "x.jpg"))
+        assert understood(content, pictures=("1.jpg", "x.jpg"), poster="-").posters == ("",) * 30
+        with pytest.raises(UserError) as error:
+            self.find(("y.jpg",), (f"{'x' * 70}.jpg", "", ""))
+        assert f"looked for '{'x' * 60}', among" in str(error.value)
 
     def test_nothing_is_downloaded(self):
         with pytest.raises(UserError, match=r"holds addresses, such as 'https://x/1\.jpg', .* --columns poster=-"):
@@ -429,6 +595,16 @@ class TestFolder:
             make_builder(self.data(folder), cache)
         builder = make_builder(self.data(folder, file=str(folder / "films.csv")), cache)
         assert builder.account[0].startswith("films.csv: 3 rows, 6 columns")
+
+    def test_films_on_no_side_of_the_tables_split_are_not_split(self, tmp_path, cache):
+        folder = write_folder(tmp_path / "films", films=6)
+        table = pd.read_csv(folder / "IMDB_overview_genres.csv", keep_default_na=False)
+        table.assign(split=["train", "unused", "test"] * 2).to_csv(folder / "films.csv", index=False)
+        (folder / "IMDB_overview_genres.csv").unlink()
+        films = load_films(self.data(folder), cache, poster_size=16)
+        assert films.official_split == {"train": ["tt0000", "tt0003"], "test": ["tt0002", "tt0005"]}
+        assert len(films) == 6
+        assert any("split = split (2 on no side: 'unused')" in line for line in films.account)
 
     def test_another_form_of_a_known_data_set_is_told(self, tmp_path, cache):
         (tmp_path / "split.json").write_text("{}")

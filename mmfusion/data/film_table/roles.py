@@ -1,6 +1,7 @@
 """Finds out which column of a table says what, from its name and its cells."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ _POSTERS = ("poster", "posterpath", "posterfile", "image", "imagepath", "imagefi
 _SPLITS = ("split", "set", "fold", "partition", "subset")
 _GROUPS = ("group",)
 _NAMED = 12  # columns named in a line
+_SHOWN = 40  # characters of a cell that is named
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,18 @@ def find_roles(
     said.append(f"id = {columns[film]}{why}")
     overview = finder.several(named.overview, "overview", _OVERVIEWS)
     said += [f"overview = {' + '.join(columns[place] for place in overview)}"] if overview else ["no overview"]
-    split = finder.split()
+    split, on_no_side = finder.split()
     group = finder.one(named.group, "group", _GROUPS)
     taken = {film, poster, split, group, *overview}
     listed, many = finder.genres(taken) if labelled else (None, ())
     if many:
-        names = ", ".join(columns[place] for place in many)
+        names = _some([columns[place] for place in many])
         said.append(f"genres = the {len(many)} columns of 0 and 1: {names}")
     elif listed is not None:
         said.append(f"genres = {columns[listed]} ({finder.reader(listed).form})")
-    said += [f"{what} = {columns[place]}" for what, place in _named(poster, split, group)]
+    for what, place, more in (("poster", poster, ""), ("split", split, on_no_side), ("group", group, "")):
+        if place is not None:
+            said.append(f"{what} = {columns[place]}{more}")
     taken |= {listed, *many}
     taken |= set(finder.known(_GENRES)) if labelled else set()  # lists that columns repeat, or that say nothing
     others = tuple(p for p, name in enumerate(columns) if p not in taken and _is_name(name))
@@ -88,10 +92,6 @@ def find_roles(
         said.append("; ".join(finder.passed_over))
     read = finder.reader(listed) if listed is not None else None
     return Roles(film, overview, listed, read, many, poster, split, group, others, ", ".join(said))
-
-
-def _named(*places: int | None):
-    return [(what, place) for what, place in zip(("poster", "split", "group"), places) if place is not None]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -118,9 +118,14 @@ class _Finder:
         """The place of a column that the user names."""
         exact = [p for p, column in enumerate(self.columns) if column == name]
         alike = exact or [p for p, column in enumerate(self.columns) if _plain(column) == _plain(name)]
-        if len(alike) != 1:
+        if not alike:
             raise UserError(
                 f"--columns {role}={name}: {self.where} has no such column; it has {_some(self._shown())}"
+            )
+        if len(alike) > 1:
+            several = " and ".join(repr(self.columns[p]) for p in alike)
+            raise UserError(
+                f"--columns {role}={name}: {self.where} has {several}; write the one that is meant exactly so"
             )
         return alike[0]
 
@@ -154,28 +159,38 @@ class _Finder:
         unique = [p for p in candidates if self._is_unique(p)]
         best = max(candidates, key=lambda p: posters[p])
         chosen = best if posters[best] else next(iter(unique), candidates[0])
-        why = "the posters are named by it" if posters[best] else "the first that is unique"
+        first = "the first that is unique" if unique else "the first; none is unique"
+        why = "the posters are named by it" if posters[best] else first
         others = ", ".join(self.columns[p] for p in candidates if p != chosen)
         return chosen, f" ({why}; not {others})"
 
-    def split(self) -> int | None:
-        """The column of a split; one that has just the name of one is passed over."""
-        found = self.one(self.named.split, "split", _SPLITS)
-        if found is None:
-            return None
-        sides = {cell.strip().casefold() for cell in self.cells.column(found).unique().to_pylist()}
-        if sides <= {"", *SIDES} and sides - {""}:
-            return found
-        odd = sorted(sides - {"", *SIDES})[:3]
-        if self.named.split:
-            raise UserError(
-                f"--columns split={self.named.split}: its cells must be of {', '.join(SPLITS)}, not {odd[:1]}"
-            )
-        self.passed_over.append(f"{self.columns[found]} is no split: it has {', '.join(map(repr, odd))}")
-        return None
+    def split(self) -> tuple[int | None, str]:
+        """The column of a split, and what it leaves on no side; those with just the name of one are passed over."""
+        named = self.named.split
+        places = [self.place(named, "split")] if named and named != NO_COLUMN else []
+        for place in places if named else self.known(_SPLITS):
+            rows = Counter[str]()
+            for one in self.cells.column(place).value_counts().to_pylist():
+                rows[one["values"].strip()] += one["counts"]
+            sides = {SIDES[cell.casefold()] for cell in rows if cell.casefold() in SIDES}
+            others = {cell: count for cell, count in rows.items() if cell.casefold() not in SIDES}
+            odd = ", ".join(repr(cell[:_SHOWN]) for cell in sorted(others)[:4] if cell)
+            if {"train", "test"} <= sides or (sides and not odd):
+                said = f" ({sum(others.values()):,} on no side{odd and f': {odd}'})"
+                return place, said if others else ""
+            if named:
+                raise UserError(
+                    f"--columns split={named}: its cells must be of {', '.join(SPLITS)}, not {odd or 'blank'}"
+                )
+            self.passed_over.append(f"{self.columns[place]} is no split: it {f'has {odd}' if odd else 'is blank'}")
+        return None, ""
 
     def genres(self, taken: set) -> tuple[int | None, tuple[int, ...]]:
         """The column of lists, or the columns of 0 and 1."""
+        if list(self.named.genres) == [NO_COLUMN]:
+            raise UserError(
+                f"--columns genres={NO_COLUMN}: films without genres cannot train or score a model; name a column"
+            )
         if self.named.genres:
             places = tuple(self.place(name, "genres") for name in self.named.genres)
             if len(places) == 1 and not self._is_truth(places[0]):
@@ -202,7 +217,7 @@ class _Finder:
     @functools.cache  # noqa: B019  it goes with the finder
     def reader(self, listed: int) -> GenreColumn:
         """What reads a column of lists."""
-        return GenreColumn(self.cells.column(listed).unique().to_pylist())
+        return GenreColumn(self.cells.column(listed).unique().to_pylist(), self.columns)
 
     def _names_none(self, listed: int) -> bool:
         """Tells if a column of lists says nothing of any film."""

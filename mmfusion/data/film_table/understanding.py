@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mmfusion.config.sections import NO_COLUMN, RolesConfig
-from mmfusion.data.film_table.genres import check_genres, check_name, truth
+from mmfusion.data.film_table.genres import check_genres, check_name, say_alike, truth
 from mmfusion.data.film_table.pictures import Pictures, url_of
 from mmfusion.data.film_table.reading import TableFile, read_whole
 from mmfusion.data.film_table.roles import Roles, as_id, find_roles
@@ -90,17 +90,16 @@ def understand(
     lines, cells = read_whole(table)
     named_by = lambda film: bool(pictures.find(film))  # noqa: E731
     roles = find_roles(table, lines, cells, named, named_by=named_by)
-    pictures.found.clear()
     genres = _genres(table, cells, roles)
     reader = RowReader(roles, _genre_reader(roles, table), keep_placeholders=keep_placeholders)
     ids, left_out = _check_ids(table, cells, roles, lines)
     refuse_addresses(table, cells, roles)
     path_of = [""] * len(cells) if roles.poster is None else cells.column(roles.poster).to_pylist()
-    posters = tuple(pictures.find(film, path.strip()) for film, path in zip(ids, path_of) if film)
-    found = _say_posters(table, roles, pictures, [one for one in zip(ids, path_of) if one[0]], is_sure)
+    paths = [(film, path.strip()) for film, path in zip(ids, path_of) if film]
+    posters, found = _posters(table, pictures, paths, is_sure and named.poster != NO_COLUMN)
     account = (
         f"{table.path.name}: {len(cells):,} rows, {len(table.columns)} columns; {table.form}",
-        f"columns: {roles.said}; {found}",
+        f"columns: {'; '.join(filter(None, (roles.said, say_alike(genres), found)))}",
     )
     columns = tuple(table.columns[place] for place in roles.others)
 
@@ -244,33 +243,27 @@ def _check_ids(
     return ids, left_out
 
 
-def _say_posters(
-    table: TableFile, roles: Roles, pictures: Pictures, films: Sequence[tuple[str, str]], is_sure: bool
-) -> str:
-    """Says how posters were found; refuses a folder that holds pictures of something else."""
-    found = pictures.found
-    by_path = roles.poster is not None
-    wanted = sum(bool(path.strip()) for _, path in films) if by_path else len(films)
-    film, path = next(((f, p) for f, p in films if p.strip()), films[0])
-    looked_for = path.strip() if by_path and path.strip() else f"{film}.jpg"
+def _posters(
+    table: TableFile, pictures: Pictures, films: Sequence[tuple[str, str]], is_sure: bool
+) -> tuple[tuple[str, ...], str]:
+    """Each film's poster, and how they were found; refuses a folder that holds pictures of something else."""
+    wanted = sum(bool(path) for _, path in films) or len(films)
+    film, path = next((one for one in films if one[1]), films[0])
+    looked_for = repr((path or f"{film}.jpg")[:_SHOWN])
+    none = ("",) * len(films)
     if not pictures.names:
-        return f"no picture is below {pictures.where} (looked for {looked_for!r})"
-    if wanted and sum(found.values()) < _FEW_FOUND * wanted:
-        said = (
-            f"{sum(found.values())} of {len(films):,} films have a poster below {pictures.where}: looked for "
-            f"{looked_for!r}, among {len(pictures.names):,} pictures such as {pictures.names[0]!r}"
+        return none, f"no picture is below {pictures.where} (looked for {looked_for})"
+    found = pictures.find_all(films)
+    there = sum(map(bool, found.names))
+    if there >= _FEW_FOUND * wanted:
+        return found.names, f"posters below {pictures.where}: {found.said}"
+    said = (
+        f"{there} of {len(films):,} films have a poster below {pictures.where}: looked for {looked_for}, among "
+        f"{len(pictures.names):,} pictures such as {pictures.names[0]!r}"
+    ) + (found.said and f" ({found.said})")
+    if is_sure or path:
+        raise UserError(
+            f"{table.name}: {said}; name the posters' folder with --data-dir, the column that has their names with "
+            f"--columns poster=COLUMN, or read no posters with --columns poster={NO_COLUMN}"
         )
-        if is_sure or by_path:
-            raise UserError(
-                f"{table.name}: {said}; name the posters' folder with --data-dir, or the column that has their "
-                "names with --columns poster=COLUMN"
-            )
-        return said
-    how = {
-        "path": "by path",
-        "name": "by file name",
-        "id": "by id",
-        "number": "by the id's number, zeros were lost",
-    }
-    ways = ", ".join(f"{found[one]:,} {words}" for one, words in how.items() if found[one])
-    return f"posters below {pictures.where}: {ways}"
+    return none, f"{said}; none is read"
