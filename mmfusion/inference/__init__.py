@@ -119,12 +119,12 @@ def predict_films(run: Run, films: Films, ids: Sequence[str], *, keep_placeholde
 def _lacking(run: Run, films: Films, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Tells by modality which of these films have what counted as missing among the run's own: bool (R,)."""
     known = run.facts.get("placeholders", {})
-    if run.config.overview.columns:  # an overview is a part of what is read then
-        known.pop(OVERVIEW, None)
+    # With `overview.columns` an overview is but a part of what is read.
+    whole = {*run.config.reads} - ({OVERVIEW} if run.config.overview.columns else set())
     return {
         modality: np.isin(films.hashes[rows, place], np.array(known[modality], np.uint64))
         for place, modality in enumerate((POSTER, OVERVIEW))
-        if modality in known and modality in run.config.reads
+        if modality in known and modality in whole
     }
 
 

@@ -52,7 +52,8 @@ class FilmReader:
             named_by=lambda film: bool(self.pictures.find(film)),
             labelled=False,
         )
-        self._row_reader, self.keeps_placeholders = RowReader(self.roles), data.keep_placeholders
+        self.keeps_placeholders = data.keep_placeholders
+        self._row_reader = RowReader(self.roles, keep_placeholders=data.keep_placeholders)
         self.account = (
             f"{path.name}: {len(self.table.columns)} columns; {self.table.form}",
             f"columns: {self.roles.said}; {len(self.pictures.names):,} pictures below {self.pictures.where}",
