@@ -45,6 +45,7 @@ SMALL = TINY | {
 NAMED = ["--poster-encoder", "preset:FOLDER", "--overview-encoder", "preset:FOLDER"]
 FOR_WORKERS = [flag for flag in settings(variants=["joint"]) if "epochs" not in flag]  # not in this process
 ADDED = {
+    "mmfusion.train data.films=1000000": ["--set", "data.films=60"],
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
     "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],

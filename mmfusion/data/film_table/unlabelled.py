@@ -82,11 +82,10 @@ class FilmReader:
     def _films(self, rows: Rows) -> Iterator[Unlabelled]:
         refuse_addresses(self.table, rows.cells, self.roles)
         names = [self.table.columns[place] for place in self.roles.others]
-        for film in self._row_reader(rows.cells):
-            if not film.id:
-                self.without_id += 1
-                continue
-            self._hashes.append(hash(film.id))
+        films = [film for film in self._row_reader(rows.cells) if film.id]
+        self.without_id += len(rows.cells) - len(films)
+        self._hashes.extend(hash(film.id) for film in films)
+        posters = self.pictures.find_all([(film.id, film.path) for film in films]).names
+        for film, poster in zip(films, posters, strict=True):
             overview = "" if not self.keeps_placeholders and is_listed(film.overview) else film.overview
-            poster = self.pictures.find(film.id, film.path)
             yield Unlabelled(film.id, overview, poster, dict(zip(names, film.cells)))
