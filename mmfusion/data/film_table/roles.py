@@ -211,7 +211,7 @@ class _Finder:
         some = f"; of 0 and 1 are {_some([self.columns[p] for p in binary])}" if binary else ""
         raise UserError(
             f"{self.where} has no column of genres{some}; it has {_some(self._shown())}; name one, or those of 0 "
-            "and 1, with --columns genres=COLUMN"
+            "and 1, with --columns genres=COLUMN; films without genres can be predicted"
         )
 
     @functools.cache  # noqa: B019  it goes with the finder
