@@ -1,5 +1,7 @@
 """Tables of films for tests: from bytes to what was understood."""
 
+import csv
+import io
 import tempfile
 from pathlib import Path
 
@@ -8,6 +10,10 @@ from mmfusion.data.film_table.pictures import Pictures
 from mmfusion.data.film_table.reading import open_table
 from mmfusion.data.film_table.understanding import Film, Understood, understand
 from mmfusion.data.posters import NoPoster
+
+OVERVIEWS = ("Zwei Schwestern erben einen Leuchtturm – für immer.", "Ein Dieb, ein Café; und Züge.", "Nebel.")
+GENRES = (("Drama", "War"), ("Comedy",), ())
+PIPED = ("Drama|War", "Comedy", "")  # the same in cells
 
 
 def no_picture(name: str) -> bytes:
@@ -42,3 +48,24 @@ def films_in(content: bytes, name: str = "films.csv", **named) -> tuple[tuple[st
     """The genres and the films of a table with this content."""
     found = understood(content, name, **named)
     return found.genres, list(found.films())
+
+
+def table(genres, header=("id", "overview", "genres"), ids=("1", "2", "3"), **form) -> str:
+    """A CSV of three films with these cells of genres."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n", **form)
+    writer.writerow(header)
+    writer.writerows(zip(ids, OVERVIEWS, genres))
+    return out.getvalue()
+
+
+def read(content, name="films.csv", **named):
+    """The genres, and each film's id, overview and genres."""
+    content = content.encode() if isinstance(content, str) else content
+    genres, films = films_in(content, name, **named)
+    return genres, [(film.id, film.overview, film.genres) for film in films]
+
+
+def expected():
+    """What `read` gives of three films with the genres of `GENRES`."""
+    return ("Comedy", "Drama", "War"), list(zip(("1", "2", "3"), OVERVIEWS, GENRES))

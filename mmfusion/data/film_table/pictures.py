@@ -104,7 +104,7 @@ class Pictures:
         return Found(tuple(names), self._say(hows, names))
 
     def _find(self, film: str, path: str) -> tuple[str, str]:
-        """How a film's poster is found, and its name."""
+        """Finds a film's poster: how, and its name."""
         file = ""
         if path:
             wanted = _wanted(path)

@@ -307,8 +307,11 @@ def _bytes(column: pa.Array) -> int:
     """The size of a column once each row has its own text."""
     if pa.types.is_dictionary(column.type):
         return pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
-    if pa.types.is_struct(column.type) or pa.types.is_list(column.type):
-        return sum(map(_bytes, column.flatten() if pa.types.is_struct(column.type) else [column.flatten()]))
+    if pa.types.is_map(column.type):
+        return _bytes(column.keys) + _bytes(column.items)
+    if pa.types.is_nested(column.type):
+        inside = column.flatten()
+        return sum(map(_bytes, inside)) if pa.types.is_struct(column.type) else _bytes(inside)
     return column.nbytes
 
 

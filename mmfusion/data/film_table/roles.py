@@ -216,7 +216,7 @@ class _Finder:
 
     @functools.cache  # noqa: B019  it goes with the finder
     def reader(self, listed: int) -> GenreColumn:
-        """What reads a column of lists."""
+        """Gives what reads the cells of a column of lists."""
         return GenreColumn(self.cells.column(listed).unique().to_pylist(), self.columns)
 
     def _names_none(self, listed: int) -> bool:

@@ -76,7 +76,7 @@ class FilmReader:
 
     @property
     def repeated(self) -> int:
-        """How many of the films so far have the id of one before them."""
+        """Counts the films so far that have the id of one before them."""
         return len(self._hashes) - len(np.unique(np.asarray(self._hashes)))
 
     def _films(self, rows: Rows) -> Iterator[Unlabelled]:
