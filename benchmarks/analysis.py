@@ -17,7 +17,8 @@ from benchmarks.robustness import without_modalities
 from mmfusion.evaluation import calibration, metrics, resampling
 from mmfusion.evaluation.comparison import DRAWS, MICRO, SEED, Comparison, compare
 from mmfusion.evaluation.contributions import Contribution, contribution
-from mmfusion.schema import SPLITS
+from mmfusion.runs import Run
+from mmfusion.schema import OVERVIEW, POSTER, SPLITS
 
 
 def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
@@ -50,6 +51,7 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
     return Analysis(
         dataset=first.run.config.data.dataset,
         films=sizes,
+        lacking=_lacking([result.run for result in by_seed.values()]),
         splits=len({result.facts["split"] for result in by_seed.values()}),
         split_seeds=tuple(sorted({result.split_seed for result in by_seed.values()})),
         genres=tuple(first.genres[g] for g in order),
@@ -63,6 +65,17 @@ def analyse(results: Results, left_out: Sequence[str] = ()) -> Analysis:
         missing=without_modalities(results, predicted, weights),
         left_out=list(left_out),
     )
+
+
+def _lacking(runs: Sequence[Run]) -> dict[str, list[int]]:
+    found = []
+    for run in runs:
+        if run.hashes is None:  # of a version that kept none
+            return {}
+        splits = np.repeat(list(run.split), [len(ids) for ids in run.split.values()])
+        found.append((run.hashes[splits == "test"] == 0).sum(axis=0))
+    counts = zip((POSTER, OVERVIEW), np.transpose(found).tolist(), strict=True)
+    return {modality: films for modality, films in counts if any(films)}
 
 
 def better_unimodal(results: Results, name: str) -> str | None:

@@ -93,6 +93,7 @@ class Analysis:
 
     dataset: str
     films: dict[str, list[int]]  # by split, of each seed
+    lacking: dict[str, list[int]]  # by modality that some test films lack, how many, of each seed
     splits: int  # how many different ones the seeds have
     split_seeds: tuple[int, ...]  # of which they were made
     genres: tuple[str, ...]  # most frequent first

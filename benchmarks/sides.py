@@ -99,7 +99,7 @@ class Product:
         """This machine's floating-point operations a second in a large float32 matrix product."""
         import tensorflow as tf
 
-        side = 4096
+        side = 2048
         square = tf.random.stateless_normal((side, side), seed=(0, 0))
         product = tf.function(lambda: tf.reduce_sum(tf.matmul(square, square)))
         product().numpy()

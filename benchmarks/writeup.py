@@ -54,8 +54,19 @@ def listed(word: str, numbers: Sequence[int]) -> str:
     return f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
+def from_to(counts: Sequence[int]) -> str:
+    """Gives "1,100 to 1,200", or the one number."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
 # What `templates/notes.md` names.
-NOTES = {"DRAWS": DRAWS, "PERMUTATIONS": PERMUTATIONS, "FEWEST": FEWEST, "listed": listed}
+NOTES = {
+    "DRAWS": DRAWS,
+    "PERMUTATIONS": PERMUTATIONS,
+    "FEWEST": FEWEST,
+    "listed": listed,
+    "from_to": from_to,
+}
 
 
 def sentences(analysis: Analysis) -> list[str]:

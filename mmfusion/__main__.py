@@ -10,7 +10,7 @@ from mmfusion.errors import UserError, run_command
 COMMANDS = {
     "train": ("mmfusion.train", "trains one variant into a run folder and reports on it"),
     "evaluate": ("mmfusion.evaluate", "reports on one finished run, or on several side by side"),
-    "predict": ("mmfusion.predict", "tells the genres of one film"),
+    "predict": ("mmfusion.predict", "tells the genres of one film, or of a table of them"),
     "export": ("mmfusion.export", "writes a run's model in a format that needs no mmfusion"),
     "search": ("tuning.search", "looks for a variant's best hyperparameters"),
     "benchmark": ("benchmarks.run", "trains all variants and baselines over several seeds"),

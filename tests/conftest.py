@@ -22,6 +22,8 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import_tensorflow()
 os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 
+import sketches  # noqa: E402
+
 from mmfusion.config import VARIANTS, Config, resolve  # noqa: E402
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
@@ -141,6 +143,14 @@ def command(main, monkeypatch, *args) -> int:
     """Runs a command's `main` with these arguments, and gives its exit code."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
     return run_command(main)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures(request):
+    """Draws pictures for files with the mark `pictures`, and dots for others."""
+    sketches.sketch(not list(request.node.iter_markers("pictures")))
+    yield
+    sketches.sketch()
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,14 @@ from mmfusion.startup import begin_command, import_tensorflow
 begin_command()
 import_tensorflow()
 
+import sketches  # noqa: E402
+
 import tuning.search  # noqa: E402, F401
 from mmfusion import train  # noqa: E402, F401
 from mmfusion.reports import report  # noqa: E402, F401
 from mmfusion.training import experiment  # noqa: E402, F401
+
+sketches.sketch()
 
 
 def run(code: str, words: list[str], environment: dict[str, str], folder: Path) -> None:

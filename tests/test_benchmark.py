@@ -28,6 +28,8 @@ from mmfusion.errors import UserError
 from mmfusion.evaluation.metrics import overall
 from mmfusion.runs import Run
 
+pytestmark = pytest.mark.pictures
+
 SEEDS = 2
 REPOSITORY = Path(__file__).parent.parent
 BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
@@ -44,10 +46,16 @@ def settings(values=TINY, *, variants=NETWORKS, **named) -> list[str]:
     return [f"--set={key}={json.dumps(values[key])}" for key in acting]
 
 
+WITHOUT_POSTER = [f"tt{number:04d}" for number in range(20)]
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
-    """A data folder in which nobody has the genre "N/A"."""
-    return write_folder(tmp_path_factory.mktemp("data") / "films", films=130)
+    """A data folder in which nobody has the genre "N/A", and the first films have no poster."""
+    folder = write_folder(tmp_path_factory.mktemp("data") / "films", films=130)
+    for film in WITHOUT_POSTER:
+        (folder / "Images" / f"{film}.jpg").unlink()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +218,12 @@ class TestReport:
         text = (sweep / "RESULTS.md").read_text()
         assert f"python -m benchmarks.run --data-dir DIR --seeds {SEEDS} --out RESULTS_DIR --set" in text
         assert str(sweep) not in text
+
+    def test_says_how_many_test_films_lack_a_poster(self, sweep):
+        splits = [Run.open(run).split for run in sweep.glob(f"seed-*/{folder_of('poster')}")]
+        found = sorted({len({*split["test"]} & {*WITHOUT_POSTER}) for split in splits})
+        said = f"Scores are of the test films, of which {' to '.join(map(str, found))} have no poster."
+        assert said in (sweep / "RESULTS.md").read_text()
 
     def test_names_an_undefined_genre_and_counts_it_nowhere(self, sweep):
         text = (sweep / "RESULTS.md").read_text()

@@ -12,6 +12,8 @@ from benchmarks import table
 from mmfusion import evaluate, export, predict, train
 from tuning import search
 
+pytestmark = pytest.mark.pictures
+
 
 def write(folder, films: int, genres_of, overview_of=lambda i: f"word{i} word{i % 3} film"):
     """Films whose genres, among Comedy and War, and overviews are functions of their number."""

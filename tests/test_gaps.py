@@ -23,6 +23,8 @@ from mmfusion.errors import UserError
 from mmfusion.reports import panels, report
 from mmfusion.training import experiment, preparation
 
+pytestmark = pytest.mark.pictures
+
 CSV = "IMDB_overview_genres.csv"
 
 

@@ -89,6 +89,7 @@ class TestPredict:
         ("more", "said"),
         [
             (["--films", "nowhere.csv", "--out", "x.csv"], "--films nowhere.csv: there is no such file"),
+            (["--films", ".", "--out", "x.csv"], "--films . is a folder; name the file"),
             (["--films", "{films}"], "--films needs --out FILE"),
             (["--films", "{films}", "--out", "x.txt"], "must end with .csv or .parquet"),
             (["--films", "{films}", "--out", "x.csv", "--overview", "A war."], "--overview is of one film"),

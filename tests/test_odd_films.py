@@ -12,6 +12,8 @@ from PIL import Image
 from mmfusion import inference
 from mmfusion.errors import UserError
 
+pytestmark = pytest.mark.pictures
+
 OVERVIEWS = (
     "",
     "?! … --",

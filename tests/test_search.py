@@ -28,6 +28,8 @@ from tuning import search
 from tuning.outcomes import read_outcome
 from tuning.trials import cross_fitted
 
+pytestmark = pytest.mark.pictures
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

@@ -162,8 +162,8 @@ def other_films(
     Raises:
         UserError: a file or folder is not there, or a column cannot be named.
     """
-    if films and not Path(films).is_file():
-        raise UserError(f"--films {films}: there is no such file")
+    if films:
+        _check_file("--films", films)
     if data_dir and not Path(data_dir).is_dir():
         raise UserError(f"--data-dir {data_dir}: there is no such folder")
     roles = ("id", "overview", "poster", *(["genres"] if labelled else []))
@@ -253,15 +253,12 @@ def configured(variant: str, *, recipe: str, file: Path | None, overrides: dict[
         data = data.model_copy(update={"data_dir": str(Path(data.data_dir).resolve())})
     for flag, key in (("--films", "file"), ("--split-file", "split_file")):
         if named := getattr(data, key):
-            if not Path(named).is_file():
-                raise UserError(f"{flag} {named}: there is no such file")
+            _check_file(flag, named)
             data = data.model_copy(update={key: str(Path(named).resolve())})
     absolute["data"] = data
     if config.table.file:
-        table = Path(config.table.file).resolve()
-        if not table.is_file():
-            raise UserError(f"--table {config.table.file}: there is no such file")
-        absolute["table"] = config.table.model_copy(update={"file": str(table)})
+        _check_file("--table", config.table.file)
+        absolute["table"] = config.table.model_copy(update={"file": str(Path(config.table.file).resolve())})
     for section in ENCODER_SECTIONS:
         encoder = getattr(config, section)
         named = encoder.name.removeprefix(PRESET)
@@ -273,6 +270,13 @@ def configured(variant: str, *, recipe: str, file: Path | None, overrides: dict[
         if folder.is_dir():
             absolute[section] = encoder.model_copy(update={"name": f"{PRESET}{folder.resolve()}"})
     return config.with_values(**absolute)
+
+
+def _check_file(flag: str, named: str | Path) -> None:
+    if Path(named).is_dir():
+        raise UserError(f"{flag} {named} is a folder; name the file")
+    if not Path(named).is_file():
+        raise UserError(f"{flag} {named}: there is no such file")
 
 
 def settled(args: argparse.Namespace) -> dict[str, object]:

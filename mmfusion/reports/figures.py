@@ -53,10 +53,14 @@ def drawn(
         figure = Figure(figsize=size, layout=layout)
         yield figure
         for path in paths:
-            dates = {"Date": None} if path.suffix == ".svg" else {}
-            picture = io.BytesIO()
-            figure.savefig(picture, format=path.suffix[1:], dpi=150, metadata=dates)
-            write_atomically(path, picture.getbuffer())
+            write_atomically(path, rendered(figure, path.suffix[1:]))
+
+
+def rendered(figure: Figure, form: str) -> memoryview:
+    """Gives the content of a picture's file in the format of this name."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=form, dpi=150, metadata={"Date": None} if form == "svg" else {})
+    return picture.getbuffer()
 
 
 @functools.cache
