@@ -1,25 +1,23 @@
 """`python -m benchmarks.run`: trains all variants and baselines over several seeds, on the same films."""
 
 import argparse
+import functools
 import shlex
 import statistics
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.baselines import BASELINES, SECTIONS_READ
-from benchmarks.questions import questions
-from mmfusion.config import ENCODER_SECTIONS, PRESET, VARIANTS, Config, is_preset
-from mmfusion.config.flags import KEYS, add_config_flags, configure, flags_of, say_which_films
-from mmfusion.config.idle import acting, refuse_idle
+from benchmarks import sweep
+from mmfusion import cluster, jobs
+from mmfusion.config import PRESET, VARIANTS, Config, is_preset
+from mmfusion.config.flags import KEYS, add_config_flags, say_which_films
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.runs import Run
-from mmfusion.schema import MODALITIES
 from mmfusion.startup import begin_command, import_tensorflow
 
-NAMES = (*BASELINES, *VARIANTS)  # in this order: those that are made of others come after them
 COMMANDS = "commands.txt"  # in the results' folder, what was called
 
 
@@ -27,10 +25,14 @@ def parser() -> ArgumentParser:
     """The command's flags."""
     p = ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     p.add_argument(
-        "--variants", nargs="+", choices=list(NAMES), help="default: all that there can be; baselines are some"
+        "--variants",
+        nargs="+",
+        choices=list(sweep.NAMES),
+        help="default: all that there can be; baselines are some",
     )
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 to N-1 (default: 1)")
     add_config_flags(p)
+    cluster.add_flags(p)
     p.add_argument(
         "--config-dir",
         type=Path,
@@ -54,41 +56,35 @@ def main() -> None:
     cache = begin_command(args.cache_dir)
     if args.rehash:
         forget(cache)
-    _check_config_dir(args)
-    names = _names(args)
-    sweep = {(seed, name): _configure(args, name, seed) for seed in range(args.seeds) for name in names}
-    _refuse_idle(args, list(sweep.values()))
-    runs = {key: _run(args, config) for key, config in sweep.items()}
+    sweep.check_config_dir(args)
+    names = sweep.names_of(args)
+    configs = {(seed, name): sweep.configured(args, name, seed) for seed in range(args.seeds) for name in names}
+    sweep.refuse_idle_flags(args, list(configs.values()))
+    runs = {key: sweep.run_of(args, config) for key, config in configs.items()}
     for key, run in runs.items():
         if run.config_file.is_file():
-            _check_same(run, sweep[key], args)
-    say_which_films(sweep[0, names[0]], args.dataset)
-    todo = [(seed, name) for (seed, name), run in runs.items() if not _is_done(run, name, args)]
+            sweep.check_same(run, configs[key], args)
+    say_which_films(configs[0, names[0]], args.dataset)
+    todo = [(seed, name) for (seed, name), run in runs.items() if not sweep.is_done(run, name, args)]
     took = {}  # by name, the seconds of each run of this sweep
     for (seed, name), run in runs.items():
         if (seed, name) not in todo:
-            print(f"seed {seed}, {sweep[seed, name].label}: finished already, in {run.folder}", flush=True)
+            print(f"seed {seed}, {configs[seed, name].label}: finished already, in {run.folder}", flush=True)
             # Late fusion's parts were counted as runs of their own.
-            took.setdefault(name, []).append(0 if parts_of(sweep[seed, name]) else run.report["train_seconds"])
+            took.setdefault(name, []).append(
+                0 if sweep.parts_of(configs[seed, name]) else run.report["train_seconds"]
+            )
     if todo:
         import_tensorflow()
         from mmfusion.models import model_class
 
         for name in {name for _, name in todo if name in VARIANTS}:  # not when those before it are trained
-            model_class(name).check(sweep[0, name])
+            model_class(name).check(configs[0, name])
         _keep_command(args.out)
-    done = len(runs) - len(todo)
-    for number, (seed, name) in enumerate(todo):
-        run = runs[seed, name]
-        left = _time_left(took, [name for _, name in todo[number:]])
-        place = f"run {done + number + 1} of {len(runs)}{left}, into {run.folder}"
-        print(f"\nseed {seed}, {sweep[seed, name].label}: {place}", flush=True)
-        start = time.perf_counter()
-        if not run.finished:
-            _train(run, sweep[seed, name], _parts(args, name, seed), args, cache)
-        if name not in BASELINES:
-            _ask(run, cache, args)
-        took.setdefault(name, []).append(time.perf_counter() - start)
+    if todo:
+        folders = [Path(one) for one in (args.data_dir, args.films, args.table) if one]
+        with cluster.place_of(args, cache, folders) as place:
+            _run_all(args, cache, [(runs[key], configs[key]) for key in todo], len(runs), took, place)
     from benchmarks.galleries import keep_films
 
     keep_films(args.out, cache)
@@ -100,126 +96,54 @@ def main() -> None:
     print(f"\nThe runs are in {args.out}; python -m benchmarks.table {args.out} compares them there")
 
 
-def parts_of(config: Config) -> tuple[str, ...]:
-    """The models of the same sweep that one is made of; none of most."""
-    baseline = BASELINES.get(config.variant)
-    return baseline.averages if baseline else config.parts
+def _run_all(
+    args: argparse.Namespace,
+    cache: Path,
+    todo: list[tuple[Run, Config]],
+    total: int,
+    took: dict[str, list[float]],
+    place: jobs.Place,
+) -> None:
+    """Trains what is to be done, and says which run begins and about how long the rest takes."""
+    listed = {
+        _said(config): jobs.Job(
+            _said(config),
+            run.folder,
+            functools.partial(sweep.train_and_ask, args, config.variant, config.seed, cache),
+            needs=tuple(_said(sweep.configured(args, part, config.seed)) for part in sweep.parts_of(config)),
+        )
+        for run, config in todo
+    }
+    variants = {_said(config): config.variant for _, config in todo}
+    began: dict[str, float] = {}
+
+    def on_start(job: jobs.Job) -> None:
+        left = _time_left(took, [variants[name] for name in listed if name not in began], place.capacity)
+        number = total - len(listed) + len(began) + 1
+        began[job.name] = time.perf_counter()
+        print(f"\n{job.name}: run {number} of {total}{left}, into {job.folder}", flush=True)
+
+    def on_end(ended: jobs.Ended) -> None:
+        name = ended.job.name
+        took.setdefault(variants[name], []).append(time.perf_counter() - began[name])
+        if args.on != "here":
+            print(f"{name}: done in {took[variants[name]][-1]:.0f} s", flush=True)
+
+    jobs.run_all(list(listed.values()), place, on_start=on_start, on_end=on_end)
 
 
-def _refuse_idle(args: argparse.Namespace, configs: list[Config]) -> None:
-    """Refuses what acts in no run of the sweep."""
-    given = flags_of(args)
-    if "seed" in given:
-        raise UserError(f"{given['seed']} does nothing here: --seeds N trains with the seeds 0 to N-1")
-    refuse_idle(given, configs, SECTIONS_READ)
-    if args.missing and all(config.variant in BASELINES for config in configs):
-        raise UserError("--missing does nothing here: it asks networks, and --variants names none")
+def _said(config: Config) -> str:
+    return f"seed {config.seed}, {config.label}"
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    """Names what this sweep trains, in the order of `NAMES`."""
-    config = configure(args, next(iter(BASELINES)), None)
-    frozen = {} if config.fine_tuning.fine_tune else config.presets
-    without = {name: set(one.reads) - frozen.keys() for name, one in BASELINES.items() if one.of_presets}
-    for name in (name for name, variant in VARIANTS.items() if variant.joins_features):
-        own = config.with_values(variant=name)
-        without[name] = {modality for modality in own.reads if modality.section in own.sections} - frozen.keys()
-    if args.variants is None:
-        return [name for name in NAMES if not without.get(name) and not _is_aside(name, config)]
-    for name in args.variants:
-        if without.get(name):
-            encoders = [one.section.replace("_", "-") for one in MODALITIES if one in without[name]]
-            flags = " and ".join(f"--{encoder} preset:…" for encoder in encoders)
-            raise UserError(f"{name} is fitted on features of frozen presets: name them with {flags}")
-    return [name for name in NAMES if name in args.variants]
-
-
-def _is_aside(name: str, config: Config) -> bool:
-    """Tells if a variant has to be asked for: it would not be compared with the others' encoders or modalities."""
-    if name in BASELINES:
-        return not set(BASELINES[name].reads) <= set(config.modalities)
-    variant = VARIANTS[name]
-    trained_from_words = not set(variant.sections) & set(ENCODER_SECTIONS)
-    other_modality = not set(variant.modalities) <= set(config.modalities)
-    return bool(variant.encoders) or other_modality or (trained_from_words and bool(config.presets))
-
-
-def _configure(args: argparse.Namespace, name: str, seed: int) -> Config:
-    """The configuration of one model, with its own file where there is one."""
-    config = configure(_with_file(args, name), name, seed)
-    return config.made_of(_part_configs(args, name, seed))
-
-
-def _with_file(args: argparse.Namespace, name: str) -> argparse.Namespace:
-    file = args.config_dir / f"{name}.toml" if args.config_dir else None
-    if file is None or not file.is_file():
-        return args
-    return argparse.Namespace(**{**vars(args), "config": file})
-
-
-def _check_config_dir(args: argparse.Namespace) -> None:
-    """Refuses a folder that names nothing of this sweep, and two ways to say the same thing."""
-    if args.config_dir is None:
-        return
-    if args.config:
-        raise UserError("--config holds for all variants, --config-dir for each its own; give one of them")
-    found = sorted(file.stem for file in args.config_dir.glob("*.toml"))
-    unknown = [name for name in found if name not in VARIANTS]
-    if not found or unknown:
-        what = f"holds {', '.join(unknown)}.toml" if unknown else "holds no VARIANT.toml"
-        raise UserError(f"--config-dir {args.config_dir} {what}; the variants are {', '.join(VARIANTS)}")
-
-
-def _part_configs(args: argparse.Namespace, name: str, seed: int) -> dict[str, Config]:
-    """Configures the parts of late fusion that are its own: by its file, not by theirs."""
-    parts = configure(_with_file(args, name), name, seed).parts
-    return {part: configure(_with_file(args, name), part, seed) for part in parts}
-
-
-def _run(args: argparse.Namespace, config: Config) -> Run:
-    return Run(args.out / f"seed-{config.seed}" / config.folder_name)
-
-
-def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
-    """The finished runs that a model is made of, of this call or an earlier one; {}: it trains its own."""
-    wanted = {part: _configure(args, part, seed) for part in parts_of(_configure(args, name, seed))}
-    parts = {part: _run(args, config) for part, config in wanted.items()}
-    missing = [part for part, run in parts.items() if not run.finished]
-    if missing and name in BASELINES:
-        raise UserError(f"{name} averages {' and '.join(parts)}; add {' and '.join(missing)} to --variants")
-    if missing:
-        return {}
-    for part, run in parts.items():
-        _check_same(run, wanted[part], args)
-    own = _part_configs(args, name, seed)
-    if any(not _is_same(parts[part].config, config) for part, config in own.items()):
-        return {}
-    return parts
-
-
-def _check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
-    """A run that is there already counts only if it is the one that would be trained now, with its parts."""
-    parts = _part_configs(args, wanted.variant, wanted.seed)
-    of_parts = all(
-        part.config.variant in parts and _is_same(part.config, parts[part.config.variant]) for part in run.parts
-    )
-    if not (_is_same(run.config, wanted) and of_parts):
-        raise UserError(f"{run.folder} was trained with other settings; remove it or name another --out")
-
-
-def _is_same(config: Config, other: Config) -> bool:
-    """Compares two runs in all that they read; what belongs to other models may differ."""
-    return acting(config, SECTIONS_READ) == acting(other, SECTIONS_READ)
-
-
-def _time_left(took: dict[str, list[float]], todo: list[str]) -> str:
+def _time_left(took: dict[str, list[float]], todo: list[str], at_a_time: int) -> str:
     """Estimates the time left, at the pace of this sweep's runs; "" before the first network is through."""
     networks = [statistics.mean(seconds) for name, seconds in took.items() if name in VARIANTS]
     if not networks:
         return ""
     typical = statistics.mean(networks)
     left = [statistics.mean(took[name]) if name in took else typical for name in todo]
-    return f", about {max(1, round(sum(left) / 60))} min left"
+    return f", about {max(1, round(sum(left) / at_a_time / 60))} min left"
 
 
 _PLACES = {
@@ -269,36 +193,6 @@ def _keep_command(out: Path) -> None:
     if command not in before:
         make_folder(out)
         write_atomically(file, "\n".join([*before, command]) + "\n")
-
-
-def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Namespace, cache: Path) -> None:
-    import_tensorflow()
-    from benchmarks.baselines import train_baseline
-    from mmfusion.reports import report
-    from mmfusion.training import experiment
-
-    if run.config_file.is_file():
-        experiment.resume(run, cache)
-    elif config.variant in BASELINES:
-        train_baseline(config, run.folder, cache, parts)
-    else:
-        part_configs = {} if parts else _part_configs(args, config.variant, config.seed)
-        experiment.train(config, run.folder, cache, part_configs=part_configs, part_runs=list(parts.values()))
-    report.finish(run)
-
-
-def _is_done(run: Run, name: str, args: argparse.Namespace) -> bool:
-    if name in BASELINES or not run.finished:
-        return run.finished
-    return all(question.is_asked(run) for question in questions(args))
-
-
-def _ask(run: Run, cache: Path, args: argparse.Namespace) -> None:
-    """Asks a finished network what it was not asked yet."""
-    import_tensorflow()
-    for question in questions(args):
-        if not question.is_asked(run):
-            question.ask(run, cache)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,15 @@ def read_regular(path: Path, limit: int) -> bytes:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
+_patience = 0.0
+
+
+def wait_for_others(seconds: float) -> None:
+    """Lets `only_one` wait so long in this process: where a node died, its processes may live some time."""
+    global _patience
+    _patience = seconds
+
+
 @contextlib.contextmanager
 def only_one(lock: Path, busy: str) -> Iterator[None]:
     """Lets one process at a time into the block; the system lets go of the lock when the process ends.
@@ -117,7 +126,7 @@ def only_one(lock: Path, busy: str) -> Iterator[None]:
     """
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=_patience)
     except Timeout as error:
         raise UserError(busy) from error
     except OSError as error:

@@ -15,6 +15,7 @@ import pytest
 from conftest import TINY, command, folder_of, row_of, write_folder
 
 from benchmarks import run as benchmark
+from benchmarks import sweep as sweep_of
 from benchmarks import table
 from benchmarks.baselines import BASELINES, SECTIONS_READ
 from benchmarks.collect import collect
@@ -104,7 +105,7 @@ PRESETS = ["--poster-encoder", "preset:pictures", "--overview-encoder", "preset:
     ],
 )
 def test_trains_what_the_same_encoders_read_unless_others_are_asked_for(flags, networks):
-    names = benchmark._names(benchmark.parser().parse_args([*flags, "--out", "results"]))
+    names = sweep_of.names_of(benchmark.parser().parse_args([*flags, "--out", "results"]))
     assert tuple(name for name in names if name not in BASELINES) == networks
 
 

@@ -45,7 +45,13 @@ SMALL = TINY | {
 }
 # What makes a command small, added behind its own flags, for commands with all of these words.
 NAMED = ["--poster-encoder", "preset:FOLDER", "--overview-encoder", "preset:FOLDER"]
-FOR_WORKERS = [flag for flag in settings(variants=["joint"]) if "epochs" not in flag]  # not in this process
+
+
+def for_processes(variant: str) -> list[str]:
+    """Flags that make a variant small in processes of their own."""
+    return [*(flag for flag in settings(variants=[variant]) if "epochs" not in flag), "--epochs", "1"]
+
+
 ADDED = {
     "mmfusion.train data.films=1000000": ["--set", "data.films=60"],
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
@@ -58,7 +64,8 @@ ADDED = {
     "benchmarks.run results/tuned": ["--variants", "bilstm"],
     "benchmarks.run --recipe pretrained": ["--variants", "features", "early_features"],
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
-    "tuning.search --workers": [*FOR_WORKERS, "--epochs", "1", "--out", "search/workers"],
+    "tuning.search --on": [*for_processes("joint"), "--out", "search/ray"],
+    "benchmarks.run --on": [*for_processes("overview"), "--variants", "overview"],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
     "benchmarks.throughput --film-count": ["--film-count", "60", "--variants", "poster"],
     "benchmarks.options": ["--repeats", "1"],
@@ -193,7 +200,7 @@ def test_what_a_document_shows_runs(document, reader, place, monkeypatch, capfd)
             exec(compile(one.code, str(one), "exec"), {"__name__": "shown"})
             continue
         module, args = small(one, place)
-        if "--workers" in args:  # which changes this process for good
+        if "--on" in args:  # Ray starts slowly in a process that has much already
             code = subprocess.run([sys.executable, "-m", module, *args], check=False).returncode
         else:
             code = command(importlib.import_module(module).main, monkeypatch, *args)

@@ -6,6 +6,7 @@ import pytest
 from conftest import PARTS, command, tiny_config
 
 from benchmarks import run as benchmark
+from benchmarks import sweep
 from benchmarks.baselines import SECTIONS_READ
 from mmfusion import train
 from mmfusion.config import resolve
@@ -74,7 +75,7 @@ def test_a_files_lines_may_be_for_other_variants(tmp_path):
 
 def test_in_a_sweep_it_is_enough_that_one_run_reads_a_setting(tmp_path, monkeypatch):
     args = benchmark.parser().parse_args(["--set", "joint.units=8", "--out", str(tmp_path)])
-    benchmark._refuse_idle(args, [resolve("poster"), resolve("joint")])
+    sweep.refuse_idle_flags(args, [resolve("poster"), resolve("joint")])
 
 
 def test_a_run_is_found_again_whatever_other_models_would_read():
@@ -100,8 +101,8 @@ def test_late_fusion_takes_fine_tuning_over_from_its_parts_and_is_found_again(tm
     found = resolve("late", file=tmp_path / "late.toml").made_of(parts)
     assert found.label == "late (pictures + bag, fine-tuned)"
     args = benchmark.parser().parse_args(["--config-dir", str(tmp_path), "--out", str(tmp_path)])
-    wanted = benchmark._configure(args, "late", 0)
-    benchmark._check_same(SimpleNamespace(config=found, parts=[], folder=tmp_path), wanted, args)
+    wanted = sweep.configured(args, "late", 0)
+    sweep.check_same(SimpleNamespace(config=found, parts=[], folder=tmp_path), wanted, args)
 
 
 WRONG = [

@@ -1,14 +1,9 @@
-"""A search from the command to the file that trains its best trial, with real trials, kills and workers."""
+"""A search from the command to the file that trains its best trial, with real trials and a kill."""
 
 import csv
 import gc
-import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 import weakref
 
@@ -25,7 +20,7 @@ from mmfusion.models.late import Combiner
 from mmfusion.runs import Run
 from mmfusion.training import experiment, fitting, preparation
 from tuning import search
-from tuning.outcomes import read_outcome
+from tuning.records import read_trials
 from tuning.trials import cross_fitted
 
 pytestmark = pytest.mark.pictures
@@ -87,7 +82,7 @@ def test_leaves_all_that_the_readme_names_and_a_file_that_trains(finished, tiny,
     rows = trials_of(out)
     best = max(rows, key=lambda row: float(row["ap_micro"]))
     trained = Run(tmp_path / "run").predictions("validation")
-    outcome = read_outcome(out / "trials" / f"trial_{0 if best['trial'] == 'start' else best['trial']}")
+    outcome = read_trials(out)[0 if best["trial"] == "start" else int(best["trial"])].outcome
     explored = Run(out / "models" / outcome.models[0]).predictions("validation")
     np.testing.assert_array_equal(trained.y_prob, explored.y_prob)
 
@@ -124,6 +119,7 @@ def test_the_same_command_has_nothing_left_to_do_and_another_one_is_refused(fini
         (["--budget-minutes", -1], "--budget-minutes must be greater than 0"),
         (["--only", "training.decay", "--set", "training.decay=0.2"], "nothing is left to search"),
         (["--data-dir", "/nowhere"], "/nowhere"),
+        (["--workers", 2], "--workers: several trials at a time, on this machine or on many, are --on ray now"),
     ],
 )
 def test_says_in_one_line_what_is_wrong(flags, said, tiny, tmp_path, monkeypatch, capsys):
@@ -133,16 +129,10 @@ def test_says_in_one_line_what_is_wrong(flags, said, tiny, tmp_path, monkeypatch
     assert error.count("\n") == 1
 
 
-def test_an_oracles_file_that_is_gone_is_made_again_by_the_same_command(
-    finished, tiny, tmp_path, monkeypatch, capsys
-):
-    out, _, cache = finished
-    monkeypatch.setenv("MMFUSION_CACHE", str(cache))
-    copy = shutil.copytree(out, tmp_path / "copy")
-    (copy / "trials" / "oracle.json").unlink()
-    assert command(search.main, monkeypatch, *arguments(copy, tiny, trials=3)) == 0
-    assert "made again from the files of 4 trials, 4 of them finished" in capsys.readouterr().out
-    assert (copy / "best.toml").read_bytes() == (out / "best.toml").read_bytes()
+def test_variables_of_kerastuners_own_chief_and_workers_are_named(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny)) == 2
+    assert "KERASTUNER_TUNER_ID: a search on several machines is --on ray now; unset it" in capsys.readouterr().err
 
 
 def test_a_second_search_in_the_same_folder_waits_its_turn(finished, tiny, tmp_path, monkeypatch, capsys):
@@ -268,70 +258,3 @@ def test_killed_in_its_third_trial_it_ends_as_if_it_had_not_been(finished, tiny,
     assert code == 0, said
     assert trials_of(tmp_path / "out") == trials_of(out)
     assert (tmp_path / "out" / "best.toml").read_bytes() == (out / "best.toml").read_bytes()
-
-
-def _workers(pid):
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in listed.stdout.split()]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds a command's workers by ps")
-def test_two_workers_one_killed_end_complete_and_all_killed_end_with_an_error(tiny, tmp_path, cache):
-    # With Hyperband, so that one worker goes on from what another one has trained.
-    out = tmp_path / "out"
-    flags = [*arguments(out, tiny, trials=4, tuner="hyperband", epochs=3), "--workers", 2]
-    running = Command(cache, *flags)
-    until(lambda: len(list((out / "trials").glob("trial_*"))) >= 2)
-    for worker in _workers(running.pid):
-        os.kill(worker, signal.SIGKILL)
-    began = time.monotonic()
-    code, said = running.wait()
-    assert code == 2, said
-    assert time.monotonic() - began < 60
-    assert "all 2 workers are gone" in said
-
-    running = Command(cache, *flags)
-    until(lambda: len(_workers(running.pid)) == 2)
-    until(lambda: len(json.loads((out / "trials" / "oracle.json").read_text())["ongoing_trials"]) == 2)
-    os.kill(_workers(running.pid)[0], signal.SIGKILL)
-    code, said = running.wait()
-    assert code == 0, said
-    assert "is gone; its trial goes to another one" in said
-    rows = trials_of(out)
-    assert [row["status"] for row in rows] == ["completed"] * 5
-    assert [row["epochs"] for row in rows] == ["3", "1", "1", "1", "3"]
-
-
-def test_chief_and_workers_started_at_once_by_hand_find_each_other_and_a_stranger_is_refused(tiny, tmp_path, cache):
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        place = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(one.getsockname()[1])}
-    flags = arguments(tmp_path / "out", tiny, trials=1, epochs=1)
-    stranger = Command(cache, *flags, "--seed", 5, KERASTUNER_TUNER_ID="stranger", **place)
-    worker = Command(cache, *flags, KERASTUNER_TUNER_ID="worker-1", **place)
-    chief = Command(cache, *flags, KERASTUNER_TUNER_ID="chief", **place)
-    code, said = chief.wait()
-    assert code == 0, said
-    code, said = worker.wait()
-    of_films = ("Another process", "Preparing", "60 films;", "genres:")
-    assert (code, [line for line in said.splitlines() if not line.startswith(of_films)]) == (0, [])
-    code, said = stranger.wait()
-    assert code == 2
-    assert "holds a search with another seed" in said
-    assert [row["status"] for row in trials_of(tmp_path / "out")] == ["completed", "completed"]
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"KERASTUNER_TUNER_ID": "chief"}, "set all three, or none"),
-        ({"KERASTUNER_ORACLE_PORT": "many"}, "KERASTUNER_ORACLE_PORT must be a number from 1 to 65535"),
-    ],
-)
-def test_variables_that_make_no_sense_are_named(variables, said, tiny, tmp_path, monkeypatch, capsys):
-    if "KERASTUNER_ORACLE_PORT" in variables:
-        variables = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": "127.0.0.1", **variables}
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert command(search.main, monkeypatch, *arguments(tmp_path / "out", tiny)) == 2
-    assert said in capsys.readouterr().err

@@ -1,90 +1,136 @@
-"""Oracles say what to try next: KerasTuner's three algorithms, each under one name on the command line."""
+"""Oracles say what to try next: KerasTuner's three algorithms, each under one name on the command line.
 
+An oracle keeps nothing. When a search goes on it is asked and told, in the same order, what it was asked and
+told before (`records.Trial.after`), and comes to the same next question.
+"""
+
+import shutil
+import tempfile
 import warnings
+import weakref
 
 import keras_tuner
 import numpy as np
+from keras_tuner.engine import trial as kt
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from tuning.resumable import Resumable
+from tuning.records import START
 
 EPOCHS = "tuner/epochs"  # KerasTuner's name for how long one of Hyperband's trials is trained
+_NEVER = 10**9
+_DRAWS = 20  # for values that were not tried yet
 
 
-class RandomOracle(Resumable, keras_tuner.oracles.RandomSearchOracle):
-    """Draws every trial from the whole space (Bergstra & Bengio 2012)."""
+class Asked(keras_tuner.Oracle):
+    """Laid over one of KerasTuner's oracles: one process asks, whoever runs the trials.
 
+    Args:
+        objective: what to maximise or minimise.
+        seed: of all that is drawn.
+        space: the hyperparameters; each one's default is the starting configuration's value.
+        **options: of the KerasTuner oracle.
+    """
 
-class BayesianOracle(Resumable, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Draws a third of the trials, ten at most, then asks a Gaussian process for more (Snoek et al. 2012)."""
+    def __init__(self, objective, seed: int, space, **options):
+        super().__init__(
+            objective=objective,
+            seed=seed + 1,  # KerasTuner takes 0 for "any"
+            hyperparameters=space,
+            tune_new_entries=False,
+            allow_new_entries=False,
+            max_consecutive_failed_trials=_NEVER,  # a failed trial does not end the search
+            **options,
+        )
+        # Whoever asks knows how many to ask for.
+        self.max_trials = None  # pyright: ignore[reportAttributeAccessIssue]
+        self.verbose = 0
+        self.exhausted = False  # nothing is left to try
+        self._recorded: dict[str, object] | None = None
+        # KerasTuner writes files of its own, where a tuner says. Nobody reads them: a trial's folder has more.
+        folder = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        keras_tuner.engine.base_tuner.BaseTuner(self, directory=folder, project_name="oracle")
 
-    def __init__(self, objective, trials: int, seed: int, space, **options):
-        # KerasTuner's own default is three for each hyperparameter: a search of usual length would never get
-        # beyond drawing.
-        super().__init__(objective, trials, seed, space, num_initial_points=min(10, max(2, trials // 3)), **options)
+    def ask(self, recorded: dict[str, object] | None = None) -> dict[str, object] | None:
+        """Gives the next trial's values; None when there is none, or none before another trial has ended.
 
-    def set_state(self, state):
-        # This call's number of trials decides, not that of an earlier one.
-        super().set_state({**state, "num_initial_points": self.num_initial_points})
+        Args:
+            recorded: what it said in an earlier process, which counts: libraries change.
+        """
+        self._recorded = recorded
+        trial = self.create_trial(str(len(self.trials)))
+        self.exhausted = trial.status == kt.TrialStatus.STOPPED
+        return dict(trial.hyperparameters.values) if trial.status == kt.TrialStatus.RUNNING else None
+
+    def tell(self, number: int, score: float | None) -> None:
+        """Says what the trial of this number gave; None: it failed."""
+        trial = next(trial for name, trial in self.trials.items() if int(name) == number)
+        if score is not None:
+            self.update_trial(trial.trial_id, {self.objective.name: score})
+        trial.status = kt.TrialStatus.FAILED if score is None else kt.TrialStatus.COMPLETED
+        self.end_trial(trial)
 
     def populate_space(self, trial_id):
-        self._random_state = np.random.RandomState([self.seed, int(trial_id)])
+        """Gives the starting configuration first, then what the algorithm says."""
+        if int(trial_id) == START:
+            found = {"status": kt.TrialStatus.RUNNING, "values": self.starting_values()}
+        else:
+            found = super().populate_space(trial_id)
+        if self._recorded is not None:
+            found = {"status": kt.TrialStatus.RUNNING, "values": dict(self._recorded)}
+        return found
+
+    def starting_values(self) -> dict[str, object]:
+        """The point of the space that a search begins with."""
+        return {hyperparameter.name: hyperparameter.default for hyperparameter in self.hyperparameters.space}
+
+
+class RandomOracle(Asked, keras_tuner.oracles.RandomSearchOracle):
+    """Draws every trial from the whole space (Bergstra & Bengio 2012)."""
+
+    def __init__(self, objective, trials: int, seed: int, space):
+        super().__init__(objective, seed, space)
+
+
+class BayesianOracle(Asked, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Draws a third of the trials, ten at most, then asks a Gaussian process for more (Snoek et al. 2012)."""
+
+    def __init__(self, objective, trials: int, seed: int, space):
+        # KerasTuner's own default is three for each hyperparameter: a search of usual length would never get
+        # beyond drawing.
+        super().__init__(objective, seed, space, num_initial_points=min(10, max(2, trials // 3)))
+
+    def populate_space(self, trial_id):
         # Its matrices are small: threads would only wait for each other. And a length scale at its bound is no
         # fault, it means that a hyperparameter does not matter.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = super().populate_space(trial_id)
-        if found["values"] and self._duplicate(found["values"]):
-            return self._random_populate_space()
-        return found
+        tried = [trial.hyperparameters.values for trial in self.trials.values()]
+        draw = 0
+        while found.get("values") in tried and draw < _DRAWS:
+            rng = np.random.default_rng([self.seed, int(trial_id), draw])
+            values = {one.name: one.random_sample(int(rng.integers(2**31))) for one in self.hyperparameters.space}
+            found, draw = {**found, "values": values}, draw + 1
+        return {"status": kt.TrialStatus.STOPPED} if found.get("values") in tried else found
 
 
-class HyperbandOracle(Resumable, keras_tuner.oracles.HyperbandOracle):
+class HyperbandOracle(Asked, keras_tuner.oracles.HyperbandOracle):
     """Trains many for few epochs, and goes on with the better third of them (Li et al. 2018).
 
     Args:
         epochs: of a trial that is trained to the end.
     """
 
-    def __init__(self, objective, trials: int, seed: int, space, *, epochs: int, **options):
+    def __init__(self, objective, trials: int, seed: int, space, *, epochs: int):
         # Brackets follow each other until the trials are used up.
-        super().__init__(
-            objective, trials, seed, space, max_epochs=epochs, hyperband_iterations=trials + 1, **options
-        )
+        super().__init__(objective, seed, space, max_epochs=epochs, hyperband_iterations=_NEVER)
 
-    def set_state(self, state):
-        super().set_state({**state, "hyperband_iterations": self.hyperband_iterations})
-
-    def _start_values(self):
-        # In no bracket: it is trained to the end whatever the others reach.
-        return {
-            **super()._start_values(),
-            EPOCHS: self.max_epochs,
-            "tuner/initial_epoch": 0,
-            "tuner/bracket": -1,
-            "tuner/round": 0,
-        }
-
-    def _rebuild(self):
-        super()._rebuild()
-        self._current_iteration, self._current_bracket = 0, self._get_num_brackets() - 1
-        self._brackets = []
-        self._start_new_bracket()
-        bracket_of = {}
-        for trial in self._by_number()[1:]:
-            values = trial.hyperparameters.values
-            past = values.get("tuner/trial_id")
-            if past is None:
-                full = len(self._brackets[-1]["rounds"][0]) == self._get_size(self._current_bracket, 0)
-                if full or values["tuner/bracket"] != self._current_bracket:
-                    self._increment_bracket_num()
-                    self._start_new_bracket()
-                bracket_of[trial.trial_id] = self._brackets[-1]
-            else:
-                bracket_of[trial.trial_id] = bracket_of[past]
-            rounds = bracket_of[trial.trial_id]["rounds"]
-            rounds[values["tuner/round"]].append({"past_id": past, "id": trial.trial_id})
+    def starting_values(self):
+        """In no bracket: it is trained to the end whatever the others reach."""
+        lasts = {EPOCHS: self.max_epochs, "tuner/initial_epoch": 0, "tuner/bracket": -1, "tuner/round": 0}
+        return {**super().starting_values(), **lasts}
 
 
 ORACLES = {"random": RandomOracle, "bayesian": BayesianOracle, "hyperband": HyperbandOracle}

@@ -12,7 +12,7 @@ from mmfusion.reports.figures import COLOURS, drawn
 from tuning import OBJECTIVES
 from tuning.importance import Importance
 from tuning.oracles import EPOCHS
-from tuning.resumable import START
+from tuning.records import START
 
 _MARKERS = "osv^D"
 

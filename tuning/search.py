@@ -1,12 +1,15 @@
 """`python -m tuning.search`: looks for a variant's best hyperparameters, by scores of the validation films."""
 
+import argparse
 import dataclasses
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmfusion import cluster, jobs
 from mmfusion.config import VARIANTS, Config
 from mmfusion.config.flags import add_config_flags, configure, flags_of, say_which_films, settled
 from mmfusion.config.idle import refuse_idle
@@ -14,11 +17,13 @@ from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
 from mmfusion.startup import begin_command, import_tensorflow
-from tuning import OBJECTIVES, TUNERS, workers
+from tuning import OBJECTIVES, TUNERS
 
 EPOCHS = 12  # at most, of a trial
 TRIALS = 20
 FILE = "search.json"
+# KerasTuner's variables for several machines; under one of them it would wait for a process that is not there.
+_OF_BEFORE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
 def parser() -> ArgumentParser:
@@ -39,9 +44,10 @@ def parser() -> ArgumentParser:
     p.add_argument(
         "--only", nargs="+", metavar="NAME", help="search only these hyperparameters, such as late.combiner"
     )
-    p.add_argument("--workers", type=int, metavar="N", help="so many trials at a time, on this machine")
+    p.add_argument("--workers", help=argparse.SUPPRESS)  # what several trials at a time were called
     p.add_argument("--seed", type=int, metavar="N", help="of what is drawn, and of the trials' training")
     add_config_flags(p)
+    cluster.add_flags(p)
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the search's folder")
     return p
 
@@ -67,30 +73,29 @@ class Search:
 def main() -> None:
     """Runs trials until there have been enough, then says what they gave."""
     args = parser().parse_args()
-    for name in ("max_trials", "budget_minutes", "workers"):
+    for name in ("max_trials", "budget_minutes"):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
+    if args.workers:
+        raise UserError("--workers: several trials at a time, on this machine or on many, are --on ray now")
+    if named := [name for name in _OF_BEFORE if os.environ.get(name)]:
+        raise UserError(f"{named[0]}: a search on several machines is --on ray now; unset it")
     cache = begin_command(args.cache_dir)
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
     config = configure(args, args.variant, args.seed)
     start = {name: configure(args, name, args.seed) for name in config.parts} | {args.variant: config}
     refuse_idle(flags_of(args), start.values())
-    role = workers.role()
-    if args.rehash and role != workers.WORKER:
+    if args.rehash:
         forget(cache)
-    if role != workers.WORKER:
-        say_which_films(config, args.dataset)
+    say_which_films(config, args.dataset)
 
     import_tensorflow()
-    workers.share_cores()
-    from mmfusion.data.films import has_table, load_films
     from mmfusion.data.splits import split_hash
     from mmfusion.models import model_class
     from tuning import spaces
-    from tuning.oracles import ORACLES
-    from tuning.trials import FilmTuner, prepared
+    from tuning.trials import prepared
 
     for variant in start:
         model_class(variant).check(start[variant])
@@ -99,56 +104,36 @@ def main() -> None:
     films = prepared(config, cache)
     source = " ".join(filter(None, (films.films.fingerprint, films.films.table_hash, split_hash(films.split))))
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
-    if role == workers.WORKER:
-        workers.wait_for(args.out / FILE)
     _keep(search, args.out)
-    oracle = _oracle(ORACLES[args.tuner], search, space, args)
-    resumed = args.tuner == "hyperband"
-    tuner = FilmTuner(oracle, start, args.objective, args.out, cache, resumed=resumed)
-    if role == workers.WORKER:
-        workers.work(tuner, args.out)
-        return
-
-    def prepare_all() -> None:  # by the chief, once, and not by all workers at the same time
-        for size in _poster_sizes(space):
-            load_films(config.data, cache, poster_size=size, with_table=has_table(config))
-
-    counted = args.max_trials is not None or args.budget_minutes is None
     busy = f"another process is searching in {args.out}; wait for it, or name another --out"
-    with only_one(args.out / ".lock", busy):
-        _run(tuner, search, args, len(films.split["validation"]), prepare_all, counted=counted)
+    with only_one(args.out / ".lock", busy), cluster.place_of(args, cache) as place:
+        _run(search, space, place, args, cache, len(films.split["validation"]))
 
 
-def _run(tuner, search: Search, args, films: int, prepare_all, *, counted: bool) -> None:
-    """Goes on with the search to its end, in this process or as a chief, and says what it gave."""
-    import keras_tuner
+def _run(search: Search, space, place: jobs.Place, args, cache: Path, films: int) -> None:
+    """Goes on with the search to its end, and says what it gave."""
+    from tuning import driver, summary
+    from tuning.trials import Runner
 
-    from tuning import summary
-
-    oracle, served = tuner.oracle, args.workers or workers.role() == workers.CHIEF
-    if any((args.out / "trials").glob("trial_*/trial.json")):
-        oracle.reload()
-    progress = summary.Progress(search, oracle, args.out, counted=counted)
-    oracle.on_end = progress.ended
-    progress.begin(films)
+    oracle = _oracle(search, space, args)
+    trials = driver.Trials(oracle, args.out)
+    clock = driver.Clock(args.out, args.budget_minutes)
+    counted = args.max_trials is not None or args.budget_minutes is None
+    most = 1 + _trials(args)
+    told = summary.Progress(
+        search, trials, args.out, clock=clock, most=most if counted else None, at_a_time=place.capacity
+    )
+    told.begin(films)
+    # Hyperband goes on with what it has trained.
+    run = Runner(search.start, search.objective, args.out, cache, resumed=args.tuner == "hyperband")
     try:
-        if served:
-            workers.serve(tuner, args.workers, args.out, prepare_all)
-        else:
-            tuner.search(verbose=0)
-    except KeyboardInterrupt:
-        oracle.interrupted()
-        raise
-    except keras_tuner.errors.FatalError as error:
-        oracle.interrupted()
+        driver.conduct(trials, place, args.out, run, most=most, clock=clock, on_end=told.ended)
+    except UserError as error:
         raise UserError(f"{error}; the same command goes on with the search") from error
-    if oracle.fault:
-        oracle.interrupted()
-        raise oracle.fault
-    print(summary.write(search, oracle, args.out))
+    print(summary.write(search, trials.ended, args.out))
     if oracle.exhausted:
         print(
-            f"It stopped before --max-trials: all that the tuner proposed was among the {len(oracle.trials)} tried "
+            f"It stopped before --max-trials: all that the tuner proposed was among the {len(trials.all)} tried "
             "already; search more hyperparameters, or with another --seed"
         )
 
@@ -165,19 +150,19 @@ def _names(args, known: list[str]) -> list[str]:
     return names
 
 
-def _oracle(kind, search: Search, space, args):
+def _trials(args) -> int:
+    """How many there are at most, besides the starting configuration."""
+    return args.max_trials or (10_000 if args.budget_minutes else TRIALS)
+
+
+def _oracle(search: Search, space, args):
     import keras_tuner
 
-    options = {"epochs": search.start[search.variant].training.epochs} if args.tuner == "hyperband" else {}
-    many = 10_000 if args.budget_minutes else TRIALS
-    return kind(
-        keras_tuner.Objective(search.objective, OBJECTIVES[search.objective]),
-        args.max_trials or many,
-        search.seed,
-        space,
-        minutes=args.budget_minutes,
-        **options,
-    )
+    from tuning.oracles import ORACLES
+
+    options = {"epochs": search.start[search.variant].training.epochs} if search.tuner == "hyperband" else {}
+    objective = keras_tuner.Objective(search.objective, OBJECTIVES[search.objective])
+    return ORACLES[search.tuner](objective, _trials(args), search.seed, space, **options)
 
 
 def _keep(search: Search, out: Path) -> None:
@@ -214,10 +199,6 @@ def _differences(there, now, name: str = "", most: int = 3) -> list[str]:
         only += [f"{one} only now" for one in now if one not in there]
         return only[:most] or ["another order"]
     return [f"{name} {there} and {now}".strip()]
-
-
-def _poster_sizes(space) -> list[int]:
-    return [size for one in space.space if one.name.endswith(".poster_size") for size in one.values]
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from mmfusion.files import inert, make_folder, write_atomically
 from mmfusion.reports.tables import UNDEFINED, markdown
 from tuning import OBJECTIVES, importance, pictures, spaces
 from tuning.oracles import EPOCHS
-from tuning.outcomes import read_outcome
-from tuning.resumable import START
+from tuning.records import START, Trial
 
 # Settings that belong to a call and not to what a search found.
 _OF_THE_CALL = {
@@ -50,17 +49,20 @@ class Progress:
 
     Args:
         search: a `tuning.search.Search`.
-        oracle: its oracle.
+        trials: its trials.
         out: its folder.
-        counted: whether the number of trials is known beforehand.
+        clock: of its minutes.
+        most: how many trials there are in all; None: not known beforehand.
+        at_a_time: how many run at once.
     """
 
-    def __init__(self, search, oracle, out: Path, *, counted: bool):
-        self._search, self._oracle, self._out, self._counted = search, oracle, out, counted
+    def __init__(self, search, trials, out: Path, *, clock, most: int | None, at_a_time: int):
+        self._search, self._trials, self._out = search, trials, out
+        self._clock, self._most, self._at_a_time = clock, most, at_a_time
 
     def begin(self, films: int) -> None:
         """Says what begins, or goes on."""
-        search, ended = self._search, len(self._oracle.ended())
+        search, ended = self._search, len(self._trials.ended)
         went = f"; {ended} trials are finished" if ended else ""
         print(
             f"{search.variant}: {search.tuner} search of {len(search.names)} hyperparameters for the best "
@@ -68,13 +70,13 @@ class Progress:
             flush=True,
         )
 
-    def ended(self, number: int) -> None:
+    def ended(self, trial: Trial) -> None:
         """Says what a trial gave, what the best was, and how long it will take."""
-        found = rows(self._search, self._oracle, self._out)
+        found = rows(self._search, self._trials.ended)
         write_trials(found, self._search, self._out)
-        row = next(row for row in found if row.number == number)
-        of_all = f" of {self._oracle.max_trials - 1}" if self._counted else ""
-        what = "start" if number == START else f"trial {number}{of_all}"
+        row = next(row for row in found if row.number == trial.number)
+        of_all = "" if self._most is None else f" of {self._most - 1}"
+        what = "start" if trial.number == START else f"trial {trial.number}{of_all}"
         winner = best(found, self._search)
         if row.score is None or winner is None:
             print(f"{what}: failed: {row.reason}", flush=True)
@@ -86,35 +88,32 @@ class Progress:
         )
 
     def _left(self, found: list[Row]) -> str:
-        todo = self._oracle.max_trials - len(found)
-        at_a_time = max(1, len(self._oracle.tuner_ids))
-        seconds = todo * np.mean([row.seconds for row in found]) / at_a_time
-        if self._oracle.seconds_left is not None:
-            seconds = min(seconds, self._oracle.seconds_left)
+        lefts = [] if self._clock.left is None else [self._clock.left]
+        if self._most is not None:
+            lefts.append((self._most - len(found)) * np.mean([row.seconds for row in found]) / self._at_a_time)
+        seconds = min(lefts, default=0)
         return f"; about {max(1, round(seconds / 60))} min left" if seconds else ""
 
 
-def rows(search, oracle, out: Path) -> list[Row]:
-    """The trials that have ended, by number."""
+def rows(search, ended: list[Trial]) -> list[Row]:
+    """The trials that have ended, by number, as they are told."""
     found = []
-    for trial in oracle.ended():
-        folder = out / "trials" / f"trial_{trial.trial_id}"
-        outcome = read_outcome(folder)
+    for trial in ended:
+        outcome = trial.outcome
+        assert outcome is not None  # it has ended
         values: dict[str, object] = {
             name: spaces.decode(value)
-            for name, value in trial.hyperparameters.values.items()
+            for name, value in trial.values.items()
             if name in search.names or name == EPOCHS
         }
-        score = trial.score if trial.status == "COMPLETED" else None
-        reason = "" if score is not None else (outcome and outcome.reason) or trial.message or "the process died"
         found.append(
             Row(
-                number=int(trial.trial_id),
-                score=score,
-                reason=reason.strip().splitlines()[-1] if reason else "",
-                seconds=outcome.seconds if outcome else 0.0,
-                epochs=outcome.epochs if outcome else 0,
-                parameters=outcome.parameters if outcome else None,
+                number=trial.number,
+                score=outcome.score,
+                reason=(outcome.reason.strip().splitlines() or [""])[-1],
+                seconds=outcome.seconds,
+                epochs=outcome.epochs,
+                parameters=outcome.parameters,
                 values=values,
             )
         )
@@ -142,13 +141,13 @@ def write_trials(found: list[Row], search, out: Path) -> None:
     write_atomically(out / "trials.csv", text.getvalue())
 
 
-def write(search, oracle, out: Path) -> str:
+def write(search, ended: list[Trial], out: Path) -> str:
     """Writes all that a search leaves, and gives what the terminal shows.
 
     Raises:
         UserError: every trial failed.
     """
-    found = rows(search, oracle, out)
+    found = rows(search, ended)
     write_trials(found, search, out)
     if not found:
         raise UserError(f"no trial of the search in {out} has ended")

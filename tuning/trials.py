@@ -6,9 +6,9 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import keras
-import keras_tuner
 import numpy as np
 import tensorflow as tf
 from filelock import FileLock
@@ -22,10 +22,8 @@ from mmfusion.files import make_folder, write_atomically
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Predictions, Run
 from mmfusion.training import experiment, preparation
-from tuning import OBJECTIVES, spaces
+from tuning import records, spaces
 from tuning.oracles import EPOCHS
-from tuning.outcomes import Outcome, write_outcome
-from tuning.resumable import START
 
 FOLDS = 5  # of validation films, for late fusion's combiner
 _KEPT = 2  # prepared films, by what they are made of: most trials differ in other things
@@ -43,65 +41,50 @@ def prepared(config: Config, cache: Path) -> preparation.Prepared:
     return found
 
 
-class FatalError(keras_tuner.errors.FatalError):
-    """Something that no other trial would get over either, such as a full disk."""
-
-
-class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
-    """Runs trials, for whichever of the oracles.
+class Runner:
+    """Runs trials of one search, in whatever process it is handed to.
 
     Args:
-        oracle: one of `tuning.oracles.ORACLES`.
         start: the configuration that the search starts from, and for late fusion before it those of its parts.
         objective: one of `tuning.OBJECTIVES`.
-        folder: of the search.
+        out: the search's folder.
         cache: where prepared films are kept.
         resumed: keep what it takes to train a trial's models for more epochs.
     """
 
-    def __init__(
-        self, oracle, start: Mapping[str, Config], objective: str, folder: Path, cache: Path, *, resumed: bool
-    ):
-        self._resumed = resumed
-        self._start = start
-        self._objective = objective
-        self._folder = folder
-        self._cache = cache
-        super().__init__(oracle, directory=str(folder), project_name="trials")
+    def __init__(self, start: Mapping[str, Config], objective: str, out: Path, cache: Path, *, resumed: bool):
+        self._start, self._objective = start, objective
+        self._out, self._cache, self._resumed = out, cache, resumed
 
-    def save(self):
-        """The oracle saves itself, and there is nothing else."""
+    def __call__(self, number: int, values: dict[str, object]) -> records.Outcome:
+        """Runs a trial, or goes on with it, and keeps its outcome.
 
-    def pre_create_trial(self):
-        # While it waits for other workers' trials a worker asks again and again; not more often than this.
-        time.sleep(0.2)
+        Raises:
+            UserError: something that no other trial would get over either, such as a full disk.
+        """
+        folder = records.folder_of(self._out, number)
+        with records.attempt(folder) as count:
+            outcome = (
+                self._run(number, values) if count <= records.ATTEMPTS else records.Outcome(None, records.DIED)
+            )
+            records.write_outcome(outcome, self._out, number)
+        return outcome
 
-    def run_trial(self, trial, **_):
-        try:
-            outcome = self._run(trial)
-            write_outcome(outcome, Path(self.get_trial_dir(trial.trial_id)))
-        except UserError as error:  # all that concerns this trial alone is in its outcome
-            raise FatalError(str(error)) from error
-        self._failed = None if outcome.score is not None else outcome.reason
-        worst = -np.inf if OBJECTIVES[self._objective] == "max" else np.inf  # never used: the trial has failed
-        return {self._objective: worst if outcome.score is None else outcome.score}
-
-    def _run(self, trial) -> Outcome:
+    def _run(self, number: int, values: dict[str, object]) -> records.Outcome:
         began = time.perf_counter()
         runs, score, reason = {}, None, ""
         try:
-            configs = self._configs(trial)
-            earlier = trial.hyperparameters.values.get("tuner/initial_epoch", 0)
+            configs = self._configs(number, values)
             for variant, config in configs.items():
                 if not config.parts:
-                    runs[variant] = self._trained(config, earlier)
+                    runs[variant] = self._trained(config, cast(int, values.get("tuner/initial_epoch", 0)))
             score = self._score(configs, {variant: run.predictions("validation") for variant, run in runs.items()})
         except Exception as error:
             if _is_the_machines(error):
                 raise UserError(str(error)) from error
             reason = _reason(error)
-            write_atomically(Path(self.get_trial_dir(trial.trial_id)) / "failure.txt", traceback.format_exc())
-        return Outcome(
+            write_atomically(records.folder_of(self._out, number) / "failure.txt", traceback.format_exc())
+        return records.Outcome(
             score,
             reason,
             seconds=round(time.perf_counter() - began, 1),
@@ -110,26 +93,19 @@ class FilmTuner(keras_tuner.engine.base_tuner.BaseTuner):
             models=tuple(run.name for run in runs.values()),
         )
 
-    def on_trial_end(self, trial):
-        # Not by raising: KerasTuner prints the whole trace of an error that it is shown.
-        if self._failed is not None:
-            trial.status, trial.message = keras_tuner.engine.trial.TrialStatus.FAILED, self._failed
-        super().on_trial_end(trial)
-
-    def _configs(self, trial) -> dict[str, Config]:
-        values = trial.hyperparameters.values
-        configs = dict(self._start) if int(trial.trial_id) == START else spaces.configure(self._start, values)
+    def _configs(self, number: int, values: dict[str, object]) -> dict[str, Config]:
+        configs = dict(self._start) if number == records.START else spaces.configure(self._start, values)
         if EPOCHS in values:  # Hyperband's: fewer than a trial trained to the end
             for variant, config in configs.items():
-                configs[variant] = _for_epochs(config, values[EPOCHS])
+                configs[variant] = _for_epochs(config, cast(int, values[EPOCHS]))
         return configs
 
     def _trained(self, config: Config, epochs_before: int) -> Run:
         """The model of this configuration; one that an earlier trial trained, or trained on, is not made again."""
-        models = self._folder / "models"
+        models = self._out / "models"
         make_folder(models)
         name = _name(config)
-        with FileLock(models / f".{name}.lock"):  # two workers may need the same part of late fusion at once
+        with FileLock(models / f".{name}.lock"):  # two trials may need the same part of late fusion at once
             keras.utils.clear_session()
             earlier = None
             if epochs_before:
