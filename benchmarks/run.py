@@ -54,6 +54,9 @@ def main() -> None:
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
     cache = begin_command(args.cache_dir)
+    place = cluster.place_of(args, cache, [Path(one) for one in (args.data_dir, args.films, args.table) if one])
+    if args.on == "ray":
+        args.out = args.out.resolve()  # other processes may have another working folder
     if args.rehash:
         forget(cache)
     sweep.check_config_dir(args)
@@ -81,9 +84,7 @@ def main() -> None:
         for name in {name for _, name in todo if name in VARIANTS}:  # not when those before it are trained
             model_class(name).check(configs[0, name])
         _keep_command(args.out)
-    if todo:
-        folders = [Path(one) for one in (args.data_dir, args.films, args.table) if one]
-        with cluster.place_of(args, cache, folders) as place:
+        with place:
             _run_all(args, cache, [(runs[key], configs[key]) for key in todo], len(runs), took, place)
     from benchmarks.galleries import keep_films
 

@@ -93,10 +93,12 @@ def parts_of(config: Config) -> tuple[str, ...]:
 
 
 def run_of(args: argparse.Namespace, config: Config) -> Run:
+    """Gives the run of a configuration, finished or not."""
     return Run(args.out / f"seed-{config.seed}" / config.folder_name)
 
 
 def is_done(run: Run, name: str, args: argparse.Namespace) -> bool:
+    """Tells if a run is finished, and has answered all that it is asked."""
     if name in BASELINES or not run.finished:
         return run.finished
     return all(question.is_asked(run) for question in questions(args))

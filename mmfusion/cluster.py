@@ -73,6 +73,9 @@ class OnRay(Place):
         cpus: processors of a job, and threads of TensorFlow.
         gpus: GPUs of a job, or a part of one.
         paths: what else every node must see.
+
+    Raises:
+        UserError: whoever reaches the cluster could run code on it.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class OnRay(Place):
     ):
         self._address = address or os.environ.get("RAY_ADDRESS")
         self._out, self._cache, self._cpus, self._gpus = out.resolve(), cache, cpus, gpus
-        self._paths = [self._out, cache, *paths]
+        self._paths = [self._out, cache, *(path.resolve() for path in paths)]
+        if self._address and _host(self._address) not in _LOOPBACK and not _has_token():
+            raise UserError(f"{self._address}: a Ray cluster runs what anybody sends it; {_HOW}")
         self._running: dict[Any, Job] = {}
         self._said = time.monotonic()
         self._last = contextlib.ExitStack()
@@ -108,7 +113,7 @@ class OnRay(Place):
 
     @property
     def capacity(self) -> int:
-        """How many jobs the nodes that are alive have room for."""
+        """Counts the jobs that the nodes which are alive have room for."""
         room = 0
         for node in self._nodes():
             has = node["Resources"]
@@ -141,9 +146,11 @@ class OnRay(Place):
         job = self._running.pop(done[0])
         try:
             result, error = self._ray.get(done[0])
-        except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError):
-            return Ended(job, died=True)
-        except self._ray.exceptions.OutOfMemoryError:
+        except (
+            self._ray.exceptions.WorkerCrashedError,
+            self._ray.exceptions.NodeDiedError,
+            self._ray.exceptions.OutOfMemoryError,
+        ):
             return Ended(job, died=True)
         except self._ray.exceptions.RayError as error:
             raise UserError(f"{job.name}: {(str(error).splitlines() or ['Ray ended it'])[0]}") from error
@@ -221,8 +228,6 @@ def _own():
 @contextlib.contextmanager
 def _given(address: str):
     """A cluster that somebody has started; it stays when the block is left."""
-    if _host(address) not in _LOOPBACK and not _has_token():
-        raise UserError(f"{address}: a Ray cluster runs what anybody sends it; {_HOW}")
     ray = _import_ray({})
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

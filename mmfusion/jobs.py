@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: with a result, with what it raised, or with the death of its process."""
+    """End of a job: a result, what it raised, or the death of its process."""
 
     job: Job
     result: Any = None
@@ -40,12 +40,12 @@ class Ended:
 
 
 class Place(contextlib.AbstractContextManager, abc.ABC):
-    """Where jobs run; what still runs when its block is left is stopped."""
+    """Place at which jobs run; what still runs when its block is left is stopped."""
 
     @property
     @abc.abstractmethod
     def capacity(self) -> int:
-        """How many jobs run at a time."""
+        """Counts the jobs that can run at a time."""
 
     @abc.abstractmethod
     def start(self, job: Job) -> None:

@@ -67,5 +67,5 @@ def read(content, name="films.csv", **named):
 
 
 def expected():
-    """What `read` gives of three films with the genres of `GENRES`."""
+    """Reads three films with the genres of `GENRES`."""
     return ("Comedy", "Drama", "War"), list(zip(("1", "2", "3"), OVERVIEWS, GENRES))

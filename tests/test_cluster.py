@@ -41,12 +41,16 @@ for word in sys.stdin:
 cluster.shutdown()
 """
 # As `mmfusion.cluster` sets for a cluster of its own: else its processes listen on all addresses.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_period_ms": "1000",  # a node that is gone is missed sooner
+}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where everything is, with one cache and the tests' small settings."""
+    """A folder for everything, with one cache and the tests' small settings."""
     place = tmp_path_factory.mktemp("cluster")
     write_tiny(place / "tiny.toml")
     return place
@@ -132,8 +136,10 @@ def begun(module, words, environment):
 
 
 def until(condition, process):
+    end = time.monotonic() + 300
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
     return found
 
@@ -163,7 +169,7 @@ def test_a_sweep_whose_training_and_node_are_killed_ends_with_the_bytes_of_one_p
     os.kill(trainings()[0], signal.SIGKILL)
     until(lambda: list(out.glob("seed-*/*/manifest.json")), running)  # one is through
     nodes.tell("remove")
-    said, _ = running.communicate()
+    said, _ = running.communicate(timeout=300)
     assert running.returncode == 0, said
     of_one = sorted(file.relative_to(alone[0]) for file in alone[0].glob("seed-*/*/predictions.npz"))
     assert len(of_one) == 4
@@ -186,7 +192,7 @@ def test_a_search_whose_node_is_removed_in_its_third_trial_has_the_trials_of_one
     running = begun("tuning.search", [*searched(place, out), *flags], environment)
     until((out / "trials" / "trial_2" / "attempts").exists, running)
     nodes.tell("remove")
-    said, _ = running.communicate()
+    said, _ = running.communicate(timeout=300)
     assert running.returncode == 0, said
     assert rows(out / "trials.csv") == rows(alone[1] / "trials.csv")
     assert (out / "best.toml").read_bytes() == (alone[1] / "best.toml").read_bytes()
@@ -247,7 +253,7 @@ def test_a_cluster_of_its_own_is_reached_by_nobody_else_and_ends_with_the_comman
             for one in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 name, _, value = one.partition(b"=")
                 tokens |= {value} if name == b"RAY_AUTH_TOKEN" else set()
-    said, _ = running.communicate()
+    said, _ = running.communicate(timeout=300)
     assert running.returncode == 0, said
     (token,) = tokens
     assert len(token) == 64
@@ -275,6 +281,7 @@ def test_a_cluster_that_asks_nobody_for_a_token_is_refused_elsewhere(
     words = [*sweep(place, tmp_path / "out"), "--on", "ray", "--address", address]
     assert command(benchmark.main, monkeypatch, *words) == 2
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_node_lacks_is_said_in_one_line(place, environment, nodes, tmp_path):

@@ -82,6 +82,9 @@ def main() -> None:
     if named := [name for name in _OF_BEFORE if os.environ.get(name)]:
         raise UserError(f"{named[0]}: a search on several machines is --on ray now; unset it")
     cache = begin_command(args.cache_dir)
+    place = cluster.place_of(args, cache, [Path(one) for one in (args.data_dir, args.films, args.table) if one])
+    if args.on == "ray":
+        args.out = args.out.resolve()  # other processes may have another working folder
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
     config = configure(args, args.variant, args.seed)
@@ -106,7 +109,7 @@ def main() -> None:
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
     _keep(search, args.out)
     busy = f"another process is searching in {args.out}; wait for it, or name another --out"
-    with only_one(args.out / ".lock", busy), cluster.place_of(args, cache) as place:
+    with only_one(args.out / ".lock", busy), place:
         _run(search, space, place, args, cache, len(films.split["validation"]))
 
 
