@@ -32,16 +32,21 @@ def train_baseline(config: Config, folder: Path, cache: Path, parts: Mapping[str
         cache: where prepared films are kept.
         parts: finished runs of the same seed, by name; `tfidf_colours` averages two of them.
     """
+    from threadpoolctl import threadpool_limits
+
     from mmfusion.training import experiment, preparation
+    from mmfusion.training.machine import machine
 
     prepared = preparation.prepare(config, cache)
     start = time.perf_counter()
     baseline = BASELINES[config.variant]
     file, function = baseline.fit.split(".")
     fit = getattr(import_module(f"benchmarks.{file}"), function)
-    predict, parameters = fit(prepared, parts, config)
-    fitted = time.perf_counter()
-    probabilities = {split: predict(split) for split in ("validation", "test")}
+    # As many threads as TensorFlow takes, on which the last bits depend.
+    with threadpool_limits(machine()["threads"]):
+        predict, parameters = fit(prepared, parts, config)
+        fitted = time.perf_counter()
+        probabilities = {split: predict(split) for split in ("validation", "test")}
     milliseconds = (time.perf_counter() - fitted) / sum(map(len, probabilities.values())) * 1000
     averaged = [parts[name].facts for name in baseline.averages]
     facts = {

@@ -54,9 +54,7 @@ def main() -> None:
     if args.seeds < 1:
         raise UserError("--seeds must be at least 1")
     cache = begin_command(args.cache_dir)
-    place = cluster.place_of(args, cache, [Path(one) for one in (args.data_dir, args.films, args.table) if one])
-    if args.on == "ray":
-        args.out = args.out.resolve()  # other processes may have another working folder
+    place = cluster.place_of(args, cache)
     if args.rehash:
         forget(cache)
     sweep.check_config_dir(args)
@@ -85,6 +83,7 @@ def main() -> None:
             model_class(name).check(configs[0, name])
         _keep_command(args.out)
         with place:
+            place.expect(len(todo), sorted({path for config in configs.values() for path in config.paths}))
             _run_all(args, cache, [(runs[key], configs[key]) for key in todo], len(runs), took, place)
     from benchmarks.galleries import keep_films
 
@@ -109,7 +108,7 @@ def _run_all(
     listed = {
         _said(config): jobs.Job(
             _said(config),
-            run.folder,
+            (run.folder,),
             functools.partial(sweep.train_and_ask, args, config.variant, config.seed, cache),
             needs=tuple(_said(sweep.configured(args, part, config.seed)) for part in sweep.parts_of(config)),
         )
@@ -122,7 +121,7 @@ def _run_all(
         left = _time_left(took, [variants[name] for name in listed if name not in began], place.capacity)
         number = total - len(listed) + len(began) + 1
         began[job.name] = time.perf_counter()
-        print(f"\n{job.name}: run {number} of {total}{left}, into {job.folder}", flush=True)
+        print(f"\n{job.name}: run {number} of {total}{left}, into {job.folders[0]}", flush=True)
 
     def on_end(ended: jobs.Ended) -> None:
         name = ended.job.name

@@ -18,13 +18,13 @@ class Job:
 
     Args:
         name: as a line of the screen says it.
-        folder: of what it makes.
-        work: what to do; it can be pickled, goes on with what is in the folder, and gives something small.
+        folders: of what it trains, in this order: how far it is can be seen there.
+        work: what to do; it can be pickled, goes on with what is in the folders, and gives something small.
         needs: names of jobs that must be finished before, as far as they are jobs of the same list.
     """
 
     name: str
-    folder: Path
+    folders: tuple[Path, ...]
     work: Callable[[], Any]
     needs: tuple[str, ...] = ()
 
@@ -46,6 +46,18 @@ class Place(contextlib.AbstractContextManager, abc.ABC):
     @abc.abstractmethod
     def capacity(self) -> int:
         """Counts the jobs that can run at a time."""
+
+    def expect(self, total: int | None, reads: Sequence[Path]) -> None:
+        """Says what is coming, inside the block and before the first job.
+
+        Args:
+            total: how many jobs; None: not known beforehand.
+            reads: paths that jobs read.
+
+        Raises:
+            UserError: something lacks where jobs would run.
+        """
+        return
 
     @abc.abstractmethod
     def start(self, job: Job) -> None:

@@ -61,7 +61,7 @@ def quiet_tensorflow() -> None:
     # TensorFlow leaves oneDNN's kernels off on processors with AVX2 alone, where they are faster as well.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if not any(isinstance(finder, _Finder) and finder.name == "tensorflow" for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder("tensorflow", _held_back))
+        sys.meta_path.insert(0, _Finder("tensorflow", held_back))
 
 
 def register_with_keras() -> None:
@@ -109,23 +109,26 @@ def _registering() -> Iterator[None]:
 
 # Some notices come before TensorFlow has read its level, straight to file descriptor 2.
 @contextlib.contextmanager
-def _held_back() -> Iterator[None]:
+def held_back(shown: bool = True) -> Iterator[None]:
     """Holds back what is written to file descriptor 2 in the block, and shows it if the block does not end well.
 
     TensorFlow can end the whole process, on a processor that it was not built for, say. Then a second process
     shows what it said: it waits for a word that all is well.
+
+    Args:
+        shown: whether an exception is such an end too; else whoever catches it says what it was.
     """
     if sys.stderr is not None:
         sys.stderr.flush()
     with contextlib.ExitStack() as open_files:
         try:
-            shown = os.dup(2)
-            stderr = open_files.enter_context(os.fdopen(shown, "wb", 0))
+            real = os.dup(2)
+            stderr = open_files.enter_context(os.fdopen(real, "wb", 0))
             said = open_files.enter_context(tempfile.TemporaryFile())
             watch = [sys.executable, "-I", "-S", "-c", _WATCH]
             # In a process group of its own: Ctrl-C is not for it.
             watcher = subprocess.Popen(
-                watch, stdin=subprocess.PIPE, stdout=said, stderr=shown, start_new_session=True
+                watch, stdin=subprocess.PIPE, stdout=said, stderr=real, start_new_session=True
             )
         except (OSError, TypeError, ValueError):  # no standard error, no room, or a Python inside another program
             yield
@@ -134,11 +137,12 @@ def _held_back() -> Iterator[None]:
         try:
             yield
         except Exception:
-            said.seek(0)
-            stderr.write(said.read())
+            if shown:
+                said.seek(0)
+                stderr.write(said.read())
             raise
         finally:
-            os.dup2(shown, 2)
+            os.dup2(real, 2)
             watcher.communicate(b".")
 
 

@@ -31,7 +31,7 @@ def jobs(done, *needs):
     """Late fusions after their parts, of two seeds."""
     names = ["poster 0", "overview 0", "late 0", "poster 1", "overview 1", "late 1"]
     of = {name: tuple(f"{part} {name[-1]}" for part in ("poster", "overview")) for name in names if "late" in name}
-    return [Job(name, None, lambda name=name: done.append(name), of.get(name, ())) for name in names]
+    return [Job(name, (), lambda name=name: done.append(name), of.get(name, ())) for name in names]
 
 
 def run(place, listed):
@@ -70,7 +70,7 @@ def test_the_first_error_ends_all_and_nothing_else_begins():
         raise UserError("no room left")
 
     done = []
-    listed = [*jobs(done)[:2], Job("full", None, full), *jobs(done)[3:]]
+    listed = [*jobs(done)[:2], Job("full", (), full), *jobs(done)[3:]]
     with pytest.raises(UserError, match=r"^no room left$"):
         run(Here(), listed)
     assert done == ["poster 0", "overview 0"]

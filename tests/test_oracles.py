@@ -11,7 +11,7 @@ import keras_tuner
 import pytest
 
 from mmfusion.errors import UserError
-from mmfusion.jobs import ATTEMPTS, Ended, Here
+from mmfusion.jobs import ATTEMPTS, Ended, Here, Job
 from tuning import TUNERS, driver, records
 from tuning.oracles import ORACLES
 from tuning.records import Outcome
@@ -45,10 +45,13 @@ def search(tuner, out, *, trials=8, place=None, failing=(), killed_in=None, minu
         records.write_outcome(outcome, out, number)
         return outcome
 
+    def job(number, values):
+        return Job(f"trial {number}", (), functools.partial(run, number, values))
+
     found, ended = driver.Trials(oracle(tuner, trials), out), []
     clock = driver.Clock(out, minutes)
     try:
-        driver.conduct(found, place or Here(), out, run, most=1 + trials, clock=clock, on_end=ended.append)
+        driver.conduct(found, place or Here(), out, job, most=1 + trials, clock=clock, on_end=ended.append)
     except Killed:
         return None
     assert [trial.number for trial in found.ended] == list(range(len(found.all)))
@@ -67,7 +70,7 @@ class Several(Here):
     capacity = 3
 
     def wait(self):
-        self._started.sort(key=lambda job: -int(job.folder.name.partition("_")[2]))
+        self._started.sort(key=lambda job: -int(job.name.partition(" ")[2]))
         return super().wait()
 
 

@@ -1,6 +1,5 @@
 """The driver of a search: it alone asks the oracle what to try and tells it the score, wherever trials run."""
 
-import functools
 import json
 import time
 from collections.abc import Callable
@@ -105,7 +104,7 @@ def conduct(
     trials: Trials,
     place: Place,
     out: Path,
-    run: Callable[[int, dict], Outcome],
+    job_of: Callable[[int, dict], Job],
     *,
     most: int,
     clock: Clock,
@@ -117,7 +116,7 @@ def conduct(
         trials: of the search.
         place: where they run.
         out: the search's folder.
-        run: a trial of this number with these values; picklable.
+        job_of: gives the job of a trial of this number with these values; its result is an `Outcome`.
         most: trials in all, with the starting configuration.
         clock: of the search.
         on_end: called with each trial that has ended.
@@ -136,11 +135,7 @@ def conduct(
     while True:
         while len(running) < place.capacity and (trial := following()):
             clock.tick()
-            job = Job(
-                name="start" if trial.number == records.START else f"trial {trial.number}",
-                folder=records.folder_of(out, trial.number),
-                work=functools.partial(run, trial.number, trial.values),
-            )
+            job = job_of(trial.number, trial.values)
             running[job.name] = trial
             place.start(job)
         if not running:

@@ -82,9 +82,7 @@ def main() -> None:
     if named := [name for name in _OF_BEFORE if os.environ.get(name)]:
         raise UserError(f"{named[0]}: a search on several machines is --on ray now; unset it")
     cache = begin_command(args.cache_dir)
-    place = cluster.place_of(args, cache, [Path(one) for one in (args.data_dir, args.films, args.table) if one])
-    if args.on == "ray":
-        args.out = args.out.resolve()  # other processes may have another working folder
+    place = cluster.place_of(args, cache)
     if args.epochs is None and "training.epochs" not in settled(args):
         args.epochs = EPOCHS
     config = configure(args, args.variant, args.seed)
@@ -127,10 +125,11 @@ def _run(search: Search, space, place: jobs.Place, args, cache: Path, films: int
         search, trials, args.out, clock=clock, most=most if counted else None, at_a_time=place.capacity
     )
     told.begin(films)
+    place.expect(most - len(trials.ended) if counted else None, search.start[search.variant].paths)
     # Hyperband goes on with what it has trained.
     run = Runner(search.start, search.objective, args.out, cache, resumed=args.tuner == "hyperband")
     try:
-        driver.conduct(trials, place, args.out, run, most=most, clock=clock, on_end=told.ended)
+        driver.conduct(trials, place, args.out, run.job, most=most, clock=clock, on_end=told.ended)
     except UserError as error:
         raise UserError(f"{error}; the same command goes on with the search") from error
     print(summary.write(search, trials.ended, args.out))

@@ -1,5 +1,6 @@
 """One trial: a hyperparameter's values become configurations, those become models, and these a score."""
 
+import functools
 import hashlib
 import json
 import time
@@ -19,6 +20,7 @@ from mmfusion.config import Config
 from mmfusion.errors import UserError
 from mmfusion.evaluation import metrics
 from mmfusion.files import make_folder, write_atomically
+from mmfusion.jobs import Job
 from mmfusion.models.late import Combiner
 from mmfusion.runs import Predictions, Run
 from mmfusion.training import experiment, preparation
@@ -69,6 +71,16 @@ class Runner:
             )
             records.write_outcome(outcome, self._out, number)
         return outcome
+
+    def job(self, number: int, values: dict[str, object]) -> Job:
+        """Gives a trial as a job."""
+        try:
+            configs = self._configs(number, values).values()
+        except UserError:  # the trial will say so
+            configs = ()
+        folders = tuple(self._out / "models" / _name(config) for config in configs if not config.parts)
+        name = "start" if number == records.START else f"trial {number}"
+        return Job(name, folders, functools.partial(self, number, values))
 
     def _run(self, number: int, values: dict[str, object]) -> records.Outcome:
         began = time.perf_counter()

@@ -153,6 +153,13 @@ class Config(Section):
         raise KeyError(setting)
 
     @property
+    def paths(self) -> list[Path]:
+        """Files and folders that it names: films, tables, a split, presets."""
+        data, presets = self.data, (Path(name) for name in self.presets.values())
+        named = (data.data_dir, data.file, data.split_file, self.table.file)
+        return [*(Path(name) for name in named if name), *(folder for folder in presets if folder.is_dir())]
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The variants that this one puts together; none for most."""
         apart = self.variant in VARIANTS and VARIANTS[self.variant].trained_apart
