@@ -3,28 +3,42 @@
 All of it in this one file, which one process of the tests runs: Ray's start is slow beside another one.
 """
 
+import argparse
 import contextlib
 import csv
+import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import command, write_tiny
+from conftest import command, write_folder, write_tiny
+from documents import REPOSITORY
 from processes import Process
+from test_documents import EVERYTHING, small
 
 from benchmarks import run as benchmark
 from benchmarks import table
+from mmfusion import cluster
+from mmfusion.cluster import connection, worker
+from mmfusion.cluster.progress import Progress
 from mmfusion.config import resolve
+from mmfusion.errors import UserError
+from mmfusion.jobs import Job
 from tuning import search
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes and sockets in /proc")
 
-REPOSITORY = Path(__file__).parent.parent
+# The commands on Ray that documents show, by their module.
+SHOWN = {one.words[2]: one for shown in EVERYTHING.values() for one in shown if "--on" in one.words}
+COMMAND = """
+import runpy, sys
+module = sys.argv.pop(1)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -32,11 +46,8 @@ from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
 print(cluster.address, flush=True)
-for word in sys.stdin:
-    if word == "remove\\n":
-        cluster.remove_node(nodes.pop(0), allow_graceful=False)
-    else:
-        nodes.append(cluster.add_node(num_cpus=1))
+for _ in sys.stdin:
+    cluster.remove_node(nodes.pop(0), allow_graceful=False)
     print("done", flush=True)
 cluster.shutdown()
 """
@@ -44,64 +55,57 @@ cluster.shutdown()
 LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "5" * 64,
     "RAY_health_check_period_ms": "1000",  # a node that is gone is missed sooner
 }
+FLAGS = ["--on", "ray", "--address"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder for everything, with one cache and the tests' small settings."""
-    place = tmp_path_factory.mktemp("cluster")
-    write_tiny(place / "tiny.toml")
-    return place
+def home(tmp_path_factory):
+    """A folder for everything here, with one cache, films and the tests' small settings."""
+    home = tmp_path_factory.mktemp("cluster")
+    write_folder(home / "films", films=60)
+    write_tiny(home / "tiny.toml")
+    return home
 
 
 @pytest.fixture(scope="module")
-def environment(place):
+def environment(home):
     """Of every process here."""
-    return {**os.environ, **LOOPBACK, "MMFUSION_CACHE": str(place / "cache"), "PYTHONPATH": str(REPOSITORY)}
+    return {**os.environ, **LOOPBACK, "MMFUSION_CACHE": str(home / "cache"), "PYTHONPATH": str(REPOSITORY)}
 
 
-def films(place):
-    return ["--config", place / "tiny.toml", "--dataset", "synthetic"]
+def sweep(home, out):
+    films = ["--config", home / "tiny.toml", "--dataset", "synthetic", "--epochs", 2]
+    return [*films, "--variants", "poster", "overview", "--seeds", 2, "--out", out]
 
 
-def sweep(place, out):
-    return [*films(place), "--variants", "poster", "overview", "--seeds", 2, "--out", out]
-
-
-def searched(place, out):
-    how = ["--variant", "overview", "--tuner", "random", "--max-trials", 4, "--epochs", 2]
-    return [*how, *films(place), "--out", out]
+def searched(home, out):
+    """The search that the README shows."""
+    return [*small(SHOWN["tuning.search"], home)[1], "--out", out]
 
 
 @pytest.fixture(scope="module")
-def alone(place):
+def alone(home):
     """The same sweep and search in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMFUSION_CACHE", str(place / "cache"))
-        assert command(benchmark.main, patch, *sweep(place, place / "alone")) == 0
-        assert command(search.main, patch, *searched(place, place / "search")) == 0
-    return place / "alone", place / "search"
+        patch.setenv("MMFUSION_CACHE", str(home / "cache"))
+        assert command(benchmark.main, patch, *sweep(home, home / "alone")) == 0
+        assert command(search.main, patch, *searched(home, home / "search"), "--on", "here") == 0
+    return home / "alone", home / "search"
 
 
 class Nodes:
     """A head without processors, and three nodes of one each."""
 
-    def __init__(self, environment):
-        words = [sys.executable, "-c", CLUSTER]
-        self._process = subprocess.Popen(
-            words,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+    def __init__(self, folder, environment):
+        self._process = Process(CLUSTER, env=environment, stdin=-1, cwd=folder).popen
         self.address = self._line(":")
 
-    def tell(self, word):
-        self._process.stdin.write(f"{word}\n")
+    def remove(self):
+        self._process.stdin.write("\n")
         self._process.stdin.flush()
         self._line("done")
 
@@ -109,36 +113,24 @@ class Nodes:
         for line in self._process.stdout:
             if with_ in line:
                 return line.strip()
-        raise AssertionError("the cluster's process has ended")
+        raise AssertionError(f"the cluster's process has ended: {self._process.stderr.read()}")
 
     def close(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(60)
+        self._process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
-def nodes(environment):
+def nodes(home, environment):
     """A cluster that somebody has started."""
-    made = Nodes(environment)
+    made = Nodes(home, environment)
     yield made
     made.close()
-
-
-def begun(module, words, environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, words)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def until(condition, process):
     end = time.monotonic() + 300
     while not (found := condition()):
-        assert process.poll() is None, process.communicate()[0]
+        assert process.popen.poll() is None, process.end()
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
     return found
@@ -149,7 +141,7 @@ def trainings():
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if file.read_bytes().startswith(b"ray::_work"):
+            if file.read_bytes().startswith(b"ray::work"):
                 found.append(int(file.parent.name))
     return found
 
@@ -160,17 +152,17 @@ def rows(file):
 
 
 def test_a_sweep_whose_training_and_node_are_killed_ends_with_the_bytes_of_one_process(
-    place, environment, nodes, alone, monkeypatch
+    home, environment, nodes, alone, monkeypatch
 ):
-    out = place / "on-ray"
-    flags = ["--on", "ray", "--address", nodes.address]
-    running = begun("benchmarks.run", [*sweep(place, out), *flags], environment)
+    out = home / "on-ray"
+    running = Process(COMMAND, "benchmarks.run", *sweep(home, out), *FLAGS, nodes.address, env=environment)
     until(lambda: list(out.glob("seed-*/*/history.csv")), running)  # one of them is in its second epoch
     os.kill(trainings()[0], signal.SIGKILL)
     until(lambda: list(out.glob("seed-*/*/manifest.json")), running)  # one is through
-    nodes.tell("remove")
-    said, _ = running.communicate(timeout=300)
-    assert running.returncode == 0, said
+    nodes.remove()
+    code, said, errors = running.end()
+    assert code == 0, errors
+    assert "its process died; it is begun again" in said
     of_one = sorted(file.relative_to(alone[0]) for file in alone[0].glob("seed-*/*/predictions.npz"))
     assert len(of_one) == 4
     for file in of_one:
@@ -181,21 +173,36 @@ def test_a_sweep_whose_training_and_node_are_killed_ends_with_the_bytes_of_one_p
         text = (folder / "RESULTS.md").read_text()
         texts.append([line for line in text.split("## Cost")[0].splitlines() if "benchmarks.run" not in line])
     assert texts[0] == texts[1]
-    assert (out / "logs" / f"seed 0, {resolve('poster').label}.log").read_text().count("Epoch")
+    log = (out / "logs" / f"seed 0, {resolve('poster').label}.log").read_text()
+    assert log.startswith("On ")
+    assert "Epoch" in log
 
 
 def test_a_search_whose_node_is_removed_in_its_third_trial_has_the_trials_of_one_process(
-    place, environment, nodes, alone
+    home, environment, nodes, alone
 ):
-    out = place / "search-on-ray"
-    flags = ["--on", "ray", "--address", nodes.address]
-    running = begun("tuning.search", [*searched(place, out), *flags], environment)
+    out = home / "search-on-ray"
+    at = {**environment, "RAY_ADDRESS": nodes.address}
+    running = Process(COMMAND, "tuning.search", *searched(home, out), env=at)
     until((out / "trials" / "trial_2" / "attempts").exists, running)
-    nodes.tell("remove")
-    said, _ = running.communicate(timeout=300)
-    assert running.returncode == 0, said
+    nodes.remove()
+    code, _, errors = running.end()
+    assert code == 0, errors
     assert rows(out / "trials.csv") == rows(alone[1] / "trials.csv")
     assert (out / "best.toml").read_bytes() == (alone[1] / "best.toml").read_bytes()
+
+
+def test_another_token_than_the_clusters_is_refused_in_one_line(environment, nodes):
+    code = """
+import sys
+from mmfusion.cluster.connection import given_cluster
+from mmfusion.errors import run_command
+sys.exit(run_command(given_cluster(sys.argv[1]).__enter__))
+"""
+    code, _, errors = Process(code, nodes.address, env={**environment, "RAY_AUTH_TOKEN": "6" * 64}).end()
+    assert code == 2
+    assert errors.startswith(f"mmfusion: {nodes.address}: no Ray cluster that takes our token can be reached there")
+    assert errors.count("\n") == 1
 
 
 def sockets(pids):
@@ -214,34 +221,26 @@ def sockets(pids):
     return found - {None}
 
 
-def family(pid):
-    """A process and all that it has started, as far as these carry its environment's mark."""
+def marked(mark):
+    """Processes whose environment has a mark: one and all that it has started."""
     found = []
     for file in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if b"MMFUSION_TEST_OF_OWN=1" in file.read_bytes():
+            if mark in file.read_bytes():
                 found.append(int(file.parent.name))
     return found
 
 
-def test_a_cluster_of_its_own_is_reached_by_nobody_else_and_ends_with_the_command(place, environment):
-    out = place / "own"
-    words = [
-        "--config",
-        place / "tiny.toml",
-        "--dataset",
-        "synthetic",
-        "--variants",
-        "colours",
-        "tfidf",
-        "--on",
-        "ray",
-    ]
-    marked = {**environment, "MMFUSION_TEST_OF_OWN": "1"}
-    del marked["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
-    running = begun("benchmarks.run", [*words, "--out", out], marked)
+def test_a_sweep_as_the_readme_shows_it_has_a_cluster_that_nobody_else_reaches_and_that_ends_with_it(
+    home, environment
+):
+    module, words = small(SHOWN["benchmarks.run"], home)
+    at = {name: value for name, value in environment.items() if name not in LOOPBACK}
+    reader = home / "another-reader"
+    reader.mkdir()
+    running = Process(COMMAND, module, *words, env={**at, "MMFUSION_TEST_OF_OWN": "1"}, cwd=reader)
     until(trainings, running)
-    members = family(running.pid)
+    members = marked(b"MMFUSION_TEST_OF_OWN=1")
     assert len(members) > 4
     addresses = sockets(members)
     assert addresses
@@ -253,47 +252,74 @@ def test_a_cluster_of_its_own_is_reached_by_nobody_else_and_ends_with_the_comman
             for one in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 name, _, value = one.partition(b"=")
                 tokens |= {value} if name == b"RAY_AUTH_TOKEN" else set()
-    said, _ = running.communicate(timeout=300)
-    assert running.returncode == 0, said
+    code, said, errors = running.end()
+    assert code == 0, errors
     (token,) = tokens
     assert len(token) == 64
-    written = b"".join(file.read_bytes() for file in out.rglob("*") if file.is_file())
-    assert token not in arguments + written + said.encode()
+    written = b"".join(file.read_bytes() for file in reader.rglob("*") if file.is_file())
+    assert token not in arguments + written + (said + errors).encode()
     until_gone = time.monotonic() + 20
-    while [pid for pid in family(running.pid) if pid != os.getpid()]:
+    while marked(b"MMFUSION_TEST_OF_OWN=1"):
         assert time.monotonic() < until_gone, "the cluster has outlived its command"
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize(
-    ("address", "mode", "said"),
-    [
-        ("10.255.0.9:6379", "", "10.255.0.9:6379: a Ray cluster runs what anybody sends it; `ray get-auth-token"),
-        ("10.255.0.9:6379", "token", "10.255.0.9:6379: a Ray cluster runs what anybody sends it"),  # there is none
-    ],
-)
-def test_a_cluster_that_asks_nobody_for_a_token_is_refused_elsewhere(
-    address, mode, said, place, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.parametrize("mode", ["", "token"])
+def test_a_cluster_that_asks_nobody_for_a_token_is_refused_elsewhere(mode, home, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))  # without a token
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    words = [*sweep(place, tmp_path / "out"), "--on", "ray", "--address", address]
+    words = [*sweep(home, tmp_path / "out"), *FLAGS, "10.255.0.9:6379"]
     assert command(benchmark.main, monkeypatch, *words) == 2
-    assert said in capsys.readouterr().err
+    said = "mmfusion: 10.255.0.9:6379: a Ray cluster runs what anybody sends it; `ray get-auth-token"
+    assert capsys.readouterr().err.startswith(said)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_node_lacks_is_said_in_one_line(place, environment, nodes, tmp_path):
-    code = "import sys; from mmfusion.cluster import _lacks; print(_lacks(sys.argv[1:], True))"
-    assert Process(code, tmp_path, env=environment).end()[1].startswith("runs without token authentication; ")
-    said = Process(code, tmp_path / "films", env=environment).end()[1]
-    assert said == f"has no {tmp_path / 'films'}; all nodes must see the same folders, at the same path\n"
+def test_what_a_node_lacks_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    mark, here = tmp_path / "out" / "mark", worker.versions()
+    said = f"does not see {mark.parent} as it is here; all nodes must see the same folders, at the same path"
+    assert worker.lacks([str(mark)], [], here, True) == said
+    assert worker.lacks([], [str(tmp_path / "films")], here, True).startswith(f"does not see {tmp_path / 'films'} ")
+    assert worker.lacks([], [str(tmp_path)], here, True) == ""
+    other = {**here, "keras": "4.0"}
+    assert worker.lacks([], [], other, False).endswith(", and not 4.0 as here; install the same on all nodes")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert worker.lacks([], [], here, True) == f"runs without token authentication; {connection.HOW_TO_TOKEN}"
+    assert worker.lacks([], [], here, False) == ""
 
 
-def test_without_ray_it_says_what_to_install(place, environment, tmp_path):
-    (tmp_path / "ray.py").write_text("raise ImportError")
-    words = [*sweep(place, tmp_path / "out"), "--on", "ray"]
-    hidden = {**environment, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
-    said, _ = begun("benchmarks.run", words, hidden).communicate()
-    assert "mmfusion: --on ray needs Ray: pip install -e '.[cluster]'" in said
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"^--on ray needs Ray: pip install -e '\.\[cluster\]'$"):
+        connection.own_cluster().__enter__()
+
+
+def test_progress_says_of_each_job_where_it_is_and_how_far_and_of_all_how_long(tmp_path, monkeypatch, capsys):
+    run, log = tmp_path / "run", tmp_path / "log"
+    run.mkdir()
+    log.write_text("On a (10.0.0.5), process 7\nEpoch 1\nOn b (10.0.0.6), process 8\nEpoch 2\n")
+    (run / "config.json").write_text(json.dumps({"training": {"epochs": 10}}))
+    (run / "history.csv").write_text("epoch,seconds,val_pr_auc\n1,30,0.2\n2,30,0.25\n")
+    monkeypatch.setattr("mmfusion.cluster.progress._EVERY", 0)
+    with Progress() as progress:
+        progress.total, progress.done = 4, 1
+        waiting = Job("late", (tmp_path / "late",), print)
+        progress.show([(Job("poster", (run,), print), log), (waiting, tmp_path / "none")], 2)
+    assert capsys.readouterr().out == (
+        "  poster: b (10.0.0.6), process 8, epoch 2 of 10, validation PR-AUC 0.2500, at most 4 min left\n"
+        "  late: waiting for a process\n"
+        "  1 of 4 done, 2 running, about 1 min left\n"
+    )
+
+
+def test_a_place_on_ray_names_its_folder_from_the_root(tmp_path, monkeypatch):
+    parser = argparse.ArgumentParser()
+    cluster.add_flags(parser)
+    args = parser.parse_args(["--on", "ray"])
+    args.out = Path("results")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster.place_of(args, tmp_path)
+    assert args.out == tmp_path / "results"

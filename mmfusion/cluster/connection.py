@@ -84,9 +84,8 @@ def given_cluster(address: str) -> Iterator[Any]:
         with held_back(shown=False):  # what Ray's own processes say of it, at length
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:  # Ray's and gRPC's, of many kinds
-        if "auth" in str(error).lower():
-            raise UserError(f"{address}: the Ray cluster there has another token; {HOW_TO_TOKEN}") from error
-        raise UserError(f"{address}: no Ray cluster can be reached there: {first_line(error)}") from error
+        which = "that takes our token " if _has_token() else ""
+        raise UserError(f"{address}: no Ray cluster {which}can be reached there: {first_line(error)}") from error
     try:
         yield ray
     finally:
