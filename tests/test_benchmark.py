@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sketches
 from conftest import TINY, command, folder_of, row_of, write_folder
 
 from benchmarks import run as benchmark
@@ -67,7 +68,9 @@ def sweep(tmp_path_factory, films):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMFUSION_CACHE", str(cache))
         args = ["--data-dir", films, "--seeds", SEEDS, "--out", out, *settings()]
+        sketches.sketch()  # of each run; the report's pictures are real
         assert command(benchmark.main, patch, *args) == 0
+        sketches.sketch(False)
         assert command(table.main, patch, out) == 0
     return out
 

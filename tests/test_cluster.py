@@ -58,6 +58,7 @@ LOOPBACK = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "5" * 64,
     "RAY_health_check_period_ms": "1000",  # a node that is gone is missed sooner
+    "RAY_gcs_rpc_server_connect_timeout_s": "2",  # a cluster that does not take us, too
 }
 FLAGS = ["--on", "ray", "--address"]
 

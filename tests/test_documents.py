@@ -20,8 +20,6 @@ from benchmarks import options
 from mmfusion.config import flags as flags_of_commands
 from mmfusion.config import resolve
 
-pytestmark = pytest.mark.pictures
-
 # What stands for the reader's own, after a flag or anywhere. `{place}` is where the tests keep their films.
 PLACEHOLDERS = {
     "DIR": "{place}/films",

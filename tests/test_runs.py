@@ -22,8 +22,6 @@ from mmfusion.schema import SPLITS
 from mmfusion.training import experiment, fitting
 from mmfusion.training.checkpoint import Checkpoint
 
-pytestmark = pytest.mark.pictures
-
 
 @pytest.fixture(scope="module")
 def runs(trained):

@@ -23,8 +23,6 @@ from tuning import search
 from tuning.records import read_trials
 from tuning.trials import cross_fitted
 
-pytestmark = pytest.mark.pictures
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
