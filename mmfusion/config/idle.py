@@ -56,7 +56,7 @@ def _is_idle_inside(key: str, config: Config) -> bool:
         return True
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
-        return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
+        return key.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
     if key.startswith("early."):
         return (rest in _OF_POSTERS and POSTER not in config.reads) or (
             rest in WordsConfig.model_fields and OVERVIEW not in config.reads
