@@ -97,14 +97,14 @@ def main() -> None:
     import_tensorflow()
     from mmfusion.data.splits import split_hash
     from mmfusion.models import model_class
+    from mmfusion.training.preparation import prepare_once
     from tuning import spaces
-    from tuning.trials import prepared
 
     for variant in start:
         model_class(variant).check(start[variant])
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
-    films = prepared(config, cache)
+    films = prepare_once(config, cache)
     source = " ".join(filter(None, (films.films.fingerprint, films.films.table_hash, split_hash(films.split))))
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
     _keep(search, args.out)
