@@ -6,11 +6,13 @@ the space. For late fusion a modality before a name (`poster.`) says which part'
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 import keras_tuner
+import numpy as np
+from keras_tuner.engine.hyperparameters import Boolean, Float, HyperParameter
 
 from mmfusion.config import COMBINERS, LOSSES, OPERATORS, Config, override
 from mmfusion.config.idle import acts_nowhere
@@ -185,6 +187,20 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
         owner: override(config, changes[owner], where="the search's hyperparameters")
         for owner, config in start.items()
     }
+
+
+def places(one: HyperParameter, values: Iterable) -> np.ndarray:
+    """Places values from 0 to 1 in a hyperparameter's range or among its choices.
+
+    Args:
+        one: of a space.
+        values: of it, decoded.
+    """
+    found = [encode(value) for value in values]
+    if isinstance(one, Float):
+        return np.array([one.value_to_prob(value) for value in found])
+    among: list = sorted(one.values) if isinstance(one, Boolean) else list(dict.fromkeys([*one.values, *found]))
+    return np.array([among.index(value) / max(1, len(among) - 1) for value in found])
 
 
 def encode(value):
