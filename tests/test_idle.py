@@ -37,6 +37,11 @@ from tuning import search
             "--variant early_features --recipe pretrained --set poster_encoder.preset.augment=false",
             "poster_encoder.preset.augment is not read by early_features",
         ),
+        (
+            train,
+            "--variant early_features --recipe pretrained --set poster_encoder.preset.dropout=0.1",
+            "poster_encoder.preset.dropout is not read by early_features",
+        ),
         (train, "--variant early --set early_features.units=8", "early_features.units is not read by early"),
         (train, "--variant joint --combiner mean", "--combiner does nothing here"),
         (train, "--variant poster --overview-encoder bag", "--overview-encoder does nothing here"),

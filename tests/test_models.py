@@ -13,7 +13,7 @@ from conftest import FROM_FILMS, for_all, tiny_config
 import mmfusion.models
 from mmfusion.config import COMBINERS, OPERATORS, VARIANTS, Variant, resolve
 from mmfusion.models import build_model, recurrent
-from mmfusion.models.late import Combiner
+from mmfusion.models.late import Combiner, cross_fitted
 from mmfusion.models.poster_encoders import ResidualBlock
 from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER
@@ -336,6 +336,25 @@ class TestCombiner:
             np.testing.assert_allclose(found, sum(logits) + 2 * prior, rtol=1e-4)
         else:
             assert (weights[2] > 2 * weights[:2]).all()
+
+
+def test_a_combiner_that_is_cross_fitted_tells_of_films_that_did_not_fit_it():
+    """With labels that nothing predicts, many weights fitted on the films themselves look better than none."""
+    rng = np.random.default_rng(0)
+    poster, overview = rng.normal(size=(2, 60, 40)).astype(np.float32)
+    labels = (rng.random((60, 40)) < 0.5).astype(np.float32)
+
+    def loss(y_prob):
+        return -np.mean(labels * np.log(y_prob) + (1 - labels) * np.log(1 - y_prob))
+
+    combiner = Combiner("stacked")
+    combiner.build([poster.shape, overview.shape])
+    combiner.fit([poster, overview], labels)
+    flattered = loss(np.asarray(keras.ops.sigmoid(combiner([poster, overview]))))
+    present = np.ones((2, len(labels)), bool)
+    honest = loss(cross_fitted("stacked", [poster, overview], labels, present, folds=5, seed=0))
+    guessed = loss(np.tile(labels.mean(axis=0), (len(labels), 1)))
+    assert flattered < guessed < honest
 
 
 def test_the_readmes_variant_of_ones_own_works(monkeypatch, tmp_path):

@@ -7,7 +7,6 @@ import signal
 import time
 import weakref
 
-import keras
 import numpy as np
 import pytest
 from conftest import command, tiny_config, write_tiny
@@ -16,12 +15,10 @@ from processes import Forked
 
 from mmfusion import train
 from mmfusion.data.source import Source
-from mmfusion.models.late import Combiner
 from mmfusion.runs import Run
 from mmfusion.training import experiment, fitting, preparation
 from tuning import search
 from tuning.records import read_trials
-from tuning.trials import cross_fitted
 
 
 @pytest.fixture(scope="module")
@@ -175,26 +172,6 @@ def test_late_fusions_parts_are_trained_once_when_only_the_combiner_is_searched(
     rows = trials_of(out)
     assert sorted(row["late.combiner"] for row in rows) == ["mean", "product", "stacked", "weighted"]
     assert len({row["ap_micro"] for row in rows}) == 4
-
-
-def test_a_combiner_is_scored_on_films_that_did_not_fit_it():
-    """With labels that nothing predicts, many weights fitted on the films themselves look better than none."""
-    rng = np.random.default_rng(0)
-    poster, overview = rng.normal(size=(2, 60, 40)).astype(np.float32)
-    labels = (rng.random((60, 40)) < 0.5).astype(np.float32)
-
-    def loss(y_prob):
-        return -np.mean(labels * np.log(y_prob) + (1 - labels) * np.log(1 - y_prob))
-
-    combiner = Combiner("stacked")
-    combiner.build([poster.shape, overview.shape])
-    combiner.fit([poster, overview], labels)
-    flattered = loss(np.asarray(keras.ops.sigmoid(combiner([poster, overview]))))
-    present = np.ones((2, len(labels)), bool)
-    config = tiny_config("late", late__combiner="stacked")
-    honest = loss(cross_fitted(config, [poster, overview], labels, present))
-    guessed = loss(np.tile(labels.mean(axis=0), (len(labels), 1)))
-    assert flattered < guessed < honest
 
 
 def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, cache):

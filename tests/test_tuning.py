@@ -10,6 +10,7 @@ from conftest import PARTS, tiny_config
 
 from mmfusion.config import VARIANTS, of_recipe, resolve
 from tuning import importance, spaces, summary
+from tuning.records import Outcome, Trial
 from tuning.search import Search
 
 PRESETS = {"poster_encoder.name": "preset:posters", "overview_encoder.name": "preset:texts"}
@@ -83,11 +84,13 @@ def search_of(variant="joint", names=("training.learning_rate", "joint.units")):
     return Search(variant, "random", "ap_micro", 0, names, start_of(variant, tiny_config), "films")
 
 
-def row(number, score, reason="", **values):
-    named = {"training.learning_rate": 1e-3, "joint.units": 8} | {
-        k.replace("__", "."): v for k, v in values.items()
-    }
-    return summary.Row(number, score, reason, 1.0, 3, 100, named)
+def trial(number, score, reason="", values=()):
+    named = {"training.learning_rate": 1e-3, "joint.units": 8, **dict(values)}
+    return Trial(number, named, outcome=Outcome(score, reason, 1.0, 3, 100))
+
+
+def table_of(*trials):
+    return summary.table_of(search_of(), list(trials))
 
 
 STARTS = {
@@ -112,8 +115,8 @@ def test_the_best_trials_file_gives_just_that_trials_configuration(variant, file
     search = Search(variant, "random", "ap_micro", 0, tuple(one.name for one in space.space), start, "films")
     for seed in range(12):
         values = {one.name: spaces.decode(one.random_sample(seed)) for one in space.space}
-        found = summary.Row(1, 0.7, "", 1.0, 3, 100, values)
-        (tmp_path / "best.toml").write_text(summary.best_toml(search, found, trials=1))
+        found = summary.table_of(search, [trial(0, 0.6), trial(1, 0.7, values=values)])
+        (tmp_path / "best.toml").write_text(summary.best_toml(search, found))
         for name, expected in spaces.configure(start, values).items():
             again = resolve(name, recipe=recipe, file=tmp_path / "best.toml")
             # How long a trial lasted is not in it, and the films of late fusion's parts are late fusion's.
@@ -140,15 +143,15 @@ def test_settings_that_were_measured_are_whole_so_that_a_later_recipe_does_not_c
 
 
 def test_where_nothing_was_better_the_file_says_so():
-    text = summary.best_toml(search_of(), row(0, 0.7), trials=3)
+    text = summary.best_toml(search_of(), table_of(trial(0, 0.7), *(trial(n, 0.7) for n in (1, 2, 3))))
     assert "# joint: the start, the best of 3 trials and the starting configuration" in text
     assert "learning_rate" not in text
 
 
 def test_trials_that_failed_are_in_the_table_with_their_reason(tmp_path):
-    found = [row(0, 0.5), row(1, None, "out of memory: 3 GB"), row(2, 0.6)]
-    assert summary.best(found, search_of()).number == 2
-    summary.write_trials(found, search_of(), tmp_path)
+    found = table_of(trial(0, 0.5), trial(1, None, "out of memory: 3 GB"), trial(2, 0.6))
+    assert summary.best(found, search_of())["trial"] == "2"
+    summary.write_trials(found, tmp_path)
     with (tmp_path / "trials.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["trial"] for line in lines] == ["start", "1", "2"]
@@ -162,14 +165,14 @@ def test_importance_is_given_only_where_the_trials_can_tell(matters, said):
         rate, units = 1e-4 * (1 + number * 7 % 24), [8, 16][number % 2]
         noise = (number * 37 % 24) / 24
         value = 100 * rate + 0.001 * noise if matters else noise
-        found.append(row(number, value, training__learning_rate=rate, joint__units=units))
-    weights = importance.estimate(found, search_of())
+        found.append(trial(number, value, values={"training.learning_rate": rate, "joint.units": units}))
+    weights = importance.estimate(table_of(*found), search_of())
     assert said in weights.sentence
     assert list(weights.shares)[:1] == (["training.learning_rate"] if matters else [])
 
 
 def test_few_trials_say_nothing_of_importance():
-    weights = importance.estimate([row(n, 0.5 + n / 100) for n in range(5)], search_of())
+    weights = importance.estimate(table_of(*(trial(n, 0.5 + n / 100) for n in range(5))), search_of())
     assert (weights.shares, weights.sentence) == ({}, "5 scored trials are too few to tell; there must be 10.")
 
 

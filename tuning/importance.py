@@ -1,15 +1,15 @@
 """Importance of hyperparameters, as far as the trials of one search can tell."""
 
-import json
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import r2_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
+from tuning import spaces
 from tuning.oracles import EPOCHS
 
 FEWEST = 10  # scored trials
@@ -23,29 +23,29 @@ class Importance:
     sentence: str
 
 
-def estimate(found, search) -> Importance:
+def estimate(trials: pd.DataFrame, search) -> Importance:
     """Fits a random forest to the scores and shuffles one hyperparameter after the other (Breiman 2001).
 
     The forest must first predict the score of trials that it has not seen; where it does not, the
     importances that it would give all the same mean nothing and are left out.
 
     Args:
-        found: `tuning.summary.Row`s.
+        trials: of `tuning.summary.table_of`.
         search: a `tuning.search.Search`.
     """
-    scored = [row for row in found if row.score is not None]
+    scored = trials.dropna(subset=search.objective)
     of_length = ""
-    if search.tuner == "hyperband" and scored:  # its scores differ most by how long a trial was trained
-        (length, _), *_ = Counter(row.values[EPOCHS] for row in scored).most_common(1)
-        scored = [row for row in scored if row.values[EPOCHS] == length]
+    if search.tuner == "hyperband" and len(scored):  # its scores differ most by how long a trial was trained
+        length = scored[EPOCHS].mode().max()
+        scored = scored[scored[EPOCHS] == length]
         of_length = f" of {length} epochs"
     if len(scored) < FEWEST:
         return Importance(
             {}, f"{len(scored)} scored trials{of_length} are too few to tell; there must be {FEWEST}."
         )
-    names = search.names
-    columns = np.array([_numbers([row.values[name] for row in scored]) for name in names]).T
-    scores = np.array([row.score for row in scored])
+    space = spaces.declare(search.start, search.names).space
+    columns = np.column_stack([spaces.places(one, scored[one.name]) for one in space])
+    scores = np.array(scored[search.objective], float)
     forest = RandomForestRegressor(100, min_samples_leaf=2, random_state=search.seed)
     seen = r2_score(scores, cross_val_predict(forest, columns, scores, cv=LeaveOneOut()))
     if seen <= 0:
@@ -56,22 +56,10 @@ def estimate(found, search) -> Importance:
         )
     shuffled = permutation_importance(forest.fit(columns, scores), columns, scores, n_repeats=30, random_state=0)
     means, deviations = np.asarray(shuffled["importances_mean"]), np.asarray(shuffled["importances_std"])
-    shares = {names[i]: (float(means[i]), float(deviations[i])) for i in np.argsort(-means)}
+    shares = {space[i].name: (float(means[i]), float(deviations[i])) for i in np.argsort(-means)}
     return Importance(
         shares,
         f"A random forest predicts the score of a trial that was left out with R² {seen:.2f} ({len(scored)} "
         f"trials{of_length}). The bars say how much of its own fit is lost when one hyperparameter is shuffled. "
         "With so few trials the order is a hint, not a result.",
     )
-
-
-def _numbers(values: list) -> list[float]:
-    """Numbers as they are; words and lists by their place among the sorted ones."""
-    if all(isinstance(value, int | float) for value in values):
-        return [float(value) for value in values]
-    places = {json.dumps(value): place for place, value in enumerate(sorted(values, key=_order))}
-    return [float(places[json.dumps(value)]) for value in values]
-
-
-def _order(value):
-    return (sum(value), len(value)) if isinstance(value, list) else value

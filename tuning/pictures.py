@@ -5,11 +5,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.collections import LineCollection
+import pandas as pd
+from keras_tuner.engine.hyperparameters import Choice, Float
 from matplotlib.ticker import MaxNLocator
 
 from mmfusion.reports.figures import COLOURS, drawn
-from tuning import OBJECTIVES
+from tuning import OBJECTIVES, spaces
 from tuning.importance import Importance
 from tuning.oracles import EPOCHS
 from tuning.records import START
@@ -17,33 +18,29 @@ from tuning.records import START
 _MARKERS = "osv^D"
 
 
-def draw_scores(found, search, path: Path) -> None:
+def draw_scores(trials: pd.DataFrame, search, path: Path) -> None:
     """The score of each trial in the order of their numbers, and the best so far.
 
     Args:
-        found: `tuning.summary.Row`s.
+        trials: of `tuning.summary.table_of`.
         search: a `tuning.search.Search`.
         path: the PNG to write.
     """
-    scored = [row for row in found if row.score is not None]
-    failed = [row.number for row in found if row.score is None]
-    running = np.maximum if OBJECTIVES[search.objective] == "max" else np.minimum
-    numbers, scores = [row.number for row in scored], [row.score for row in scored]
+    scores = trials[search.objective].dropna().astype(float)
+    so_far = scores.cummax() if OBJECTIVES[search.objective] == "max" else scores.cummin()
+    # Hyperband's trials are of different lengths, and a short one must not be taken for a bad one.
+    by_length = scores.groupby(trials[EPOCHS] if search.tuner == "hyperband" else lambda trial: 0)
+    shades = np.linspace(0.45, 0.9, len(by_length)) if len(by_length) > 1 else [0.8]
     with drawn((7, 3.6), path) as figure:
         axis = figure.subplots()
-        axis.step(numbers, running.accumulate(scores), where="post", color="0.6", label="best so far", zorder=1)
-        # Hyperband's trials are of different lengths, and a short one must not be taken for a bad one.
-        lengths = sorted({row.values.get(EPOCHS) for row in scored})
-        shades = matplotlib.colormaps["Blues"](np.linspace(0.45, 0.9, len(lengths)) if len(lengths) > 1 else [0.8])
-        for colour, marker, length in zip(shades, itertools.cycle(_MARKERS), lengths):
-            of_length = [row for row in scored if row.values.get(EPOCHS) == length]
-            label = "trial" if length is None else f"{length} epochs"
-            places = [row.number for row in of_length], [row.score for row in of_length]
-            axis.scatter(*places, color=colour, marker=marker, s=30, label=label, zorder=2)
-        start = next((row for row in scored if row.number == START), None)
-        if start:
-            axis.axhline(start.score, color=COLOURS[1], linewidth=1, linestyle="--", label="starting configuration")
-        if failed:
+        axis.step(so_far.index, so_far, where="post", color="0.6", label="best so far", zorder=1)
+        for shade, marker, (length, some) in zip(shades, itertools.cycle(_MARKERS), by_length):
+            look = {"color": matplotlib.colormaps["Blues"](shade), "marker": marker, "s": 30, "zorder": 2}
+            axis.scatter(some.index, some, **look, label=f"{length} epochs" if length else "trial")
+        if START in scores:
+            label = "starting configuration"
+            axis.axhline(scores.at[START], color=COLOURS[1], linewidth=1, linestyle="--", label=label)
+        if failed := list(trials.index.difference(scores.index)):
             low = axis.get_ylim()[0]
             axis.plot(failed, [low] * len(failed), "x", color=COLOURS[4], label="failed", clip_on=False)
             axis.set_ylim(bottom=low)
@@ -55,37 +52,38 @@ def draw_scores(found, search, path: Path) -> None:
         figure.legend(loc="outside upper center", ncols=6, fontsize=9, frameon=False)
 
 
-def draw_parallel(found, search, path: Path) -> None:
+def draw_parallel(trials: pd.DataFrame, search, path: Path) -> None:
     """A line a trial through its values, the better the darker; the starting configuration is dashed.
 
     Args:
-        found: `tuning.summary.Row`s.
+        trials: of `tuning.summary.table_of`.
         search: a `tuning.search.Search`.
         path: the PNG to write.
     """
-    scored = [row for row in found if row.score is not None]
-    sign = 1 if OBJECTIVES[search.objective] == "max" else -1
-    scored.sort(key=lambda row: sign * row.score)  # the best is drawn last, on top
-    axes = [*search.names, *([EPOCHS] if search.tuner == "hyperband" else []), search.objective]
-    places, ticks = zip(*(_places([_value(row, name, search) for row in scored]) for name in axes))
+    rising = OBJECTIVES[search.objective] == "max"
+    scored = trials.dropna(subset=search.objective).sort_values(search.objective, ascending=rising, kind="stable")
+    scores = scored[search.objective].astype(float)
+    axes = spaces.declare(search.start, search.names).space
+    if search.tuner == "hyperband":
+        axes.append(Choice(EPOCHS, sorted(scored[EPOCHS].unique())))
+    axes.append(Float(search.objective, scores.min(), scores.max()))
+    places = np.column_stack([spaces.places(one, scored[one.name]) for one in axes])
+    shades = np.linspace(1, 0.15, len(scored))[::-1]  # of one trial: the darkest
     # Names run down the page: there are many of them, and they are long.
     with drawn((8, 1.4 + 0.42 * len(axes)), path) as figure:
         axis = figure.subplots()
-        heights = np.arange(len(axes))
-        for height, marks in enumerate(ticks):
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+        for height, one in enumerate(axes):
             axis.axhline(height, color="0.88", zorder=0)
-            for x, label in marks:
-                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
-                axis.text(x, height - 0.14, label, ha="center", va="bottom", fontsize=7, zorder=4, bbox=box)
-        ranks = np.linspace(0.15, 1.0, len(scored)) if len(scored) > 1 else np.ones(1)
-        lines = LineCollection(
-            [np.column_stack([[column[i] for column in places], heights]) for i in range(len(scored))],
-            colors=matplotlib.colormaps["Blues"](ranks),
-            linestyles=["--" if row.number == START else "-" for row in scored],
-            linewidths=np.where(ranks == 1.0, 2.4, 1.2),
-        )
-        axis.add_collection(lines)
-        axis.set_yticks(heights, axes, fontsize=8)
+            marks = [one.min_value, one.max_value] if isinstance(one, Float) else one.values
+            for mark, place in zip(marks, spaces.places(one, marks)):
+                label = f"{mark:.3g}" if isinstance(mark, float) else str(mark)
+                axis.text(place, height - 0.14, label, ha="center", va="bottom", fontsize=7, zorder=4, bbox=box)
+        for trial, line, shade in zip(scored.index, places, shades):  # the best is drawn last, on top
+            style, width = "--" if trial == START else "-", 2.4 if shade == 1 else 1.2
+            colour = matplotlib.colormaps["Blues"](shade)
+            axis.plot(line, range(len(axes)), linestyle=style, linewidth=width, color=colour)
+        axis.set_yticks(range(len(axes)), [one.name for one in axes], fontsize=8)
         axis.set_ylim(len(axes) - 0.5, -0.7)
         axis.set_xlim(-0.06, 1.06)
         axis.set_xticks([])
@@ -110,24 +108,3 @@ def draw_importance(weights: Importance, path: Path) -> None:
         axis.set_xlabel("drop of the forest's R² (mean ± SD of 30 shuffles)")
         axis.tick_params(axis="y", labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-
-
-def _value(row, name: str, search):
-    return row.score if name == search.objective else row.values[name]
-
-
-def _places(values: list) -> tuple[list[float], list[tuple[float, str]]]:
-    """Places each value from 0 to 1, with the marks of its axis."""
-    different = {str(value): value for value in values}
-    if any(not isinstance(value, float) for value in values) or len(different) <= 4:
-        order = sorted(different.values(), key=lambda v: (sum(v), v) if isinstance(v, list) else v)
-        step = 1 / max(len(order) - 1, 1)
-        at = {str(value): number * step for number, value in enumerate(order)}
-        return [at[str(value)] for value in values], [(at[name], name) for name in map(str, order)]
-    low, high = min(values), max(values)
-    scale = np.log if low > 0 and high / low > 20 else np.asarray
-    low_at, high_at = scale(low), scale(high)
-    return (
-        [float((scale(value) - low_at) / (high_at - low_at)) for value in values],
-        [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")],
-    )

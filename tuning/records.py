@@ -1,10 +1,12 @@
 """Records of trials: what is known of each is in a folder of its own, and nowhere else."""
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
@@ -15,7 +17,7 @@ DIED = f"the process died {ATTEMPTS} times in this trial, perhaps for want of me
 _PREFIX = "trial_"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Outcome:
     """Outcome of a trial; kept in its folder as `outcome.json`, by whoever ran it."""
 
@@ -27,9 +29,9 @@ class Outcome:
     models: tuple[str, ...] = ()  # folders in `models/`
 
 
-@dataclasses.dataclass
+@dataclass
 class Trial:
-    """One trial; the first two are kept in its folder as `trial.json`, before it begins.
+    """One trial; what was asked for is kept in its folder as `trial.json`, before it begins.
 
     Args:
         number: counted from `START`.
@@ -43,6 +45,14 @@ class Trial:
     values: dict[str, object]
     after: tuple[int, ...] = ()
     outcome: Outcome | None = None
+
+    @property
+    def name(self) -> str:
+        """The number, but for the first."""
+        return "start" if self.number == START else str(self.number)
+
+
+_OUTCOME = TypeAdapter(Outcome)
 
 
 def folder_of(out: Path, number: int) -> Path:
@@ -59,8 +69,7 @@ def write_trial(trial: Trial, out: Path) -> None:
 
 def write_outcome(outcome: Outcome, out: Path, number: int) -> None:
     """Keeps what a trial gave."""
-    text = json.dumps(dataclasses.asdict(outcome), indent=2) + "\n"
-    write_atomically(folder_of(out, number) / "outcome.json", text)
+    write_atomically(folder_of(out, number) / "outcome.json", _OUTCOME.dump_json(outcome, indent=2) + b"\n")
 
 
 def read_trials(out: Path) -> list[Trial]:
@@ -69,31 +78,23 @@ def read_trials(out: Path) -> list[Trial]:
     Raises:
         UserError: a trial's file is damaged, or one is missing between others.
     """
-    files = {
-        int(file.parent.name.removeprefix(_PREFIX)): file for file in out.glob(f"trials/{_PREFIX}*/trial.json")
-    }
+    files = {int(one.parent.name.removeprefix(_PREFIX)): one for one in out.glob(f"trials/{_PREFIX}*/trial.json")}
     found = []
     for number, file in sorted(files.items()):
         if number != len(found):
             raise UserError(f"{out} has no trial {len(found)}, but later ones; delete those to try them again")
         try:
             said = json.loads(file.read_bytes())
-            trial = Trial(number, dict(said["values"]), tuple(said["after"]), _read_outcome(file.parent))
+            trial = Trial(number, dict(said["values"]), tuple(said["after"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{file} cannot be read; delete this trial's folder and those of later trials to try them again"
             ) from error
+        # Where the process died before it could write an outcome, the trial runs again.
+        with contextlib.suppress(OSError, ValidationError):
+            trial.outcome = _OUTCOME.validate_json((file.parent / "outcome.json").read_bytes())
         found.append(trial)
     return found
-
-
-def _read_outcome(folder: Path) -> Outcome | None:
-    """None where the process died before it could write it: the trial runs again."""
-    try:
-        said = json.loads((folder / "outcome.json").read_bytes())
-        return Outcome(**{**said, "models": tuple(said["models"])})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmfusion import cluster, jobs
 from mmfusion.config import VARIANTS, Config
 from mmfusion.config.flags import add_config_flags, configure, flags_of, say_which_films, settled
-from mmfusion.config.idle import refuse_idle
+from mmfusion.config.idle import flat, refuse_idle
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
 from mmfusion.files import make_folder, only_one, write_atomically
@@ -95,14 +95,14 @@ def main() -> None:
     import_tensorflow()
     from mmfusion.data.splits import split_hash
     from mmfusion.models import model_class
+    from mmfusion.training.preparation import prepare_once
     from tuning import spaces
-    from tuning.trials import prepared
 
     for variant in start:
         model_class(variant).check(start[variant])
     space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
     names = tuple(hyperparameter.name for hyperparameter in space.space)
-    films = prepared(config, cache)
+    films = prepare_once(config, cache)
     source = " ".join(filter(None, (films.films.fingerprint, films.films.table_hash, split_hash(films.split))))
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
     _keep(search, args.out)
@@ -113,26 +113,39 @@ def main() -> None:
 
 def _run(search: Search, space, place: jobs.Place, args, cache: Path, films: int) -> None:
     """Goes on with the search to its end, and says what it gave."""
-    from tuning import driver, summary
+    from tuning import driver, records, summary
     from tuning.trials import Runner
 
     oracle = _oracle(search, space, args)
     trials = driver.Trials(oracle, args.out)
     clock = driver.Clock(args.out, args.budget_minutes)
-    counted = args.max_trials is not None or args.budget_minutes is None
-    most = 1 + _trials(args)
-    told = summary.Progress(
-        search, trials, args.out, clock=clock, most=most if counted else None, at_a_time=place.capacity
+    most = _trials(args)
+    counted = most if args.max_trials is not None or args.budget_minutes is None else None
+    went = f"; {len(trials.ended)} trials are finished" if trials.ended else ""
+    print(
+        f"{search.variant}: {search.tuner} search of {len(search.names)} hyperparameters for the best "
+        f"{search.objective} of {films} validation films, into {args.out}{went}",
+        flush=True,
     )
-    told.begin(films)
-    place.expect(most - len(trials.ended) if counted else None, search.start[search.variant].paths)
+
+    def on_end(trial: records.Trial) -> None:
+        found = summary.table_of(search, trials.ended)
+        summary.write_trials(found, args.out)
+        lefts = [] if clock.left is None else [clock.left]
+        if counted is not None:
+            lefts.append((1 + counted - len(found)) * sum(found["seconds"]) / len(found) / place.capacity)
+        left = f"; about {max(1, round(min(lefts) / 60))} min left" if min(lefts) else ""
+        print(summary.line_of(trial, found, search, counted) + left, flush=True)
+
+    reads = search.start[search.variant].paths
+    place.expect(None if counted is None else 1 + counted - len(trials.ended), reads)
     # Hyperband goes on with what it has trained.
     run = Runner(search.start, search.objective, args.out, cache, resumed=args.tuner == "hyperband")
     try:
-        driver.conduct(trials, place, args.out, run.job, most=most, clock=clock, on_end=told.ended)
+        driver.conduct(trials, place, args.out, run.job, most=1 + most, clock=clock, on_end=on_end)
     except UserError as error:
         raise UserError(f"{error}; the same command goes on with the search") from error
-    print(summary.write(search, trials.ended, args.out))
+    print(summary.write(search, trials.ended, args.out), end="")
     if oracle.exhausted:
         print(
             f"It stopped before --max-trials: all that the tuner proposed was among the {len(trials.all)} tried "
@@ -177,30 +190,20 @@ def _keep(search: Search, out: Path) -> None:
         write_atomically(file, json.dumps(search.to_dict(), indent=2) + "\n")
         return
     try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+        there = json.loads(file.read_bytes())
+        found, wanted = flat(there), flat(search.to_dict())
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{file} cannot be read: {error}; name another --out") from error
-    wanted = search.to_dict()
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(key, key)
-            differ = ", ".join(_differences(found.get(key), value))
-            raise UserError(
-                f"{out} holds a search with another {what}; name another --out (there and now: {differ})"
-            )
-
-
-def _differences(there, now, name: str = "", most: int = 3) -> list[str]:
-    """Words for what differs, at most so many: of tables their keys, of lists their entries."""
-    if isinstance(there, dict) and isinstance(now, dict):
-        keys = [key for key in {**there, **now} if there.get(key) != now.get(key)]
-        parts = [_differences(there.get(key), now.get(key), f"{name}.{key}".strip("."), most) for key in keys]
-        return [word for part in parts for word in part][:most]
-    if isinstance(there, list) and isinstance(now, list) and not name:
-        only = [f"{one} only there" for one in there if one not in now]
-        only += [f"{one} only now" for one in now if one not in there]
-        return only[:most] or ["another order"]
-    return [f"{name} {there} and {now}".strip()]
+    differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
+    if differing:
+        section = differing[0].partition(".")[0]
+        what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(section, section)
+        said = [f"{key.removeprefix('start.')} {found.get(key)} and {wanted.get(key)}" for key in differing]
+        if section == "names":
+            said = sorted({*there["names"]} ^ {*search.names}) or ["another order"]
+        raise UserError(
+            f"{out} holds a search with another {what}; name another --out (there and now: {', '.join(said[:3])})"
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -14,33 +14,19 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock
 from scipy.special import logit
-from sklearn.model_selection import KFold
 
 from mmfusion.config import Config
 from mmfusion.errors import UserError
 from mmfusion.evaluation import metrics
 from mmfusion.files import make_folder, write_atomically
 from mmfusion.jobs import Job
-from mmfusion.models.late import Combiner
-from mmfusion.runs import Predictions, Run
+from mmfusion.models.late import cross_fitted
+from mmfusion.runs import Run
 from mmfusion.training import experiment, preparation
 from tuning import records, spaces
 from tuning.oracles import EPOCHS
 
 FOLDS = 5  # of validation films, for late fusion's combiner
-_KEPT = 2  # prepared films, by what they are made of: most trials differ in other things
-_prepared: dict[tuple, preparation.Prepared] = {}
-
-
-def prepared(config: Config, cache: Path) -> preparation.Prepared:
-    """Prepares the films of a configuration; those of the last ones are kept, whatever else these settled."""
-    made_of = ("in_batches", "split_seed", "data", "overview", "table", "poster_size", "vocabulary_size")
-    key = (cache, *(getattr(config, name) for name in made_of))
-    found = _prepared.pop(key, None) or preparation.prepare(config, cache)
-    _prepared[key] = found  # the last used is the last
-    for oldest in list(_prepared)[:-_KEPT]:
-        del _prepared[oldest]
-    return found
 
 
 class Runner:
@@ -90,7 +76,7 @@ class Runner:
             for variant, config in configs.items():
                 if not config.parts:
                     runs[variant] = self._trained(config, cast(int, values.get("tuner/initial_epoch", 0)))
-            score = self._score(configs, {variant: run.predictions("validation") for variant, run in runs.items()})
+            score = self._score(configs, runs)
         except Exception as error:
             if _is_the_machines(error):
                 raise UserError(str(error)) from error
@@ -116,15 +102,12 @@ class Runner:
         """The model of this configuration; one that an earlier trial trained, or trained on, is not made again."""
         models = self._out / "models"
         make_folder(models)
-        name = _name(config)
-        with FileLock(models / f".{name}.lock"):  # two trials may need the same part of late fusion at once
+        run = Run(models / _name(config))
+        earlier = Run(models / _name(_for_epochs(config, epochs_before))) if epochs_before else None
+        with FileLock(models / f".{run.name}.lock"):  # two trials may need the same part of late fusion at once
             keras.utils.clear_session()
-            earlier = None
-            if epochs_before:
-                earlier = Run(models / _name(_for_epochs(config, epochs_before)))
-            run = Run(models / name)
             try:
-                films = prepared(config, self._cache)
+                films = preparation.prepare_once(config, self._cache)
                 experiment.explore(config, run.folder, films, earlier=earlier)
             except Exception as error:
                 if not _is_the_machines(error):
@@ -134,52 +117,27 @@ class Runner:
                 _forget(run)
         return run
 
-    def _present(self, config: Config, modality: str) -> np.ndarray:
-        """Tells which validation films have what this configuration's model reads."""
-        films = prepared(config, self._cache)
-        return films.inputs(config).films[modality].present(films.rows["validation"])
-
-    def _score(self, configs: Mapping[str, Config], found: Mapping[str, Predictions]) -> float:
+    def _score(self, configs: Mapping[str, Config], runs: Mapping[str, Run]) -> float:
         """Of the validation films, by the model of a variant or by late fusion of its parts."""
+        *parts, config = configs.values()
+        found = {name: run.predictions("validation") for name, run in runs.items()}
         first = next(iter(found.values()))
-        y_prob = first.y_prob
-        *parts, fusion = configs.values()
+        y_true, y_prob = first.y_true, first.y_prob
         if parts:
-            logits = [_logits(one.y_prob) for one in found.values()]
-            present = [self._present(part, *part.reads) for part in parts]
-            y_prob = cross_fitted(fusion, logits, first.y_true, np.stack(present))
-        score = metrics.scores(first.y_true, y_prob, np.full(first.y_true.shape[1], 0.5))[self._objective]
+            logits = [logit(np.clip(found[part.variant].y_prob, 1e-7, 1 - 1e-7)) for part in parts]
+            present = np.stack([self._has_what_is_read(part) for part in parts])
+            kind, seed = config.late.combiner, config.seed
+            y_prob = cross_fitted(kind, logits, y_true, present, folds=FOLDS, seed=seed)
+        score = metrics.scores(y_true, y_prob, np.full(y_true.shape[1], 0.5))[self._objective]
         if score is None or not np.isfinite(score):
             raise UserError(f"the validation films give no {self._objective}")
         return float(score)
 
-
-def cross_fitted(
-    config: Config, logits: Sequence[np.ndarray], labels: np.ndarray, present: np.ndarray
-) -> np.ndarray:
-    """Predicts by late fusion's combiner films that it was not fitted on.
-
-    Scored on the films that fitted it, the combiner with the most weights would always look best.
-
-    Args:
-        config: of late fusion.
-        logits: of each of M parts (N, G), of the validation films.
-        labels: (N, G) multi-hot.
-        present: (M, N) which films have each part's modality; of a film that lacks some, the others decide.
-
-    Returns:
-        (N, G) probabilities, those of each fold from a combiner fitted on the other folds.
-    """
-    y_prob = np.empty(labels.shape, np.float32)
-    folds = KFold(min(FOLDS, len(labels)), shuffle=True, random_state=config.seed)
-    for others, fold in folds.split(labels):
-        combiner = Combiner(config.late.combiner)
-        combiner.build([one.shape for one in logits])
-        others = others[present[:, others].all(axis=0)]
-        combiner.fit([one[others] for one in logits], labels[others])
-        has = [one[fold, None].astype(np.float32) for one in present]  # (B, 1) each
-        y_prob[fold] = keras.ops.sigmoid(combiner([one[fold] for one in logits], has))
-    return y_prob
+    def _has_what_is_read(self, part: Config) -> np.ndarray:
+        """Tells of each validation film (N,) if it has the modality of one of late fusion's parts."""
+        films = preparation.prepare_once(part, self._cache)
+        (modality,) = part.reads
+        return films.inputs(part).films[modality].present(films.rows["validation"])
 
 
 def _is_the_machines(error: Exception) -> bool:
@@ -200,10 +158,6 @@ def _for_epochs(config: Config, epochs: int) -> Config:
 def _name(config: Config) -> str:
     said = json.dumps(config.to_dict(), sort_keys=True)
     return f"{config.variant}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
-
-
-def _logits(y_prob: np.ndarray) -> np.ndarray:
-    return logit(np.clip(y_prob, 1e-7, 1 - 1e-7)).astype(np.float32)
 
 
 def _reason(error: Exception) -> str:

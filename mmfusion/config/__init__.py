@@ -1,6 +1,6 @@
 """Everything that a run decides: defaults, recipes, files and the command line, as frozen values."""
 
-from mmfusion.config.resolve import from_dict, of_recipe, override, recipe_names, resolve
+from mmfusion.config.resolve import differing, from_dict, of_recipe, override, recipe_names, resolve
 from mmfusion.config.run import FINE_TUNED, Config
 from mmfusion.config.sections import DataConfig
 from mmfusion.config.variants import (
@@ -35,6 +35,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "Variant",
+    "differing",
     "from_dict",
     "is_preset",
     "of_recipe",

@@ -56,7 +56,7 @@ def _is_idle_inside(key: str, config: Config) -> bool:
         return True
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
-        return rest.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
+        return key.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
     if key.startswith("early."):
         return (rest in _OF_POSTERS and POSTER not in config.reads) or (
             rest in WordsConfig.model_fields and OVERVIEW not in config.reads
@@ -66,7 +66,7 @@ def _is_idle_inside(key: str, config: Config) -> bool:
 
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:
     """The settings that a run of this configuration reads, by dotted key: where they agree, so do two runs."""
-    values = _flat(config.to_dict())
+    values = flat(config.to_dict())
     found = {key: value for key, value in values.items() if not is_idle(key, config, baselines)}
     for name in PixelsConfig.model_fields.keys() & set(baselines.get(config.variant, ())):
         # A baseline has the films of an encoder that it is not: whichever has the same will do.
@@ -75,11 +75,12 @@ def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str
     return found
 
 
-def _flat(values: dict, prefix: str = "") -> dict[str, object]:
-    flat = {}
+def flat(values: dict, prefix: str = "") -> dict[str, object]:
+    """Gives values of nested tables by dotted key."""
+    found = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _is_idle_of_modalities(key: str, config: Config, baseline: bool) -> bool:

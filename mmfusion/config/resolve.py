@@ -6,6 +6,7 @@ A *recipe*, shipped in `mmfusion/recipes/NAME.toml`, holds what it changes of th
 """
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from mmfusion.config.messages import first_problem
 from mmfusion.config.run import Config
+from mmfusion.config.sections import DataConfig
 from mmfusion.config.variants import VARIANTS, Variant
 from mmfusion.errors import UserError
 
@@ -73,6 +75,40 @@ def _values(variant: str, recipe: str, file: Path | None) -> tuple[dict, str]:
     if variant in VARIANTS:  # whatever the recipe and the file name
         values = _merge(values, {section: {"name": name} for section, name in VARIANTS[variant].encoders})
     return {**values, "variant": variant, "recipe": recipe}, str(file or f"recipe {recipe}")
+
+
+# Of a call, and in no file: which films, which seeds, and for how long.
+_OF_A_CALL = {"variant", "recipe", "seed", "split_seed", "table.file", "training.epochs"}
+_OF_A_CALL |= {f"data.{name}" for name in DataConfig.model_fields if name not in ("split", "batch_size")}
+
+
+def differing(configs: Mapping[str, Config]) -> dict:
+    """Gives what configurations have otherwise than their recipe, as the tables of a config file.
+
+    Args:
+        configs: of the parts of a variant, by variant, and last its own.
+    """
+    *parts, variant = configs
+    recipe = configs[variant].recipe
+    found = _differing(configs[variant], of_recipe(variant, recipe))
+    of_parts = {}
+    for part in parts:
+        # What stands above all holds for the parts too, so they are compared with that.
+        given = _build(_merge(of_recipe(part, recipe).to_dict(), found), "the settings of all")
+        of_parts |= {part: tables} if (tables := _differing(configs[part], given)) else {}
+    return found | ({"variants": of_parts} if of_parts else {})
+
+
+def _differing(config: Config, other: Config) -> dict:
+    found, others = {}, other.to_dict()
+    for section, values in config.to_dict().items():
+        below = others[section]
+        if isinstance(values, dict):
+            own = {key: value for key, value in values.items() if f"{section}.{key}" not in _OF_A_CALL}
+            values, below = {key: value for key, value in own.items() if value != below[key]}, {}
+        if values != below and section not in _OF_A_CALL:
+            found[section] = values
+    return found
 
 
 def override(config: Config, values: dict, *, where: str) -> Config:

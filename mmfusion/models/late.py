@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold
 
 from mmfusion.models.base import GenreModel
 from mmfusion.models.missing import padding_of, presence
@@ -133,6 +134,35 @@ def _fit_logistic(logits, truth):
 
 def _sigmoid(logits):
     return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
+def cross_fitted(
+    kind: str, logits: Sequence[np.ndarray], labels: np.ndarray, present: np.ndarray, *, folds: int, seed: int
+) -> np.ndarray:
+    """Predicts by a combiner films that it was not fitted on.
+
+    Scored on the films that fitted it, the combiner with the most weights would always look best.
+
+    Args:
+        kind: of the combiner.
+        logits: of each of M models (N, G), of the validation films.
+        labels: (N, G) multi-hot.
+        present: (M, N) which films have what each model reads; of a film that lacks some, the others decide.
+        folds: as many parts of the films, at most one a film.
+        seed: of which film is in which.
+
+    Returns:
+        (N, G) probabilities, those of each fold from a combiner fitted on the other folds.
+    """
+    y_prob = np.empty(labels.shape, np.float32)
+    for others, fold in KFold(min(folds, len(labels)), shuffle=True, random_state=seed).split(labels):
+        combiner = Combiner(kind)
+        combiner.build([one.shape for one in logits])
+        others = others[present[:, others].all(axis=0)]
+        combiner.fit([one[others] for one in logits], labels[others])
+        has = [one[fold, None].astype(np.float32) for one in present]  # (B, 1) each
+        y_prob[fold] = ops.sigmoid(combiner([one[fold] for one in logits], has))
+    return y_prob
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")

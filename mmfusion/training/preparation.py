@@ -101,6 +101,21 @@ def prepare(config: Config, cache: Path) -> Prepared:
     return Prepared(films, split, Preprocessing(vocabulary, columns, rules))
 
 
+_KEPT = 2
+_kept: dict[tuple, Prepared] = {}
+
+
+def prepare_once(config: Config, cache: Path) -> Prepared:
+    """Prepares films as `prepare` does; the last two are kept for configurations that differ in other things."""
+    made_of = ("in_batches", "split_seed", "data", "overview", "table", "poster_size", "vocabulary_size")
+    key = (cache, *(getattr(config, name) for name in made_of))
+    prepared = _kept.pop(key, None) or prepare(config, cache)
+    _kept[key] = prepared  # the last used is the last
+    for oldest in list(_kept)[:-_KEPT]:
+        del _kept[oldest]
+    return prepared
+
+
 def _rules(config: Config, texts: Sequence[str]) -> TextRules:
     """Decides how overviews become words; what the texts decided is said where it is not as usual."""
     rules = decide(texts, config.overview.split, config.overview.fold)
