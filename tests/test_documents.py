@@ -62,7 +62,10 @@ ADDED = {
     "benchmarks.run results/tuned": ["--variants", "bilstm"],
     "benchmarks.run --recipe pretrained": ["--variants", "features", "early_features"],
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
-    "tuning.search --on": [*for_processes("joint"), *"--tuner random --max-trials 3 --budget-minutes 99".split()],
+    "tuning.search --on": [
+        *for_processes("overview"),
+        *"--variant overview --tuner random --max-trials 2 --budget-minutes 99".split(),
+    ],
     "benchmarks.run --on": [*for_processes("overview"), "--variants", "overview"],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
     "benchmarks.throughput --film-count": ["--film-count", "60", "--variants", "poster"],
