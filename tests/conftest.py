@@ -39,7 +39,7 @@ gc.set_threshold(50_000, 20, 100)
 
 # The files of tests that take longest, in this order: begun last, one of them would be left to one process alone.
 LONGEST = (
-    "test_documents test_cluster test_export test_faults test_runs test_benchmark test_disks test_presets "
+    "test_documents test_export test_cluster test_faults test_runs test_benchmark test_disks test_presets "
     "test_search test_synthetic_truth test_tutorial test_table test_own_variant test_models"
 ).split()
 PARTS = resolve("late").parts

@@ -105,7 +105,7 @@ def best_toml(search, trials: pd.DataFrame) -> str:
     assert winner is not None
     configs = search.start if winner["trial"] == "start" else spaces.configure(search.start, winner)
     settings = tomli_w.dumps(differing(configs))
-    return _render("best.toml", search, trials, settings=settings, epochs=config.training.epochs)
+    return _render("best.txt", search, trials, settings=settings, epochs=config.training.epochs)
 
 
 def _render(template: str, search, trials: pd.DataFrame, **values) -> str:
