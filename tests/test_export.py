@@ -441,7 +441,8 @@ def test_bfloat16_is_kept_by_a_saved_model_only(tmp_path, cache):
 
 PRESETS = {
     "frozen": {},
-    "fine-tuned, sequences": {"fine_tuning__fine_tune": True, "joint__operator": "cross_attention"},
+    "frozen, sequences": {"joint__operator": "cross_attention"},
+    "fine-tuned": {"fine_tuning__fine_tune": True},
 }
 
 

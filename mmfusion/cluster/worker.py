@@ -1,4 +1,4 @@
-"""What runs on a node of a cluster: a job, and before all jobs the question what the node lacks.
+"""Runs a job on a node of a cluster, and says before all jobs what the node lacks.
 
 Nothing large is imported here: a job's process must settle its threads before TensorFlow is.
 """
@@ -24,7 +24,7 @@ _PATIENCE = 120  # seconds that a job waits for a run folder which a process of 
 
 @dataclass(frozen=True)
 class Settings:
-    """What each job of a command is run with."""
+    """Settings that each job of a command is run with."""
 
     threads: int  # of TensorFlow
     cache: str
