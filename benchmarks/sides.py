@@ -127,7 +127,7 @@ class Product:
         return self._sources[variant]
 
     def _batches(self, variant: str, rows: np.ndarray):
-        return self._source(variant).training(rows, seed=0, epochs=[0], augment=self._config.augment)
+        return self._source(variant).training(rows, seed=0, epochs=[0], augmentation=self._config.augmentation)
 
     def _fed(self, variant: str, rows: np.ndarray):
         """The same as `fit` reads them."""

@@ -12,6 +12,7 @@ from pictures import RED_LEFT, encoded
 from PIL import Image
 from tables import films_in
 
+from mmfusion.config.sections import AugmentConfig
 from mmfusion.data.dealing import deal
 from mmfusion.data.encoded import Encoded
 from mmfusion.data.film_table import Builder
@@ -26,6 +27,7 @@ from mmfusion.errors import UserError
 from mmfusion.schema import OVERVIEW, POSTER
 
 HEADER = b"Id,Comedy,War,Overview\n"
+EVERY_WAY = AugmentConfig(crop=0.2, contrast=0.2, colour=0.2, erase=0.3)
 GOOD = b"tt7,1,0,y\ntt8,0,1,z\n"
 
 
@@ -218,8 +220,8 @@ class TestSource:
     def source(self):
         return Source(self.read(self.posters), self.labels, 8)
 
-    def training(self, epochs, seed=0, augment=False):
-        data = self.source().training(self.films, seed=seed, epochs=epochs, augment=augment)
+    def training(self, epochs, seed=0, augmentation=None):
+        data = self.source().training(self.films, seed=seed, epochs=epochs, augmentation=augmentation)
         return list(data.as_numpy_iterator())
 
     def test_the_triple_has_the_shapes_and_types_of_the_contract(self):
@@ -246,21 +248,24 @@ class TestSource:
         epoch = np.concatenate([labels.argmax(1) for *_, labels in self.training(range(1))])
         assert sorted(epoch) == list(self.films)
 
-    @pytest.mark.parametrize("augment", [False, True])
-    def test_order_and_augmentation_are_functions_of_seed_and_epoch(self, augment):
+    @pytest.mark.parametrize("augmentation", [None, AugmentConfig(), EVERY_WAY])
+    def test_order_and_augmentation_are_functions_of_seed_and_epoch(self, augmentation):
         steps = self.source().steps(self.films)
-        both, second = self.training(range(2), augment=augment), self.training(range(1, 2), augment=augment)
+        both, second = (
+            self.training(range(2), augmentation=augmentation),
+            self.training(range(1, 2), augmentation=augmentation),
+        )
         assert len(both) == 2 * steps
         for one, other in zip(both[steps:], second, strict=True):
             for a, b in zip(one, other):
                 np.testing.assert_array_equal(a, b)
-        first, other_seed = both[:steps], self.training(range(1), seed=1, augment=augment)
+        first, other_seed = both[:steps], self.training(range(1), seed=1, augmentation=augmentation)
         for different in (second, other_seed):
             assert any(not np.array_equal(a[2], b[2]) for a, b in zip(first, different))
 
     def test_the_end_of_a_pass_does_not_wait_for_a_tuner(self):
         source = self.source()
-        training = source.training(self.films, seed=0, epochs=range(1), augment=True)
+        training = source.training(self.films, seed=0, epochs=range(1), augmentation=AugmentConfig())
         for dataset in (training, source.ordered(self.films)[0]):
             assert dataset.map(lambda *batch: batch).options().autotune.enabled is False
 
@@ -268,13 +273,15 @@ class TestSource:
         self.posters.tofile(tmp_path / "posters")
         on_disk = OnDisk(tmp_path / "posters", np.uint8, self.posters.shape)
         source = Source(self.read(on_disk), self.labels, 8)
-        batches = source.training(self.films, seed=0, epochs=range(1), augment=True).as_numpy_iterator()
-        for ours, theirs in zip(batches, self.training(range(1), augment=True), strict=True):
+        batches = source.training(
+            self.films, seed=0, epochs=range(1), augmentation=AugmentConfig()
+        ).as_numpy_iterator()
+        for ours, theirs in zip(batches, self.training(range(1), augmentation=AugmentConfig()), strict=True):
             for a, b in zip(ours, theirs, strict=True):
                 np.testing.assert_array_equal(a, b)
 
     def test_augmentation_keeps_the_range_and_moves_the_picture_a_little(self):
-        plain, moved = self.training(range(1)), self.training(range(1), augment=True)
+        plain, moved = self.training(range(1)), self.training(range(1), augmentation=AugmentConfig())
         for a, b in zip(plain, moved, strict=True):
             assert 0 <= b[0].min() <= b[0].max() <= 1
             assert not np.array_equal(a[0], b[0])

@@ -107,16 +107,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, traine
 
 
 @pytest.mark.parametrize(
-    ("variant", "moment"),
+    ("variant", "moment", "settings"),
     [
-        ("poster", "in an epoch"),
-        ("joint", "before its state is written"),
-        ("poster", "before its model is written"),
-        ("poster", "at the end"),
+        ("poster", "in an epoch", {}),
+        ("joint", "before its state is written", {}),
+        ("poster", "before its model is written", {}),
+        ("poster", "in an epoch", {"training__ema_momentum": 0.9, "training__schedule": "cosine"}),
+        ("poster", "at the end", {}),
     ],
 )
-def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, monkeypatch, variant, moment):
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    trained, tmp_path, cache, monkeypatch, variant, moment, settings
+):
     """With augmentation and dropout; the history of the second epoch may be written already."""
+    undisturbed = trained(variant, **settings)
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -138,11 +142,11 @@ def test_an_interrupted_run_goes_on_to_the_same_result(runs, tmp_path, cache, mo
         if moment == "at the end":
             patch.setattr(report, "write_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run_variant(variant, tmp_path / "run", cache)
+            run_variant(variant, tmp_path / "run", cache, **settings)
     assert command(train.main, monkeypatch, "--resume", tmp_path / "run") == 0
     resumed = Run.open(tmp_path / "run")
-    assert resumed.predictions_file.read_bytes() == runs[variant].predictions_file.read_bytes()
-    assert [row["val_loss"] for row in resumed.history] == [r["val_loss"] for r in runs[variant].history]
+    assert resumed.predictions_file.read_bytes() == undisturbed.predictions_file.read_bytes()
+    assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in undisturbed.history]
     assert not list(resumed.folder.glob(".*"))
 
 

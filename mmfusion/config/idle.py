@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from mmfusion.config import ENCODER_SECTIONS, VARIANTS, Config, Variant, is_preset
-from mmfusion.config.sections import PixelsConfig, WordsConfig
+from mmfusion.config.sections import AugmentConfig, PixelsConfig, WordsConfig
 from mmfusion.config.variants import kind_of
 from mmfusion.errors import UserError
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 # Sections that belong to some variants only. A baseline reads none of them, unless it says so.
 _OF_POSTERS = (*PixelsConfig.model_fields, "patch_size")
+_OF_ANOTHER_SCHEDULE = {"cosine": ("hold_epochs", "decay")}
 _OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}
 
 
@@ -52,7 +53,9 @@ def _is_idle_inside(key: str, config: Config) -> bool:
     section, _, rest = key.partition(".")
     if section == "fine_tuning":
         return rest != "fine_tune" and not config.fine_tuning.fine_tune
-    if key == "poster_encoder.preset.augment" and not config.fine_tuning.fine_tune:
+    if section == "training":
+        return rest in _OF_ANOTHER_SCHEDULE.get(config.training.schedule, ())
+    if rest.rpartition(".")[2] in AugmentConfig.model_fields and _is_not_augmented(key, config):
         return True
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
@@ -61,7 +64,14 @@ def _is_idle_inside(key: str, config: Config) -> bool:
         return (rest in _OF_POSTERS and POSTER not in config.reads) or (
             rest in WordsConfig.model_fields and OVERVIEW not in config.reads
         )
-    return key == "poster_encoder.preset.augment" and not config.fine_tuning.fine_tune
+    return False
+
+
+def _is_not_augmented(key: str, config: Config) -> bool:
+    """Tells if posters stay as they are, whatever this setting of how they are augmented is."""
+    if key.startswith("poster_encoder.preset.") and not config.fine_tuning.fine_tune:
+        return True
+    return not key.endswith(".augment") and not config.augmentation
 
 
 def acting(config: Config, baselines: Mapping[str, Collection[str]]) -> dict[str, object]:

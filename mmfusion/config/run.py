@@ -9,6 +9,7 @@ from pydantic import PrivateAttr, model_validator
 from mmfusion.config.fields import Modalities, Section, Seed, Text
 from mmfusion.config.sections import (
     OF_FILMS,
+    AugmentConfig,
     DataConfig,
     EarlyConfig,
     EarlyFeaturesConfig,
@@ -118,9 +119,11 @@ class Config(Section):
         return self._how_read(POSTER, "poster_size")
 
     @property
-    def augment(self) -> bool:
-        """Tells if training posters are flipped, shifted and turned."""
-        return POSTER in self.reads and self._how_read(POSTER, "augment")
+    def augmentation(self) -> AugmentConfig | None:
+        """How training posters are changed; None where they stay as they are."""
+        if POSTER not in self.reads or not self._how_read(POSTER, "augment"):
+            return None
+        return AugmentConfig(**{name: self._how_read(POSTER, name) for name in AugmentConfig.model_fields})
 
     @property
     def vocabulary_size(self) -> int:

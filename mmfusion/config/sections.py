@@ -34,6 +34,7 @@ from mmfusion.config.variants import (
     LOSSES,
     PRECISIONS,
     PRESET,
+    SCHEDULES,
     is_preset,
 )
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
@@ -101,11 +102,22 @@ class TableConfig(Section):
     values: Annotated[int, Field(ge=1, le=10_000)] = 50  # of a category, the most frequent that are told apart
 
 
-class PixelsConfig(Section):
+class AugmentConfig(Section):
+    """How training posters are changed from epoch to epoch, each by amounts drawn up to these."""
+
+    augment: bool = True  # flip and change training posters; without it none of the following acts
+    shift: Share = 0.06  # of the poster's side, each way
+    turn: Annotated[float, Field(ge=0, le=1)] = 0.12  # radians, each way
+    crop: Share = 0.0  # of the poster's sides, taken off before it is enlarged to its size again
+    contrast: Share = 0.0  # more or less, as a share
+    colour: Share = 0.0  # of each colour more or less, as a share
+    erase: Share = 0.0  # of the poster's sides, those of a rectangle in the mean colour (Zhong et al. 2020)
+
+
+class PixelsConfig(AugmentConfig):
     """Posters as they reach what reads them, where that is no preset."""
 
     poster_size: Pixels = 64  # H = W
-    augment: bool = True  # flip, shift and turn training posters
 
 
 class WordsConfig(Section):
@@ -167,11 +179,10 @@ class BagConfig(WordsConfig):
     dense_dropout: Share = 0.5
 
 
-class PosterPresetConfig(Section):
+class PosterPresetConfig(AugmentConfig):  # of posters, where the preset is fine-tuned
     """Layers on a pretrained backbone for posters; see `models.presets.PresetEncoder`."""
 
     image_size: PictureSize = (224, 224)  # height and width that posters are resized to, in pixels
-    augment: bool = True  # flip, shift and turn training posters, where the preset is fine-tuned
     dropout: Share = 0.2
     dense_units: Sizes = (512,)
     dense_dropout: Share = 0.5
@@ -273,9 +284,22 @@ class TrainingConfig(Section):
     # Of training; the validation loss is always binary cross-entropy.
     loss: Annotated[str, _one_of(LOSSES)] = "bce"
     learning_rate: Positive = 1e-3
+    # "exponential" holds the rate and then lets it decay; with "cosine" (Loshchilov & Hutter 2017) it falls to 0 in
+    # the course of all `epochs`.
+    schedule: Annotated[str, _one_of(SCHEDULES)] = "exponential"
+    warmup_epochs: Count = 0  # epochs before, over which the rate rises to the first
     hold_epochs: Count = 10  # epochs at the first learning rate
     decay: Rate = 0.1  # after them, the rate is multiplied by exp(-decay) every epoch
+    ema_momentum: Share = 0.0  # of an exponential moving average of the weights, which is what is kept; 0: none
     weight_decay: Rate = 0.0  # decoupled from the gradients (Loshchilov & Hutter 2019), of kernels and embeddings
+    # Genres start from how frequent they are among training films, not from one half: what a film adds to that is
+    # learned (logit adjustment, Menon et al. 2021, for genres that do not exclude each other).
+    prior_bias: bool = False
     label_smoothing: Share = 0.0  # training labels are moved by this share towards 1/2 (Szegedy et al. 2016)
     patience: Count = 6  # stop after so many epochs without a better validation loss; 0: never
     calibrate: bool = True  # fit a temperature on the validation films (Guo et al. 2017), for the best epoch
+
+    @property
+    def begins_alike(self) -> bool:
+        """Tells if a training of more epochs begins as one of fewer does."""
+        return self.schedule == "exponential"

@@ -33,6 +33,7 @@ PRESET = "preset:"  # before the name or folder of a keras-hub preset, where an 
 PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 in both
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
 LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
+SCHEDULES = ("exponential", "cosine")  # of the learning rate; see `training.fitting.learning_rate_at`
 COMBINERS = ("mean", "weighted", "product", "stacked")  # see `models.late.Combiner`
 AVERAGES = ("mean", "weighted")  # of them, those that add probabilities
 

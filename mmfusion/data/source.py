@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from mmfusion.config.sections import AugmentConfig
+from mmfusion.data.augmentation import augment_posters
 from mmfusion.data.encoded import Encoded
 from mmfusion.data.on_disk import Array
 
@@ -16,9 +17,6 @@ from mmfusion.data.on_disk import Array
 BUCKETS = (16, 24, 32, 40, 64)
 
 _CHUNK = 2**15  # films whose tokens are counted at a time
-
-MAX_SHIFT = 0.06  # of the poster's side, each way
-MAX_TURN = 0.12  # radians, each way; about 7 degrees
 
 
 class Source:
@@ -53,7 +51,9 @@ class Source:
         *values, labels = batch
         return dict(zip(self.modalities, values, strict=True)), labels
 
-    def training(self, films: ArrayLike, *, seed: int, epochs: Sequence[int], augment: bool) -> tf.data.Dataset:
+    def training(
+        self, films: ArrayLike, *, seed: int, epochs: Sequence[int], augmentation: AugmentConfig | None
+    ) -> tf.data.Dataset:
         """The batches of the given epochs, one epoch after the other.
 
         Films are shuffled one by one, then gathered into batches of similar length, and the batches
@@ -63,7 +63,7 @@ class Source:
             films: row numbers of the training films.
             seed: with the epoch's number it decides order and augmentation.
             epochs: numbers of the epochs to give out, such as `range(first, last)`.
-            augment: flip, shift and turn pictures.
+            augmentation: how pictures are changed; None: not at all.
         """
         films, steps = np.asarray(films), self.steps(films)
 
@@ -77,7 +77,7 @@ class Source:
 
         def finish(*batch):
             *films, labels, key = batch
-            return *self._as_read(films, key if augment else None), labels
+            return *self._as_read(films, augmentation and (key, augmentation)), labels
 
         key = tf.TensorSpec((2,), tf.int64)
         return _made_ahead(gather, (*self._signature(), key), finish, steps * len(epochs))
@@ -131,15 +131,17 @@ class Source:
         values = (f.values[rows][:, :length] if f.kind == "tokens" else f.values[rows] for f in self._films)
         return *values, self._labels[rows].astype(np.float32)
 
-    def _as_read(self, films: Sequence[tf.Tensor], key: tf.Tensor | None = None) -> list[tf.Tensor]:
-        """Turns what `_gather` gives into what models read; with a key, pictures are augmented by it."""
+    def _as_read(
+        self, films: Sequence[tf.Tensor], augmented: tuple[tf.Tensor, AugmentConfig] | None = None
+    ) -> list[tf.Tensor]:
+        """Turns what `_gather` gives into what models read; pictures are `augmented` by a key, and so much."""
         read = []
         for encoded, values in zip(self._films, films, strict=True):
             if encoded.kind != "tokens":
                 values = tf.cast(values, tf.float32)
             if encoded.kind == "pixels":
                 values = values / 255.0
-                values = values if key is None else augment_posters(values, key)
+                values = values if augmented is None else augment_posters(values, *augmented)
             read.append(values)
         return read
 
@@ -186,35 +188,3 @@ def _made_ahead(gather: Callable, signature: tuple, finish: Callable, batches: i
     # 10 ms, 30 ms, 70 ms and so on, and from 82 s on after up to a minute.
     options.autotune.enabled = False
     return tf.data.Dataset.range(batches).map(made, num_parallel_calls=2).prefetch(4).with_options(options)
-
-
-def augment_posters(poster: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Flips, shifts and turns each poster by its own random amount.
-
-    Args:
-        poster: float32 (B, H, W, 3).
-        key: integer (2,); the same key gives the same pictures.
-
-    Returns:
-        float32 (B, H, W, 3); pixels from outside repeat the nearest edge.
-    """
-    count, height, width, _ = keras.ops.shape(poster)
-    draw = tf.random.stateless_uniform((4, count), seed=key, minval=-1.0, maxval=1.0)
-    flip = tf.where(draw[0] < 0, -1.0, 1.0)
-    turn, shift_x, shift_y = draw[1] * MAX_TURN, draw[2] * MAX_SHIFT * width, draw[3] * MAX_SHIFT * height
-    cos, sin = tf.cos(turn), tf.sin(turn)
-    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
-    # Output pixel (x, y) is read at the input's (a x + b y + c, d x + e y + f): turn and flip about
-    # the middle, then shift.
-    a, b, d, e = flip * cos, -flip * sin, sin, cos
-    c = middle_x - a * middle_x - b * middle_y + shift_x
-    f = middle_y - d * middle_x - e * middle_y + shift_y
-    zero = tf.zeros_like(a)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=poster,
-        transforms=tf.stack([a, b, c, d, e, f, zero, zero], axis=1),  # (B, 8)
-        output_shape=tf.constant([height, width]),
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-        fill_value=0.0,
-    )

@@ -35,6 +35,12 @@ class GenreModel(keras.Model):
         handed = [getattr(self, name) for name in self.handed]
         return [layer for one in handed for layer in (one.values() if isinstance(one, Mapping) else [one])]
 
+    @property
+    def heads_of_genres(self) -> list[keras.layers.Dense]:
+        """The layers whose biases are the genres' own: `head`, where it has one, and those that help training."""
+        helping = [layer for name in self.auxiliary for layer in getattr(self, name).values()]
+        return [layer for layer in (getattr(self, "head", None), *helping) if layer is not None]
+
     @classmethod
     def from_run_config(cls, config, num_genres: int) -> "GenreModel":
         """Builds the variant as a `mmfusion.config.Config` describes it."""

@@ -51,6 +51,19 @@ def training_loss(name: str, frequencies: np.ndarray | None) -> Callable | None:
     return None
 
 
+def log_odds(frequencies: np.ndarray) -> np.ndarray:
+    """Computes the log odds of genres, those that hardly a film or nearly every film has cut at one in a thousand.
+
+    Args:
+        frequencies: (G,) shares of the training films with each genre, from 0 to 1.
+
+    Returns:
+        (G,) float32.
+    """
+    shares = np.clip(np.asarray(frequencies, np.float64), 1e-3, 1 - 1e-3)
+    return np.log(shares / (1 - shares)).astype(np.float32)
+
+
 def positive_weights(frequencies: np.ndarray) -> np.ndarray:
     """Weighs a positive film of each genre: the root of negatives / positives, from 1/10 to 10.
 

@@ -78,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         for name, variable in variables.items():
             variable.assign(state[name])
         if self._is_best(epochs - 1):
-            save_model(model, self._run.model_file)
+            self._save(model)
         return epochs
 
     @property
@@ -107,8 +107,20 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _variables(self.model).items()}
         self._run.write_state({"epoch": np.int64(epoch + 1), **arrays})
         if self._is_best(epoch):
-            save_model(self.model, self._run.model_file)
+            self._save(self.model)
         self.model.stop_training = self.stopped_early
+
+    def _save(self, model: keras.Model) -> None:
+        """Writes the model, with the average of its weights where one is kept: it is what was validated."""
+        if not model.optimizer.use_ema:
+            return save_model(model, self._run.model_file)
+        own = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+        try:
+            save_model(model, self._run.model_file)
+        finally:  # training goes on from its own
+            for weight, values in zip(model.trainable_weights, own, strict=True):
+                weight.assign(values)
 
     def _is_best(self, epoch: int) -> bool:
         return all(self._rows[epoch][MONITOR] < before[MONITOR] for before in self._rows[:epoch])

@@ -101,7 +101,8 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
         config: what to train.
         folder: the run folder. It has no report, and predictions of the validation films only.
         prepared: the films of this configuration.
-        earlier: a run of this function with the same configuration but fewer epochs, to go on from.
+        earlier: a run of this function with the same configuration but fewer epochs, to go on from where more
+            epochs begin alike.
     """
     split = {name: prepared.split[name] for name in ("train", "validation")}
     prepared = dataclasses.replace(prepared, split=split)
@@ -114,7 +115,7 @@ def explore(config: Config, folder: Path, prepared: Prepared, *, earlier: Run | 
     if not run.config_file.is_file():
         with Run.create(folder) as new:
             write_decisions(new, config, prepared, facts_of(config, model, read))
-            if earlier:
+            if earlier and config.training.begins_alike:
                 new.copy_training(earlier)
     check_presets(run, read)
     rows = prepared.rows["validation"]

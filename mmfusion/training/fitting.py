@@ -10,9 +10,11 @@ import tensorflow as tf
 from scipy.optimize import minimize_scalar
 
 from mmfusion.config import Config
+from mmfusion.config.sections import TrainingConfig
 from mmfusion.data.source import Source
+from mmfusion.errors import UserError
 from mmfusion.models.base import Precision, Recall
-from mmfusion.models.losses import TRAINING_TEMPERATURE, training_loss
+from mmfusion.models.losses import TRAINING_TEMPERATURE, log_odds, training_loss
 from mmfusion.models.optimizers import AdamByLayer
 from mmfusion.runs import Run
 from mmfusion.training.checkpoint import Checkpoint, EpochSeeds
@@ -36,10 +38,12 @@ def compile_model(
     Args:
         model: untrained.
         config: the run's.
-        frequencies: (G,) shares of the training films with each genre, where `training.loss` is "weighted_bce".
+        frequencies: (G,) shares of the training films with each genre, for what starts or weighs by them.
     """
     training, callbacks = config.training, []
     settings = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay or None}
+    if training.ema_momentum:
+        settings |= {"use_ema": True, "ema_momentum": training.ema_momentum}
     if config.fine_tuning.fine_tune:
         unfreezing = Unfreezing(model, config)
         callbacks.append(unfreezing)
@@ -52,6 +56,11 @@ def compile_model(
     model.label_smoothing = training.label_smoothing
     model.training_loss = training_loss(training.loss, frequencies)
     model.temperature.assign(TRAINING_TEMPERATURE[training.loss])
+    if training.prior_bias:
+        if frequencies is None or not model.heads_of_genres:
+            raise UserError(f"training.prior_bias needs a layer `head` with a bias; {config.variant} has none")
+        for head in model.heads_of_genres:  # their logits are divided by the temperature
+            head.bias.assign(log_odds(frequencies) * TRAINING_TEMPERATURE[training.loss])
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
@@ -64,6 +73,17 @@ def compile_model(
     # Made in the first training step, its variables would have TensorFlow trace that step a second time.
     model.optimizer.build(model.trainable_variables)
     return callbacks
+
+
+def learning_rate_at(epoch: int, training: TrainingConfig) -> float:
+    """The learning rate of an epoch, counted from 0."""
+    first = training.learning_rate
+    if epoch < training.warmup_epochs:
+        return first * (epoch + 1) / (training.warmup_epochs + 1)
+    epoch -= training.warmup_epochs
+    if training.schedule == "cosine":
+        return first * (1 + math.cos(math.pi * epoch / max(1, training.epochs - training.warmup_epochs))) / 2
+    return first * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
 
 
 def fit(
@@ -98,17 +118,14 @@ def fit(
     callbacks = [
         EpochSeeds(config.seed),
         *compiled,
-        keras.callbacks.LearningRateScheduler(
-            lambda epoch: (
-                training.learning_rate * math.exp(-training.decay * max(0, epoch - training.hold_epochs + 1))
-            )
-        ),
+        keras.callbacks.LearningRateScheduler(lambda epoch: learning_rate_at(epoch, training)),
+        *([keras.callbacks.SwapEMAWeights()] if training.ema_momentum else []),  # in validation
         checkpoint,
     ]
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
     epochs = range(first, training.epochs)
-    batches = source.training(rows, seed=config.seed, epochs=epochs, augment=config.augment)
+    batches = source.training(rows, seed=config.seed, epochs=epochs, augmentation=config.augmentation)
     validation, _ = source.ordered(split["validation"])
     model.fit(
         batches.map(source.as_model_inputs),
