@@ -57,6 +57,9 @@ def _is_idle_inside(key: str, config: Config) -> bool:
         return rest in _OF_ANOTHER_SCHEDULE.get(config.training.schedule, ())
     if rest.rpartition(".")[2] in AugmentConfig.model_fields and _is_not_augmented(key, config):
         return True
+    if section == "wide":
+        read_as_words = OVERVIEW in config.reads and OVERVIEW not in config.presets
+        return not read_as_words or (rest == "c" and not config.has_wide_path)
     variant = VARIANTS.get(config.variant, Variant(""))
     if variant.joins_features:  # it has a classifier of its own on what the presets give
         return key.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))

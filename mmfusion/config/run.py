@@ -23,6 +23,7 @@ from mmfusion.config.sections import (
     TableConfig,
     TableEncoderConfig,
     TrainingConfig,
+    WideConfig,
     WordsConfig,
 )
 from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_preset, kind_of
@@ -51,6 +52,7 @@ class Config(Section):
     early_features: EarlyFeaturesConfig = EarlyFeaturesConfig()
     joint: JointConfig = JointConfig()
     late: LateConfig = LateConfig()
+    wide: WideConfig = WideConfig()
     training: TrainingConfig = TrainingConfig()
     _fitted_words: int | None = PrivateAttr(None)
 
@@ -161,6 +163,12 @@ class Config(Section):
         data, presets = self.data, (Path(name) for name in self.presets.values())
         named = (data.data_dir, data.file, data.split_file, self.table.file)
         return [*(Path(name) for name in named if name), *(folder for folder in presets if folder.is_dir())]
+
+    @property
+    def has_wide_path(self) -> bool:
+        """Tells if a linear path from words is beside the network; where a preset reads overviews are none."""
+        read = "wide" in self.sections and OVERVIEW in self.reads and OVERVIEW not in self.presets
+        return read and self.wide.units != "none"
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from mmfusion.config.variants import (
     PRECISIONS,
     PRESET,
     SCHEDULES,
+    WIDE,
     is_preset,
 )
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
@@ -264,6 +265,13 @@ class LateConfig(Section):
     """Late fusion of the models' decisions; see `models.late.LateFusion`."""
 
     combiner: Annotated[str, _one_of(COMBINERS)] = "product"
+
+
+class WideConfig(Section):
+    """A linear path from an overview's words to genres, beside the network; see `models.wide.WidePath`."""
+
+    units: Annotated[str, _one_of(WIDE)] = "none"
+    c: Positive = 3.0  # how little large weights are punished, as scikit-learn's C
 
 
 class FineTuningConfig(Section):

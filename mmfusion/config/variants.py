@@ -34,6 +34,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")  # Keras' names; weights are float32 
 BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
 LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
 SCHEDULES = ("exponential", "cosine")  # of the learning rate; see `training.fitting.learning_rate_at`
+WIDE = ("none", "words", "ngrams")  # what the path beside the network is linear in; see `models.wide.WidePath`
 COMBINERS = ("mean", "weighted", "product", "stacked")  # see `models.late.Combiner`
 AVERAGES = ("mean", "weighted")  # of them, those that add probabilities
 
@@ -66,10 +67,12 @@ class Variant:
 # Every variant by its name on the command line. A line here and a file with such a class make a new one.
 VARIANTS = {
     "poster": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",)),
-    "overview": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",)),
+    "overview": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder", "wide")),
     "table": Variant("unimodal.Unimodal", (TABLE,), ("table_encoder",)),
     "cnn": Variant("unimodal.Unimodal", (POSTER,), ("poster_encoder",), (("poster_encoder", "cnn"),)),
-    "bilstm": Variant("unimodal.Unimodal", (OVERVIEW,), ("overview_encoder",), (("overview_encoder", "bilstm"),)),
+    "bilstm": Variant(
+        "unimodal.Unimodal", (OVERVIEW,), ("overview_encoder", "wide"), (("overview_encoder", "bilstm"),)
+    ),
     "early": Variant(
         "early.EarlyFusion", sections=("early",), meet="before any encoder: patches and words are one sequence"
     ),
@@ -80,11 +83,11 @@ VARIANTS = {
         meet="before anything that is trained: frozen features are joined",
     ),
     "joint": Variant(
-        "joint.JointFusion", sections=(*ENCODER_SECTIONS, "joint"), meet="between the encoders and the head"
+        "joint.JointFusion", sections=(*ENCODER_SECTIONS, "joint", "wide"), meet="between the encoders and the head"
     ),
     "late": Variant(
         "late.LateFusion",
-        sections=(*ENCODER_SECTIONS, "late"),
+        sections=(*ENCODER_SECTIONS, "late", "wide"),
         trained_apart=True,
         meet="after each has decided",
     ),

@@ -82,6 +82,10 @@ class Source:
         key = tf.TensorSpec((2,), tf.int64)
         return _made_ahead(gather, (*self._signature(), key), finish, steps * len(epochs))
 
+    def values(self, modality: str) -> Array:
+        """What films have of a modality, (N, ...), as `Encoded` holds it."""
+        return self._films[self.modalities.index(modality)].values
+
     def release(self) -> None:
         """Lets go of the films; there are no more batches.
 

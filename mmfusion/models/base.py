@@ -6,6 +6,9 @@ from typing import Any
 
 import keras
 
+from mmfusion.models.wide import WidePath
+from mmfusion.schema import OVERVIEW
+
 _TEMPERATURE = "temperature"
 
 
@@ -17,6 +20,7 @@ class GenreModel(keras.Model):
     """
 
     handed: tuple[str, ...] = ()
+    wide: WidePath | None = None  # where it has one, handed to it and named in `handed`
     auxiliary: tuple[str, ...] = ()  # dicts of layers that help training and decide nothing
     label_smoothing = 0.0  # of training labels; set where the model is compiled, as is
     training_loss = None  # (labels, logits) -> (B,), where it is another than the compiled one
@@ -32,7 +36,7 @@ class GenreModel(keras.Model):
     @property
     def handed_layers(self) -> list[keras.Layer]:
         """The layers that it was handed, one by one."""
-        handed = [getattr(self, name) for name in self.handed]
+        handed = [getattr(self, name) for name in self.handed if getattr(self, name) is not None]
         return [layer for one in handed for layer in (one.values() if isinstance(one, Mapping) else [one])]
 
     @property
@@ -69,6 +73,11 @@ class GenreModel(keras.Model):
         """Divides logits (B, G) by the temperature (Guo et al. 2017, arXiv:1706.04599)."""
         return keras.ops.divide(logits, self.temperature)
 
+    def decided(self, logits, inputs):
+        """Calibrates a network's logits (B, G), and mixes them with those of the wide path, where there is one."""
+        logits = self.calibrated(logits)
+        return logits if self.wide is None else self.wide(logits, inputs[OVERVIEW])
+
     def count_params(self) -> int:
         """All weights that decide; neither a temperature, which no layer has, nor a table of whole numbers."""
         layers = [layer for name in self.auxiliary for layer in getattr(self, name).values()]
@@ -94,7 +103,8 @@ class GenreModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict) -> "GenreModel":
-        layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.handed}
+        named = [name for name in cls.handed if name in config]  # a file of before has no wide path
+        layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in named}
         return cls(**{**config, **layers})
 
 

@@ -8,6 +8,7 @@ from mmfusion.config import ENCODERS, Config, is_preset
 from mmfusion.config.sections import of_layers
 from mmfusion.models.presets import overview_preset_encoder, poster_preset_encoder
 from mmfusion.models.registry import class_of
+from mmfusion.models.wide import WidePath
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 _PRESETS: dict[str, Callable] = {POSTER: poster_preset_encoder, OVERVIEW: overview_preset_encoder}
@@ -34,6 +35,11 @@ def encoder_of(modality: str, config: Config, *, as_sequence: bool = False) -> k
     settings = of_layers(own) if own else {}  # one of your own may have none
     sizes = _SIZES.get(modality, lambda config: ())(config)
     return class_of(ENCODERS[modality][chosen.name])(*sizes, **settings, as_sequence=as_sequence, name=section)
+
+
+def wide_path(config: Config, num_genres: int) -> WidePath | None:
+    """Builds the linear path from overviews' words to genres; None where a configuration has none."""
+    return WidePath(config.vocabulary_size, num_genres, name="wide") if config.has_wide_path else None
 
 
 def poster_encoder(config: Config, *, as_sequence: bool = False) -> keras.Layer:

@@ -7,10 +7,11 @@ import tensorflow as tf
 
 from mmfusion.models import balance as balancing
 from mmfusion.models.base import GenreModel
-from mmfusion.models.encoders import encoder_of
+from mmfusion.models.encoders import encoder_of, wide_path
 from mmfusion.models.missing import MissingEmbedding, drop_one, number_of, padding_of, presence
 from mmfusion.models.operators import operator_of
 from mmfusion.models.presets import pooled
+from mmfusion.models.wide import WidePath
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
@@ -31,9 +32,10 @@ class JointFusion(GenreModel):
         unimodal_loss: weight of the loss of each encoder's own linear head, on the films that have its modality
             (Wang et al. 2020, arXiv:1905.12681). These heads decide nothing. With 0 they do not train the encoders.
         balance: "none", or "ogm_ge", see `models.balance`.
+        wide: a linear path from an overview's words.
     """
 
-    handed = ("encoders", "operator")
+    handed = ("encoders", "operator", "wide")
     auxiliary = ("heads",)
 
     def __init__(
@@ -47,6 +49,7 @@ class JointFusion(GenreModel):
         modality_dropout: float = 0.0,
         unimodal_loss: float = 0.0,
         balance: str = "none",
+        wide: WidePath | None = None,
         **kwargs,
     ):
         super().__init__(num_genres, **kwargs)
@@ -57,6 +60,7 @@ class JointFusion(GenreModel):
         self.modality_dropout = modality_dropout
         self.unimodal_loss = unimodal_loss
         self.balance = balance
+        self.wide = wide
         self.padding = padding_of(encoders)
         self.missing = {modality: MissingEmbedding(name=f"missing_{modality}") for modality in encoders}
         self.fused = keras.Sequential(
@@ -98,6 +102,7 @@ class JointFusion(GenreModel):
             modality_dropout=joint.modality_dropout,
             unimodal_loss=joint.unimodal_loss,
             balance=joint.balance,
+            wide=wide_path(config, num_genres),
             name="joint",
         )
 
@@ -113,7 +118,7 @@ class JointFusion(GenreModel):
         """
         features, own = self._features(inputs, training)
         together = self.operator(features, training=training)  # (B, D), here the modalities meet
-        logits = self.calibrated(self.head(self.fused(together, training=training)))  # (B, G)
+        logits = self.decided(self.head(self.fused(together, training=training)), inputs)  # (B, G)
         return (logits, own) if with_own else logits
 
     def gates(self, inputs):

@@ -182,6 +182,9 @@ def _train(model: keras.Model, run: Run, config: Config, source: Source, prepare
     _load_weights(model, run)
     if config.training.calibrate:
         fitting.calibrate(model, source, prepared.rows, prepared.films.labels)
+    if config.has_wide_path:
+        fitting.fit_wide_path(model, config, source, prepared.rows, prepared.films.labels, prepared.fitted)
+    if config.training.calibrate or config.has_wide_path:
         save_model(model, run.model_file)
 
 

@@ -11,12 +11,15 @@ from scipy.optimize import minimize_scalar
 
 from mmfusion.config import Config
 from mmfusion.config.sections import TrainingConfig
+from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.source import Source
 from mmfusion.errors import UserError
+from mmfusion.models import wide as wide_path
 from mmfusion.models.base import Precision, Recall
 from mmfusion.models.losses import TRAINING_TEMPERATURE, log_odds, training_loss
 from mmfusion.models.optimizers import AdamByLayer
 from mmfusion.runs import Run
+from mmfusion.schema import OVERVIEW
 from mmfusion.training.checkpoint import Checkpoint, EpochSeeds
 from mmfusion.training.fine_tuning import Unfreezing
 
@@ -153,15 +156,47 @@ def calibrate(model: keras.Model, source: Source, split: Split, labels: np.ndarr
         labels: (N, G) multi-hot of all films.
     """
     model.temperature.assign(1.0)  # a run that was killed just after this function had another
+    if model.wide is not None:
+        model.wide.share.assign(0.0)
     rows = split["validation"]
     logits, truth = logits_of(model, source, rows).astype(np.float64), labels[rows]
+    bounds = np.log(_TEMPERATURES)
+    found = _least(lambda log_temperature: _cross_entropy(logits * math.exp(-log_temperature), truth), bounds)
+    model.temperature.assign(math.exp(found))
 
-    def cross_entropy(log_temperature: float) -> float:
-        z = logits * math.exp(-log_temperature)
-        return float(np.mean(np.logaddexp(0, z) - truth * z))
 
-    found = minimize_scalar(cross_entropy, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    model.temperature.assign(math.exp(found.x))
+def fit_wide_path(
+    model: keras.Model, config: Config, source: Source, split: Split, labels: np.ndarray, fitted: Preprocessing
+) -> None:
+    """Fits the wide path of a trained model to training films, and how much it has to say to validation films.
+
+    Args:
+        model: of the best epoch, its temperature fitted.
+        config: the run's.
+        source: of all films.
+        split: as above.
+        labels: (N, G) multi-hot of all films.
+        fitted: with the vocabulary.
+    """
+    wide, tokens = model.wide, source.values(OVERVIEW)
+    rows = np.random.default_rng(config.seed).permutation(split["train"])[: wide_path.MOST_FILMS]
+    settings = config.wide
+    wide.fit(tokens[np.sort(rows)], labels[np.sort(rows)], fitted.vocabulary, settings.units, settings.c)
+    wide.share.assign(0.0)  # as where a run was killed after this function
+    rows = split["validation"]
+    deep, truth = logits_of(model, source, rows).astype(np.float64), labels[rows]
+    linear, there = (np.asarray(one, np.float64) for one in wide.linear(np.asarray(tokens[rows])))
+    difference = np.where(there, linear - deep, 0.0)
+    wide.share.assign(_least(lambda share: _cross_entropy(deep + share * difference, truth), (0.0, 1.0)))
+
+
+def _cross_entropy(logits: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean(np.logaddexp(0, logits) - truth * logits))
+
+
+def _least(function, bounds) -> float:
+    found = minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(found.x)  # pyright: ignore[reportAttributeAccessIssue]  a result of SciPy's
 
 
 def fit_combiner(model: keras.Model, source: Source, rows: np.ndarray, labels: np.ndarray) -> None:
