@@ -256,6 +256,31 @@ def test_early_has_one_encoder_that_reads_both():
     assert not np.allclose(first, second, atol=1e-6)
 
 
+def test_early_fusions_patches_may_overlap():
+    assert make("early").patch_position.position.shape[0] == 2 * 2  # of 16 pixels a side, 8 a patch
+    assert make("early", early__patch_overlap=4).patch_position.position.shape[0] == 3 * 3
+    for size, overlap in ((8, 3), (8, 8)):
+        with pytest.raises(UserError, match=r"early\.patch_"):
+            make("early", early__patch_size=size, early__patch_overlap=overlap)
+
+
+def test_early_fusion_reads_fewer_words_in_training_where_words_are_dropped():
+    model, inputs = make("early", early__dropout=0.0, early__word_dropout=0.95), batch(films=40, tokens=3)
+    without = logits(model, {**inputs, OVERVIEW: np.zeros_like(inputs[OVERVIEW])})
+    trained = np.asarray(model(inputs, training=True))
+    gone = np.isclose(trained, without, atol=1e-6).all(1)
+    assert 0.6 < gone.mean() < 1  # of three words none is left in 0.86 of films
+    assert not np.isclose(logits(model, inputs), without, atol=1e-6).all(1).any()
+
+
+def test_early_fusion_knows_words_by_what_they_share():
+    model, inputs = make("early", early__ngrams=50), batch()
+    model.adapt(["", "[UNK]", *(f"word{number}" for number in range(WORDS - 2))])
+    before = logits(model, inputs)
+    model.ngram_embedding.embeddings.assign(np.zeros(model.ngram_embedding.embeddings.shape))
+    assert not np.allclose(logits(model, inputs), before, atol=1e-6)
+
+
 def test_late_has_nothing_to_train_and_its_parts_do_not_know_each_other():
     model, inputs = make("late"), batch()
     assert model.trainable_weights == []

@@ -9,7 +9,8 @@ from mmfusion.errors import UserError
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 # Sections that belong to some variants only. A baseline reads none of them, unless it says so.
-_OF_POSTERS = (*PixelsConfig.model_fields, "patch_size")
+_OF_POSTERS = (*PixelsConfig.model_fields, "patch_size", "patch_overlap")
+_OF_WORDS = (*WordsConfig.model_fields, "ngrams", "word_dropout")
 _OF_ANOTHER_SCHEDULE = {"cosine": ("hold_epochs", "decay")}
 _OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}
 
@@ -65,7 +66,7 @@ def _is_idle_inside(key: str, config: Config) -> bool:
         return key.endswith((".dense_units", ".dense_dropout", ".preset.dropout"))
     if key.startswith("early."):
         return (rest in _OF_POSTERS and POSTER not in config.reads) or (
-            rest in WordsConfig.model_fields and OVERVIEW not in config.reads
+            rest in _OF_WORDS and OVERVIEW not in config.reads
         )
     return False
 

@@ -9,6 +9,7 @@ from mmfusion.config.sections import of_layers
 from mmfusion.errors import UserError
 from mmfusion.models.base import GenreModel
 from mmfusion.models.missing import presence
+from mmfusion.models.ngrams import OfNgrams
 from mmfusion.models.table_encoders import ColumnEmbedding
 from mmfusion.schema import OVERVIEW, PADDING, POSTER, TABLE
 
@@ -53,7 +54,7 @@ class TransformerBlock(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class EarlyFusion(GenreModel):
+class EarlyFusion(OfNgrams, GenreModel):
     """The modalities meet before anything has encoded any: patches, words and columns are one sequence.
 
     Early fusion (type I of Huang et al. 2020, npj Digital Medicine 3:136; Snoek et al. 2005): poster
@@ -67,7 +68,10 @@ class EarlyFusion(GenreModel):
         values: the most values of a table's category that are told apart.
         vocabulary_size: number of token ids, padding included.
         max_tokens: the longest overview.
-        patch_size: P, pixels a side of a patch; it divides the poster's sides.
+        ngrams: number of embeddings of words' n-grams, see `OfNgrams`; 0: none.
+        word_dropout: the share of words that are not read while training.
+        patch_size: P, pixels a side of a patch.
+        patch_overlap: pixels that neighbouring patches share.
         width: D, of the sequence's elements.
         heads: of each block's attention.
         blocks: of the encoder.
@@ -82,7 +86,10 @@ class EarlyFusion(GenreModel):
         values: int,
         vocabulary_size: int,
         max_tokens: int,
+        ngrams: int = 0,
+        word_dropout: float = 0.0,
         patch_size: int,
+        patch_overlap: int = 0,
         width: int,
         heads: int,
         blocks: int,
@@ -94,14 +101,16 @@ class EarlyFusion(GenreModel):
         self.values = values
         self.vocabulary_size = vocabulary_size
         self.max_tokens = max_tokens
+        self.word_dropout = word_dropout
         self.patch_size = patch_size
+        self.patch_overlap = patch_overlap
         self.width = width
         self.heads = heads
         self.blocks = blocks
         self.dropout = dropout
 
         if POSTER in self.modalities:
-            self.to_patches = layers.Conv2D(width, patch_size, patch_size, name="to_patches")
+            self.to_patches = layers.Conv2D(width, patch_size, patch_size - patch_overlap, name="to_patches")
             self.patch_position = PositionEmbedding(name="patch_position")
         if OVERVIEW in self.modalities:
             self.word_embedding = layers.Embedding(vocabulary_size, width, name="word_embedding")
@@ -114,12 +123,19 @@ class EarlyFusion(GenreModel):
         self.norm = layers.LayerNormalization(epsilon=1e-6)
         self.head_dropout = layers.Dropout(dropout)
         self.head = layers.Dense(num_genres, dtype="float32", name="head")
+        # Made last, so that all else starts from the same weights without them.
+        self.word_drop = layers.Dropout(word_dropout)
+        self._make_ngrams(ngrams, width)
+        self._build_ngrams(vocabulary_size)
 
     @classmethod
     def check(cls, config):
         early, size = config.early, config.early.poster_size
-        if POSTER in config.reads and size % early.patch_size:
-            raise UserError(f"early.patch_size {early.patch_size} does not divide early.poster_size {size}")
+        if early.patch_overlap >= early.patch_size:
+            raise UserError(f"early.patch_overlap {early.patch_overlap} is not below patch_size {early.patch_size}")
+        if POSTER in config.reads and (size - early.patch_overlap) % (early.patch_size - early.patch_overlap):
+            shared = f" that share {early.patch_overlap}" if early.patch_overlap else ""
+            raise UserError(f"early.patch_size {early.patch_size} does not divide early.poster_size {size}{shared}")
         if early.width % early.heads:
             raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")
 
@@ -132,7 +148,7 @@ class EarlyFusion(GenreModel):
 
     def call(self, inputs, training=False):
         of: dict[str, Callable] = {POSTER: self._patches, OVERVIEW: self._words, TABLE: self._columns}
-        elements = [of[modality](inputs[modality]) for modality in self.modalities]  # (B, S, D), bool (B, S) each
+        elements = [of[one](inputs[one], training) for one in self.modalities]  # (B, S, D), bool (B, S) each
         elements = [
             (vectors + self.modality(ops.full((1,), place, "int32")), there)
             for place, (vectors, there) in enumerate(elements)
@@ -149,21 +165,26 @@ class EarlyFusion(GenreModel):
         pooled = ops.sum(sequence * weight, axis=1) / ops.sum(weight, axis=1)  # (B, D)
         return self.calibrated(self.head(self.head_dropout(pooled, training=training)))  # (B, G) logits
 
-    def _patches(self, poster):
-        patches = self.to_patches(poster)  # (B, H/P, W/P, D)
+    def _patches(self, poster, training):
+        patches = self.to_patches(poster)  # (B, H', W', D)
         patches = ops.reshape(patches, (-1, patches.shape[1] * patches.shape[2], self.width))  # (B, N, D)
         present = ops.expand_dims(presence({POSTER: poster})[POSTER], 1)  # (B, 1)
         return self.patch_position(patches), ops.logical_and(present, ops.ones_like(patches[:, :, 0], "bool"))
 
-    def _words(self, tokens):
+    def _words(self, tokens, training):
         places = ops.arange(ops.shape(tokens)[1])  # (T,)
-        return self.word_embedding(tokens) + self.word_position(places), ops.not_equal(tokens, PADDING)
+        there = ops.not_equal(tokens, PADDING)
+        if training and self.word_dropout:
+            there = self.word_drop(ops.cast(there, "float32"), training=True) > 0
+        vectors = self._with_ngrams(self.word_embedding(tokens), tokens)  # (B, T, D)
+        return vectors + self.word_position(places), there
 
-    def _columns(self, table):
+    def _columns(self, table, training):
         return self.column_embedding(table), ops.any(ops.not_equal(table, 0), axis=2)
 
     def get_config(self) -> dict:
-        names = "modalities values vocabulary_size max_tokens patch_size width heads blocks dropout".split()
+        names = "modalities values vocabulary_size max_tokens ngrams word_dropout patch_size patch_overlap".split()
+        names += "width heads blocks dropout".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

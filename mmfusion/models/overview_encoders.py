@@ -5,13 +5,12 @@ depend on how far a batch was padded. Made with `as_sequence=True` it gives its 
 attention: (B, T, D), and bool (B, T), false at padding.
 """
 
-import zlib
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import layers, ops
 
+from mmfusion.models.ngrams import OfNgrams
 from mmfusion.models.recurrent import BidirectionalLSTM
 from mmfusion.schema import OUT_OF_VOCABULARY, PADDING
 
@@ -125,13 +124,11 @@ class BiLSTMEncoder(_OfWords):
 
 
 @keras.saving.register_keras_serializable(package="mmfusion")
-class BagEncoder(_OfWords):
+class BagEncoder(OfNgrams, _OfWords):
     """Embeddings of words and pairs of words, averaged and maximum-pooled: what stands where is not seen.
 
     As fastText does (Joulin et al. 2017, arXiv:1607.01759), pairs of neighbours share their embeddings by a
-    hash; a pair with a word out of the vocabulary has none. Likewise a word's vector is the sum of its own and
-    the mean of those of its n-grams, as many letters as `N` (Bojanowski et al. 2017, arXiv:1607.04606), so that
-    "detectives" has much of "detective". Which n-grams a word has is known after `adapt`.
+    hash; a pair with a word out of the vocabulary has none. See `OfNgrams` of words' n-grams.
 
     Args:
         vocabulary_size: number of token ids, padding included.
@@ -144,47 +141,23 @@ class BagEncoder(_OfWords):
         as_sequence: see above; the vectors of words, then those of pairs.
     """
 
-    N = 4  # letters, the marks of a word's beginning and end among them
-    MOST = 16  # n-grams of one word; those of a longer one's end are not read
-
     def __init__(self, vocabulary_size: int, *, pairs: int, ngrams: int, **kwargs):
         super().__init__(vocabulary_size, **kwargs)
         self.pairs = pairs
-        self.ngrams = ngrams
         self.pair_embedding = layers.Embedding(pairs, self.embedding_dim) if pairs else None
-        self.ngram_embedding = layers.Embedding(ngrams, self.embedding_dim) if ngrams else None
+        self._make_ngrams(ngrams, self.embedding_dim)
 
     def build(self, input_shape):
         self.embedding.build(input_shape)
         if self.pair_embedding is not None:
             self.pair_embedding.build(input_shape)
-        if self.ngram_embedding is not None:
-            self.ngram_embedding.build((*input_shape, self.MOST))
-            # A word's n-grams, counted from 1; 0 is none.
-            self.ngrams_of = self.add_weight(
-                shape=(self.vocabulary_size, self.MOST), initializer="zeros", dtype="int32", trainable=False,
-                autocast=False, name="ngrams_of",
-            )  # fmt: skip
+        self._build_ngrams(self.vocabulary_size)
         self._build_dense(2 * self.embedding_dim)
         super().build(input_shape)
 
-    def adapt(self, vocabulary: Sequence[str]) -> None:
-        """Says which word each token is, before training.
-
-        Args:
-            vocabulary: of the training films, the two special entries first.
-        """
-        if not self.ngrams:
-            return
-        table = np.zeros(self.ngrams_of.shape, np.int32)
-        for token, word in enumerate(vocabulary[2:], 2):
-            marked = f"<{word}>"
-            parts = [marked[start : start + self.N] for start in range(len(marked) - self.N + 1)][: self.MOST]
-            table[token, : len(parts)] = [zlib.crc32(part.encode()) % self.ngrams + 1 for part in parts]
-        self.ngrams_of.assign(table)
-
     def call(self, tokens, training=False):
-        vectors, mask = self._words(tokens), ops.not_equal(tokens, PADDING)  # (B, T, E), (B, T)
+        vectors = self._with_ngrams(self.embedding(tokens), tokens)  # (B, T, E)
+        mask = ops.not_equal(tokens, PADDING)  # (B, T)
         if self.pair_embedding is not None:
             first, second = tokens[:, :-1], tokens[:, 1:]  # (B, T - 1)
             vectors = ops.concatenate([vectors, self.pair_embedding(self._hash(first, second))], axis=1)
@@ -200,18 +173,6 @@ class BagEncoder(_OfWords):
         greatest = ops.where(ops.expand_dims(ops.any(mask, axis=1), 1), greatest, 0.0)  # (B, E)
         features = self.dense_drop(ops.concatenate([mean, greatest], axis=1), training=training)
         return self._after(features, training)
-
-    def _words(self, tokens):
-        """Vectors of words (B, T, E)."""
-        vectors = self.embedding(tokens)
-        if self.ngram_embedding is None:
-            return vectors
-        # What adapt wrote lies in these bounds; a file of weights may hold any number.
-        of_word = ops.take(self.ngrams_of, ops.cast(tokens, "int32"), axis=0)  # (B, T, MOST)
-        of_word = ops.clip(of_word, 0, self.ngrams)
-        parts = self.ngram_embedding(ops.maximum(of_word - 1, 0))  # (B, T, MOST, E)
-        there = ops.expand_dims(ops.cast(of_word > 0, parts.dtype), 3)
-        return vectors + ops.sum(parts * there, axis=2) / ops.maximum(ops.sum(there, axis=2), 1)
 
     def _hash(self, first, second):
         """A number from 0 to below `pairs`, the same for the same pair everywhere."""

@@ -17,7 +17,7 @@ from mmfusion.errors import UserError
 from mmfusion.models import wide as wide_path
 from mmfusion.models.base import Precision, Recall
 from mmfusion.models.losses import TRAINING_TEMPERATURE, log_odds, training_loss
-from mmfusion.models.optimizers import AdamByLayer
+from mmfusion.models.optimizers import AdamByLayer, FusedAdam
 from mmfusion.runs import Run
 from mmfusion.schema import OVERVIEW
 from mmfusion.training.checkpoint import Checkpoint, EpochSeeds
@@ -53,7 +53,7 @@ def compile_model(
         optimizer = AdamByLayer(**settings, shares=unfreezing.shares)
         kept = [weight for weight, _ in unfreezing.shares]  # what was learned elsewhere is not to be forgotten
     else:
-        optimizer, kept = keras.optimizers.Adam(**settings), []
+        optimizer, kept = FusedAdam(**settings), []
     if training.weight_decay:
         optimizer.exclude_from_weight_decay(var_list=kept, var_names=["bias", "gamma", "beta"])
     model.label_smoothing = training.label_smoothing

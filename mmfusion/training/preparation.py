@@ -227,7 +227,7 @@ def build(config: Config, prepared: Prepared, read: inputs.Inputs) -> keras.Mode
     """The untrained model of this configuration for these films."""
     config = as_fitted(config, prepared.fitted)
     model = build_model(config, len(prepared.films.genres), read.features)
-    for layer in model.handed_layers:
+    for layer in (model, *model.handed_layers):
         if hasattr(layer, "adapt"):  # to the words of the training films
             layer.adapt(prepared.fitted.vocabulary)
     return model
