@@ -53,6 +53,7 @@ def for_processes(variant: str) -> list[str]:
 ADDED = {
     "mmfusion.train data.films=1000000": ["--set", "data.films=60", "--variant", "poster"],
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
+    "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
     "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],
     "benchmarks.run results/three --modalities": ["--variants", "overview", "early"],
     "benchmarks.run results/real": ["--variants", "tfidf", "poster", "overview", "late"],  # what others read
@@ -117,33 +118,14 @@ def small(one: Shown, place: Path) -> tuple[str, list[str]]:
     return module, filled(one, given + more, place)
 
 
-def understood(one: Shown) -> dict:
-    """What a command takes its flags for, with those that make it small."""
-    module, args = small(one, Path("place"))
-    return {"module": module, **vars(importlib.import_module(module).parser().parse_args(args))}
-
-
 def everything() -> dict[str, list[Shown]]:
-    """By document what is to be run, each once.
-
-    Of two commands that are understood alike but for the folder that they write, the second is run only where its
-    document reads that folder.
-    """
+    """By document what is to be run, each command once."""
     seen, found = set(), {}
     for document in documents():
-        those = [one for one in shown(document, text_of(document)) if not one.not_run]
-        for one in those:
-            if one.code or one.words[:2] != ("python", "-m"):
-                keys = {one.code or one.words}
-                done = keys <= seen or (not one.code and one.words[0] in NOT_RUN)
-            else:
-                said = understood(one)
-                out = one.words[one.words.index("--out") + 1] if "--out" in one.words else None
-                read = out and any(out in f"{other.words} {other.code}" for other in those if other is not one)
-                keys = {repr(said), repr({**said, "out": None})}
-                done = repr(said) in seen or (not read and repr({**said, "out": None}) in seen)
-            seen |= keys
-            if not done:
+        for one in shown(document, text_of(document)):
+            key = one.words or one.code
+            if not one.not_run and (one.code or one.words[0] not in NOT_RUN) and key not in seen:
+                seen.add(key)
                 found.setdefault(document, []).append(one)
     return found
 
