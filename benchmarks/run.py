@@ -105,20 +105,23 @@ def _run_all(
     place: jobs.Place,
 ) -> None:
     """Trains what is to be done, and says which run begins and about how long the rest takes."""
-    listed = {
-        _said(config): jobs.Job(
-            _said(config),
+    names = {(config.seed, config.variant): f"seed {config.seed}, {config.label}" for _, config in todo}
+    variants = {name: variant for (_, variant), name in names.items()}
+    listed = [
+        jobs.Job(
+            names[config.seed, config.variant],
             (run.folder,),
             functools.partial(sweep.train_and_ask, args, config.variant, config.seed, cache),
-            needs=tuple(_said(sweep.configured(args, part, config.seed)) for part in sweep.parts_of(config)),
+            needs=tuple(names[one] for part in sweep.parts_of(config) if (one := (config.seed, part)) in names),
         )
         for run, config in todo
-    }
-    variants = {_said(config): config.variant for _, config in todo}
+    ]
     began: dict[str, float] = {}
 
     def on_start(job: jobs.Job) -> None:
-        left = _time_left(took, [variants[name] for name in listed if name not in began], place.capacity)
+        left = _time_left(
+            took, [variants[job.name] for job in listed if job.name not in began], max(1, place.capacity)
+        )
         number = total - len(listed) + len(began) + 1
         began[job.name] = time.perf_counter()
         print(f"\n{job.name}: run {number} of {total}{left}, into {job.folders[0]}", flush=True)
@@ -129,11 +132,7 @@ def _run_all(
         if args.on != "here":
             print(f"{name}: done in {took[variants[name]][-1]:.0f} s", flush=True)
 
-    jobs.run_all(list(listed.values()), place, on_start=on_start, on_end=on_end)
-
-
-def _said(config: Config) -> str:
-    return f"seed {config.seed}, {config.label}"
+    jobs.run_all(listed, place, on_start=on_start, on_end=on_end)
 
 
 def _time_left(took: dict[str, list[float]], todo: list[str], at_a_time: int) -> str:
@@ -143,7 +142,7 @@ def _time_left(took: dict[str, list[float]], todo: list[str], at_a_time: int) ->
         return ""
     typical = statistics.mean(networks)
     left = [statistics.mean(took[name]) if name in took else typical for name in todo]
-    return f", about {max(1, round(sum(left) / at_a_time / 60))} min left"
+    return f", about {jobs.minutes(sum(left) / at_a_time)} left"
 
 
 _PLACES = {

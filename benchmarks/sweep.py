@@ -70,7 +70,7 @@ def check_config_dir(args: argparse.Namespace) -> None:
 def configured(args: argparse.Namespace, name: str, seed: int) -> Config:
     """The configuration of one model, with its own file where there is one."""
     config = configure(_with_file(args, name), name, seed)
-    return config.made_of(_part_configs(args, name, seed))
+    return config.made_of(_part_configs(args, config))
 
 
 def _with_file(args: argparse.Namespace, name: str) -> argparse.Namespace:
@@ -80,10 +80,9 @@ def _with_file(args: argparse.Namespace, name: str) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(args), "config": file})
 
 
-def _part_configs(args: argparse.Namespace, name: str, seed: int) -> dict[str, Config]:
+def _part_configs(args: argparse.Namespace, config: Config) -> dict[str, Config]:
     """Configures the parts of late fusion that are its own: by its file, not by theirs."""
-    parts = configure(_with_file(args, name), name, seed).parts
-    return {part: configure(_with_file(args, name), part, seed) for part in parts}
+    return {part: configure(_with_file(args, config.variant), part, config.seed) for part in config.parts}
 
 
 def parts_of(config: Config) -> tuple[str, ...]:
@@ -106,7 +105,7 @@ def is_done(run: Run, name: str, args: argparse.Namespace) -> bool:
 
 def check_same(run: Run, wanted: Config, args: argparse.Namespace) -> None:
     """A run that is there already counts only if it is the one that would be trained now, with its parts."""
-    parts = _part_configs(args, wanted.variant, wanted.seed)
+    parts = _part_configs(args, wanted)
     of_parts = all(
         part.config.variant in parts and _is_same(part.config, parts[part.config.variant]) for part in run.parts
     )
@@ -124,7 +123,7 @@ def train_and_ask(args: argparse.Namespace, name: str, seed: int, cache: Path) -
     config = configured(args, name, seed)
     run = run_of(args, config)
     if not run.finished:
-        _train(run, config, _parts(args, name, seed), args, cache)
+        _train(run, config, _parts(args, config), args, cache)
     if name not in BASELINES:
         _ask(run, cache, args)
 
@@ -140,24 +139,26 @@ def _train(run: Run, config: Config, parts: dict[str, Run], args: argparse.Names
     elif config.variant in BASELINES:
         train_baseline(config, run.folder, cache, parts)
     else:
-        part_configs = {} if parts else _part_configs(args, config.variant, config.seed)
+        part_configs = {} if parts else _part_configs(args, config)
         experiment.train(config, run.folder, cache, part_configs=part_configs, part_runs=list(parts.values()))
     report.finish(run)
 
 
-def _parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Run]:
+def _parts(args: argparse.Namespace, config: Config) -> dict[str, Run]:
     """The finished runs that a model is made of, of this call or an earlier one; {}: it trains its own."""
-    wanted = {part: configured(args, part, seed) for part in parts_of(configured(args, name, seed))}
-    parts = {part: run_of(args, config) for part, config in wanted.items()}
+    wanted = {part: configured(args, part, config.seed) for part in parts_of(config)}
+    parts = {part: run_of(args, one) for part, one in wanted.items()}
     missing = [part for part, run in parts.items() if not run.finished]
-    if missing and name in BASELINES:
-        raise UserError(f"{name} averages {' and '.join(parts)}; add {' and '.join(missing)} to --variants")
+    if missing and config.variant in BASELINES:
+        raise UserError(
+            f"{config.variant} averages {' and '.join(parts)}; add {' and '.join(missing)} to --variants"
+        )
     if missing:
         return {}
     for part, run in parts.items():
         check_same(run, wanted[part], args)
-    own = _part_configs(args, name, seed)
-    if any(not _is_same(parts[part].config, config) for part, config in own.items()):
+    own = _part_configs(args, config)
+    if any(not _is_same(parts[part].config, one) for part, one in own.items()):
         return {}
     return parts
 

@@ -2,14 +2,16 @@
 
 import abc
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmfusion.errors import UserError
+from mmfusion.files import write_atomically
 
 ATTEMPTS = 3  # a job in which the process died so often is not begun again
+DIED = f"the process died {ATTEMPTS} times, perhaps for want of memory"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,27 @@ class Here(Place):
             return Ended(job, error=error)
 
 
+def run(following: Callable[[], Job | None], place: Place, on_end: Callable[[Ended], None]) -> None:
+    """Runs jobs until none follows and none is left running.
+
+    Args:
+        following: gives the next one; None when there is none, or none before another one has ended.
+        place: where they run.
+        on_end: called with each that has ended, however it did; what it raises ends all.
+    """
+    running = 0
+    while True:
+        # Where every node is gone one job waits for another node.
+        while running < max(1, place.capacity) and (job := following()):
+            running += 1
+            place.start(job)
+        if not running:
+            return
+        ended = place.wait()
+        running -= 1
+        on_end(ended)
+
+
 def run_all(
     jobs: Sequence[Job],
     place: Place,
@@ -113,20 +136,44 @@ def run_all(
     Raises:
         UserError: what a job raised, or it names one that died too often; nothing else is begun then.
     """
-    left, running = list(jobs), set()
-    while left or running:
-        waited_for = running | {job.name for job in left}
-        ready = [job for job in left if not waited_for & {*job.needs}]
-        for job in ready[: place.capacity - len(running)]:
+    left, unfinished = list(jobs), {job.name for job in jobs}
+
+    def following() -> Job | None:
+        job = next((job for job in left if not unfinished & {*job.needs}), None)
+        if job:
             left.remove(job)
-            running.add(job.name)
             on_start(job)
-            place.start(job)
-        ended = place.wait()
-        running.remove(ended.job.name)
+        return job
+
+    def end(ended: Ended) -> None:
         if ended.died:
-            what = f"the process died {ATTEMPTS} times, perhaps for want of memory"
-            raise UserError(f"{ended.job.name}: {what}; the same command goes on with it")
+            raise UserError(f"{ended.job.name}: {DIED}; the same command goes on with it")
         if ended.error:
             raise ended.error
+        unfinished.remove(ended.job.name)
         on_end(ended)
+
+    run(following, place, end)
+
+
+@contextlib.contextmanager
+def attempt(folder: Path) -> Iterator[int]:
+    """Counts, in a job's folder, how often a process died in the block; gives the number of this attempt.
+
+    An end by hand is no fault of the job.
+    """
+    file, before = folder / "attempts", 0
+    with contextlib.suppress(OSError, ValueError):
+        before = int(file.read_bytes())
+    write_atomically(file, f"{before + 1}\n")
+    try:
+        yield before + 1
+    except (Exception, KeyboardInterrupt):
+        file.unlink(missing_ok=True)
+        raise
+    file.unlink(missing_ok=True)
+
+
+def minutes(seconds: float) -> str:
+    """Says how long something takes, about: "4 min"."""
+    return f"{max(1, round(seconds / 60))} min"

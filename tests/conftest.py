@@ -24,6 +24,8 @@ os.environ["MPLBACKEND"] = "Agg"  # as every command: there may be a screen
 
 import sketches  # noqa: E402
 
+from benchmarks import probe  # noqa: E402
+from mmfusion import inference  # noqa: E402
 from mmfusion.config import VARIANTS, Config, resolve  # noqa: E402
 from mmfusion.data.mmimdb.mmimdb_dataset_builder import ARCHIVE  # noqa: E402
 from mmfusion.errors import run_command  # noqa: E402
@@ -36,6 +38,9 @@ from mmfusion.training import experiment  # noqa: E402
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
+
+# Of what a finished network is asked, more than one of each is enough; each question is a data set to trace.
+probe.EXCHANGES, probe.PAIRED = 2, 9  # of films eight are asked together
 
 # The files of tests that take longest, in this order: begun last, one of them would be left to one process alone.
 LONGEST = (
@@ -137,6 +142,22 @@ def trained(tmp_path_factory):
             return run if run.finished else run_variant(variant, run.folder, base / "cache", **overrides)
 
     return run_of
+
+
+@pytest.fixture(scope="module")
+def asked_once():
+    """Measures every export of a run against the same answer of it: to load its model takes a second or more."""
+    real, answers = inference.predict, {}
+
+    def predict(run, films):
+        key = (run.folder, run.model_file.read_bytes(), repr(films))
+        if key not in answers:
+            answers[key] = real(run, films)
+        return answers[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "predict", predict)
+        yield
 
 
 def command(main, monkeypatch, *args) -> int:

@@ -1,5 +1,6 @@
 """Imports all that a command's process does; `processes.Forked` forks from a process that has."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from mmfusion.reports import report  # noqa: E402, F401
 from mmfusion.training import experiment  # noqa: E402, F401
 
 sketches.sketch()
+# As `conftest.py` does; here also so that a fork shares these objects for as long as it lives.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 
 def run(code: str, words: list[str], environment: dict[str, str], folder: Path) -> None:

@@ -22,9 +22,11 @@ from mmfusion.runs import Run
 class Process:
     """Python code in a process of its own."""
 
+    _how = "-c"
+
     def __init__(self, code: str, *args, **options):
         """Starts it: the code is run with these arguments in `sys.argv`."""
-        words = [sys.executable, "-c", code, *map(str, args)]
+        words = [sys.executable, self._how, code, *map(str, args)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.popen = subprocess.Popen(words, **pipes, **options)
 
@@ -32,6 +34,12 @@ class Process:
         """Waits for its end: exit code (the signal's number, negative, when it was killed), output, errors."""
         out, err = self.popen.communicate(timeout=300)
         return self.popen.returncode, out, err
+
+
+class Module(Process):
+    """The same of a module, by its name."""
+
+    _how = "-m"
 
 
 class Forked:
@@ -91,12 +99,17 @@ def _begin_forking(context) -> None:
         forkserver.ensure_running()
 
 
-TRAIN = """
+def main_of(module: str) -> str:
+    """Code that ends as the module's command does, for a process that may have imported it before."""
+    return f"""
 import sys
 from mmfusion.errors import run_command
-from mmfusion.train import main
+from {module} import main
 sys.exit(run_command(main))
 """
+
+
+TRAIN = main_of("mmfusion.train")
 
 
 def one_line(errors: str) -> str:

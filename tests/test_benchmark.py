@@ -30,8 +30,6 @@ from mmfusion.errors import UserError
 from mmfusion.evaluation.metrics import overall
 from mmfusion.runs import Run
 
-pytestmark = pytest.mark.pictures
-
 SEEDS = 2
 REPOSITORY = Path(__file__).parent.parent
 BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
@@ -48,6 +46,7 @@ def settings(values=TINY, *, variants=NETWORKS, **named) -> list[str]:
     return [f"--set={key}={json.dumps(values[key])}" for key in acting]
 
 
+SHORT = TINY | {"training.epochs": 1}
 WITHOUT_POSTER = [f"tt{number:04d}" for number in range(20)]
 
 
@@ -67,11 +66,11 @@ def sweep(tmp_path_factory, films):
     cache = tmp_path_factory.getbasetemp() / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMFUSION_CACHE", str(cache))
-        args = ["--data-dir", films, "--seeds", SEEDS, "--out", out, *settings()]
-        sketches.sketch()  # of each run; the report's pictures are real
+        args = ["--data-dir", films, "--seeds", SEEDS, "--out", out, *settings(SHORT)]
         assert command(benchmark.main, patch, *args) == 0
-        sketches.sketch(False)
+        sketches.sketch(False)  # the pictures of its report are real
         assert command(table.main, patch, out) == 0
+        sketches.sketch()
     return out
 
 
@@ -123,7 +122,7 @@ class TestSweep:
 
     def test_does_no_work_the_second_time(self, sweep, films, monkeypatch, capsys):
         before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
-        args = ["--data-dir", films, "--seeds", SEEDS, "--out", sweep, *settings()]
+        args = ["--data-dir", films, "--seeds", SEEDS, "--out", sweep, *settings(SHORT)]
         assert command(benchmark.main, monkeypatch, *args) == 0
         assert capsys.readouterr().out.count("finished already") == SEEDS * len(NAMES)
         assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*")} == before
@@ -132,7 +131,7 @@ class TestSweep:
         """Killed between a run's decisions and its report, and between its report and what it is asked."""
         for name, file in (("tfidf", "report.json"), ("overview", "report.json"), ("joint", "probe.npz")):
             (copy / "seed-1" / folder_of(name) / file).unlink()
-        args = ["--data-dir", films, "--seeds", SEEDS, "--out", copy, *settings()]
+        args = ["--data-dir", films, "--seeds", SEEDS, "--out", copy, *settings(SHORT)]
         assert command(benchmark.main, monkeypatch, *args) == 0
         said = capsys.readouterr().out
         names = ["tfidf", "overview", "joint"]
@@ -157,7 +156,7 @@ class TestSweep:
         ],
     )
     def test_a_wrong_call_gets_one_line(self, sweep, films, monkeypatch, capsys, args, said):
-        call = ["--data-dir", films, "--out", sweep, *settings(), *args]
+        call = ["--data-dir", films, "--out", sweep, *settings(SHORT), *args]
         assert command(benchmark.main, monkeypatch, *call) == 2
         error = capsys.readouterr().err
         assert said in error
@@ -167,7 +166,7 @@ class TestSweep:
         args = ["--data-dir", films, "--out", copy]
         for name in ("late", "tfidf_colours"):
             shutil.rmtree(copy / "seed-0" / folder_of(name))
-            only = [*settings(variants=[name]), "--variants", name]
+            only = [*settings(SHORT, variants=[name]), "--variants", name]
             assert command(benchmark.main, monkeypatch, *args, *only) == 0
         assert "Part of late fusion" not in capsys.readouterr().out
         shutil.rmtree(copy / "seed-0" / "tfidf_colours")

@@ -6,6 +6,7 @@ All of it in this one file, which one process of the tests runs: Ray's start is 
 import argparse
 import contextlib
 import csv
+import functools
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import command, write_folder, write_tiny
 from documents import REPOSITORY
-from processes import Process
+from processes import Module, Process
 from test_documents import EVERYTHING, small
 
 from benchmarks import run as benchmark
@@ -30,15 +31,13 @@ from mmfusion.jobs import Job
 from tuning import search
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes and sockets in /proc")
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes and sockets in /proc"),
+]
 
 # The commands on Ray that documents show, by their module.
 SHOWN = {one.words[2]: one for shown in EVERYTHING.values() for one in shown if "--on" in one.words}
-COMMAND = """
-import runpy, sys
-module = sys.argv.pop(1)
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -58,6 +57,7 @@ LOOPBACK = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "5" * 64,
     "RAY_health_check_period_ms": "1000",  # a node that is gone is missed sooner
+    "RAY_health_check_failure_threshold": "2",
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # a cluster that does not take us, too
 }
 FLAGS = ["--on", "ray", "--address"]
@@ -75,7 +75,8 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def environment(home):
     """Of every process here."""
-    return {**os.environ, **LOOPBACK, "MMFUSION_CACHE": str(home / "cache"), "PYTHONPATH": str(REPOSITORY)}
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests", REPOSITORY / "tests" / "dots")))
+    return {**os.environ, **LOOPBACK, "MMFUSION_CACHE": str(home / "cache"), "PYTHONPATH": path}
 
 
 def sweep(home, out):
@@ -100,11 +101,14 @@ def alone(home):
 
 
 class Nodes:
-    """A head without processors, and three nodes of one each."""
+    """A head without processors, and three nodes of one each, which start while something else is done."""
 
     def __init__(self, folder, environment):
         self._process = Process(CLUSTER, env=environment, stdin=-1, cwd=folder).popen
-        self.address = self._line(":")
+
+    @functools.cached_property
+    def address(self):
+        return self._line(":")
 
     def remove(self):
         self._process.stdin.write("\n")
@@ -134,7 +138,7 @@ def until(condition, process):
     while not (found := condition()):
         assert process.popen.poll() is None, process.end()
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 
@@ -157,7 +161,7 @@ def test_a_sweep_whose_training_and_node_are_killed_ends_with_the_bytes_of_one_p
     home, environment, nodes, alone, monkeypatch
 ):
     out = home / "on-ray"
-    running = Process(COMMAND, "benchmarks.run", *sweep(home, out), *FLAGS, nodes.address, env=environment)
+    running = Module("benchmarks.run", *sweep(home, out), *FLAGS, nodes.address, env=environment)
     until(lambda: list(out.glob("seed-*/*/history.csv")), running)  # one of them is in its second epoch
     os.kill(trainings()[0], signal.SIGKILL)
     until(lambda: list(out.glob("seed-*/*/manifest.json")), running)  # one is through
@@ -185,7 +189,7 @@ def test_a_search_whose_node_is_removed_in_its_third_trial_has_the_trials_of_one
 ):
     out = home / "search-on-ray"
     at = {**environment, "RAY_ADDRESS": nodes.address}
-    running = Process(COMMAND, "tuning.search", *searched(home, out), env=at)
+    running = Module("tuning.search", *searched(home, out), env=at)
     until((out / "trials" / "trial_2" / "attempts").exists, running)
     nodes.remove()
     code, _, errors = running.end()
@@ -240,7 +244,7 @@ def test_a_sweep_as_the_readme_shows_it_has_a_cluster_that_nobody_else_reaches_a
     at = {name: value for name, value in environment.items() if name not in LOOPBACK}
     reader = home / "another-reader"
     reader.mkdir()
-    running = Process(COMMAND, module, *words, env={**at, "MMFUSION_TEST_OF_OWN": "1"}, cwd=reader)
+    running = Module(module, *words, env={**at, "MMFUSION_TEST_OF_OWN": "1"}, cwd=reader)
     until(trainings, running)
     members = marked(b"MMFUSION_TEST_OF_OWN=1")
     assert len(members) > 4
@@ -308,8 +312,14 @@ def test_progress_says_of_each_job_where_it_is_and_how_far_and_of_all_how_long(t
     with Progress() as progress:
         progress.total, progress.done = 4, 1
         waiting = Job("late", (tmp_path / "late",), print)
-        progress.show([(Job("poster", (run,), print), log), (waiting, tmp_path / "none")], 2)
-    assert capsys.readouterr().out == (
+        running = [(Job("poster", (run,), print), log), (waiting, tmp_path / "none")]
+        progress.show(running, 2)
+        said = capsys.readouterr().out
+        with log.open("a") as file:  # as it is begun again, for the second time only half a line of it
+            file.write("On c (10.0.0.7), process 9\nOn d (10.")
+        progress.show(running, 2)
+    assert said.replace(" b (10.0.0.6), process 8", " c (10.0.0.7), process 9") == capsys.readouterr().out
+    assert said == (
         "  poster: b (10.0.0.6), process 8, epoch 2 of 10, validation PR-AUC 0.2500, at most 4 min left\n"
         "  late: waiting for a process\n"
         "  1 of 4 done, 2 running, about 1 min left\n"

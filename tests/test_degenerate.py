@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import command, folder_of, write_tiny
 from PIL import Image
+from sketches import sketch
 
 from benchmarks import run as benchmark
 from benchmarks import table
@@ -67,6 +68,7 @@ def test_what_one_command_accepts_goes_through_all_of_them(name, tmp_path, monke
         (predict.main, late, "--overview", "word1 film"),
         (export.main, overview, "--format", "savedmodel", "--out", tmp_path / "exported"),
     ):
+        sketch(main is benchmark.main)  # the two evaluations and the table draw the same kinds for fewer runs
         assert command(main, monkeypatch, *call) == 0, capsys.readouterr().err
     written = "".join(file.read_text("utf-8") for file in results.glob("*.[mh]*"))
     assert "nan" not in written.replace("nan:", "").lower().split()
@@ -76,6 +78,7 @@ def test_what_one_command_accepts_goes_through_all_of_them(name, tmp_path, monke
     rules = [line for line in lines if line.startswith("| -") and not set(line) - set("|-: ")]
     assert rules
     assert all("-" in cell for line in rules for cell in line.strip("|").split("|"))  # else it is no table
+    sketch()
     # A search has to have something to compare trials by, and says so where there is nothing.
     out = ["--only", "training.decay", "--max-trials", 1, "--out", tmp_path / "search"]
     code = command(search.main, monkeypatch, "--variant", "overview", *films, *out)

@@ -51,24 +51,24 @@ def for_processes(variant: str) -> list[str]:
 
 
 ADDED = {
-    "mmfusion.train data.films=1000000": ["--set", "data.films=60"],
+    "mmfusion.train data.films=1000000": ["--set", "data.films=60", "--variant", "poster"],
     "mmfusion.train --recipe pretrained": [*NAMED, "--out", "runs/pretrained"],  # there is no network
     "mmfusion.train --recipe pretrained --poster-encoder": ["--out", "runs/presets"],
     "benchmarks.run": ["--seeds", "1", "--variants", "tfidf", "overview"],
-    "benchmarks.run results/three": ["--variants", "poster", "overview", "late"],
-    "benchmarks.run results/three --modalities": ["--variants", "table", "late"],
+    "benchmarks.run results/three --modalities": ["--variants", "overview", "early"],
     "benchmarks.run results/real": ["--variants", "tfidf", "poster", "overview", "late"],  # what others read
     "benchmarks.run results/start": ["--variants", "bilstm"],
     "benchmarks.run results/tuned": ["--variants", "bilstm"],
     "benchmarks.run --recipe pretrained": ["--variants", "features", "early_features"],
     "tuning.search": ["--max-trials", "1", "--budget-minutes", "0.01"],  # the first trial alone
+    "tuning.search poster_encoder.cnn.poster_size=32": ["--variant", "cnn"],
     "tuning.search --on": [
         *for_processes("overview"),
         *"--variant overview --tuner random --max-trials 2 --budget-minutes 99".split(),
     ],
     "benchmarks.run --on": [*for_processes("overview"), "--variants", "overview"],
     "benchmarks.throughput": ["--repeats", "1", "--variants", "early"],
-    "benchmarks.throughput --film-count": ["--film-count", "60", "--variants", "poster"],
+    "benchmarks.throughput --film-count": ["--film-count", "60", "--variants", "overview"],
     "benchmarks.options": ["--repeats", "1"],
 }
 # Commands of which no document has to say why they are not run, by their first word.
@@ -89,21 +89,6 @@ COMMANDS = sorted(
 
 def text_of(document: str) -> str:
     return (REPOSITORY / document).read_text("utf-8")
-
-
-def everything() -> dict[str, list[Shown]]:
-    """By document what is to be run, each command once."""
-    seen, found = set(), {}
-    for document in documents():
-        for one in shown(document, text_of(document)):
-            key = one.words or one.code
-            if not one.not_run and (one.code or one.words[0] not in NOT_RUN) and key not in seen:
-                seen.add(key)
-                found.setdefault(document, []).append(one)
-    return found
-
-
-EVERYTHING = everything()
 
 
 def filled(one: Shown, words: list[str], place: Path) -> list[str]:
@@ -131,6 +116,21 @@ def small(one: Shown, place: Path) -> tuple[str, list[str]]:
     module, given = one.words[2], list(one.words[3:])
     more = [flag for key, added in ADDED.items() if {*key.split()} <= {*one.words} for flag in added]
     return module, filled(one, given + more, place)
+
+
+def everything() -> dict[str, list[Shown]]:
+    """By document what is to be run, each command once."""
+    seen, found = set(), {}
+    for document in documents():
+        for one in shown(document, text_of(document)):
+            key = one.words or one.code
+            if not one.not_run and (one.code or one.words[0] not in NOT_RUN) and key not in seen:
+                seen.add(key)
+                found.setdefault(document, []).append(one)
+    return found
+
+
+EVERYTHING = everything()
 
 
 def write_tmdb(folder: Path, films: Path) -> None:
@@ -280,4 +280,4 @@ class TestReading:
         )
         module, args = small(Shown("x.md", 3, words), tmp_path)
         assert (module, args[:6]) == ("benchmarks.throughput", [*words[3:8], "out"])
-        assert args[6:] == ["--repeats", "1", "--variants", "early", "--film-count", "60", "--variants", "poster"]
+        assert args[6:] == ["--repeats", "1", "--variants", "early", "--film-count", "60", "--variants", "overview"]

@@ -22,12 +22,14 @@ from mmfusion.data.preprocessing import Preprocessing
 from mmfusion.data.text import encode_overviews
 from mmfusion.errors import UserError
 from mmfusion.evaluation.metrics import tune_thresholds
-from mmfusion.inference.export import TOLERANCE, savedmodel, tolerance_of
 from mmfusion.inference.export import export as export_run
+from mmfusion.inference.export import savedmodel, tolerance_of
 from mmfusion.models.recurrent import BidirectionalLSTM, portable
 from mmfusion.models.weights import save_model
 from mmfusion.runs import Predictions, Run
 from mmfusion.training import preparation
+
+pytestmark = pytest.mark.usefixtures("asked_once")
 
 SIZE = 16  # of the tiny runs' posters
 NO_POSTER = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -209,14 +211,13 @@ pathlib.Path(sys.argv[2]).write_text(json.dumps(found))
 EXAMPLE = "Two sisters inherit a lighthouse."  # of every exported README
 
 
-def check_readmes(place, exported, overviews, atol=TOLERANCE):
+def check_readmes(place, exported, overviews):
     """The code in exported READMEs gives the run's probabilities, and the genres that `predict` gives.
 
     Args:
         place: an empty folder.
         exported: runs, each with its exported folder; saved models come first.
         overviews: as many as `POSTERS`.
-        atol: how much a probability may differ.
     """
     posters, overviews = [POSTERS[0], *POSTERS, *UNLIKE], [EXAMPLE, *overviews, *overviews[: len(UNLIKE)]]
     films, runs = {"poster": posters, "overview": overviews}, {run.folder: run for run, _ in exported}
@@ -233,7 +234,7 @@ def check_readmes(place, exported, overviews, atol=TOLERANCE):
     found = json.loads((place / "found.json").read_text())
     for run, folder in exported:
         several, alone, predicted, printed = found[str(folder)]
-        expected = said[run.folder][: len(several)]
+        expected, atol = said[run.folder][: len(several)], tolerance_of(run)
         np.testing.assert_allclose(several, expected, atol=atol, rtol=0, err_msg=folder.name)
         np.testing.assert_allclose(alone, expected, atol=atol, rtol=0, err_msg=folder.name)
         validation = run.predictions("validation")
@@ -457,32 +458,35 @@ PRESET_OVERVIEWS = [
 ]
 
 
-@pytest.fixture(scope="module", params=PRESETS)
-def with_presets(request, tmp_path_factory):
-    """A run of joint fusion with a preset for either modality, and where it may be exported to."""
+@pytest.fixture(scope="module")
+def with_presets(tmp_path_factory):
+    """By name runs of joint fusion with a preset for either modality."""
     folder, cache = tmp_path_factory.mktemp("presets"), tmp_path_factory.getbasetemp() / "cache"
-    run = make_run(
-        folder / "run",
-        cache,
-        "joint",
-        poster_encoder__name=write_image_preset(folder / "pictures"),
-        poster_encoder__preset__image_size=[32, 24],
-        poster_encoder__preset__dense_units=[8],
-        overview_encoder__name=write_text_preset(folder / "texts"),
-        overview_encoder__preset__layers=2,
-        overview_encoder__preset__dense_units=[8],
-        **PRESETS[request.param],
-    )
-    return run, folder / "exported"
+    pictures, texts = write_image_preset(folder / "pictures"), write_text_preset(folder / "texts")
+    return {
+        name: make_run(
+            folder / name,
+            cache,
+            "joint",
+            poster_encoder__name=pictures,
+            poster_encoder__preset__image_size=[32, 24],
+            poster_encoder__preset__dense_units=[8],
+            overview_encoder__name=texts,
+            overview_encoder__preset__layers=2,
+            overview_encoder__preset__dense_units=[8],
+            **settings,
+        )
+        for name, settings in PRESETS.items()
+    }
 
 
 def test_exports_with_presets_say_what_the_run_says(with_presets, tmp_path):
-    run, folder = with_presets
     exported = []
     for form in ("savedmodel", *NETWORKS):
-        assert export_run(run, form, folder / form) < tolerance_of(run)
-        exported.append((run, folder / form))
-    check_readmes(tmp_path, exported, PRESET_OVERVIEWS, atol=tolerance_of(run))
-    assert not any(
-        (folder / form / "vocabulary.txt").exists() for form in NETWORKS
-    )  # the tokens are the preset's own
+        for name, run in with_presets.items():
+            folder = tmp_path / f"{name}-{form}"
+            assert export_run(run, form, folder) < tolerance_of(run), folder.name
+            exported.append((run, folder))
+            if form in NETWORKS:  # its tokens are the preset's own
+                assert not (folder / "vocabulary.txt").exists()
+    check_readmes(tmp_path, exported, PRESET_OVERVIEWS)

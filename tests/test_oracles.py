@@ -11,7 +11,7 @@ import keras_tuner
 import pytest
 
 from mmfusion.errors import UserError
-from mmfusion.jobs import ATTEMPTS, Ended, Here, Job
+from mmfusion.jobs import ATTEMPTS, DIED, Ended, Here, Job, attempt
 from tuning import TUNERS, driver, records
 from tuning.oracles import ORACLES
 from tuning.records import Outcome
@@ -22,8 +22,7 @@ def oracle(tuner, trials=8):
     space = keras_tuner.HyperParameters()
     space.Float("training.learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3)
     space.Choice("joint.units", [64, 128, 256], default=128)
-    options = {"epochs": 4} if tuner == "hyperband" else {}
-    return ORACLES[tuner](keras_tuner.Objective("ap_micro", "max"), trials, 3, space, **options)
+    return ORACLES[tuner]("ap_micro", space, 3, trials=trials, epochs=4)
 
 
 def score(values):
@@ -38,20 +37,19 @@ class Killed(BaseException):
 def search(tuner, out, *, trials=8, place=None, failing=(), killed_in=None, minutes=None):
     """Runs a search to its end, or to its death in a trial, and gives what its trials are."""
 
-    def run(number, values):
-        if number == killed_in:
+    def run(trial):
+        if trial.number == killed_in:
             raise Killed
-        outcome = Outcome(None, "no memory") if number in failing else Outcome(score(values), "")
-        records.write_outcome(outcome, out, number)
+        outcome = Outcome(None, "no memory") if trial.number in failing else Outcome(score(trial.values), "")
+        trial.end(outcome)
         return outcome
 
-    def job(number, values):
-        return Job(f"trial {number}", (), functools.partial(run, number, values))
+    def job(trial):
+        return Job(f"trial {trial.number}", (), functools.partial(run, trial))
 
-    found, ended = driver.Trials(oracle(tuner, trials), out), []
-    clock = driver.Clock(out, minutes)
+    found, ended = driver.Trials(oracle(tuner, trials), out, driver.Clock(out, minutes)), []
     try:
-        driver.conduct(found, place or Here(), out, job, most=1 + trials, clock=clock, on_end=ended.append)
+        found.run(1 + trials, place or Here(), job, ended.append)
     except Killed:
         return None
     assert [trial.number for trial in found.ended] == list(range(len(found.all)))
@@ -114,7 +112,7 @@ class TestEveryOracle:
                 return Ended(ended.job, died=True) if ended.job.name == "trial 2" else ended
 
         found = search(tuner, tmp_path, place=Deadly())
-        assert found[2][1].reason == "the process died 3 times in this trial, perhaps for want of memory"
+        assert found[2][1].reason == DIED
         assert records.read_trials(tmp_path)[2].outcome == found[2][1]
 
     def test_no_trial_begins_after_the_minutes_are_over(self, tuner, tmp_path):
@@ -166,9 +164,9 @@ def test_a_damaged_trial_is_named_and_what_is_advised_helps(tuner, tmp_path):
 @pytest.mark.parametrize(("raised", "counted"), [(Killed, ATTEMPTS + 1), (KeyboardInterrupt, 1), (ValueError, 1)])
 def test_only_a_death_counts_as_an_attempt_of_a_trial(raised, counted, tmp_path):
     for _ in range(ATTEMPTS):
-        with pytest.raises(raised), records.attempt(tmp_path):
+        with pytest.raises(raised), attempt(tmp_path):
             raise raised
-    with records.attempt(tmp_path) as count:
+    with attempt(tmp_path) as count:
         assert count == counted
     assert not list(tmp_path.iterdir())
 
@@ -177,10 +175,9 @@ def test_only_a_death_counts_as_an_attempt_of_a_trial(raised, counted, tmp_path)
 def test_a_small_space_is_exhausted_and_not_tried_twice(tuner):
     space = keras_tuner.HyperParameters()
     space.Choice("late.combiner", ["mean", "weighted", "stacked"], default="mean")
-    one = ORACLES[tuner](keras_tuner.Objective("ap_micro", "max"), 20, 0, space)
+    one = ORACLES[tuner]("ap_micro", space, 0, trials=20, epochs=4)
     tried = []
     while values := one.ask():
         one.tell(len(tried), 0.5)
         tried.append(values["late.combiner"])
     assert sorted(tried) == ["mean", "stacked", "weighted"]
-    assert one.exhausted

@@ -181,10 +181,16 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
-# All in one process: most of a command's time is the import of TensorFlow.
+# All in one process: most of a command's time is the import of TensorFlow. Few questions, and no pictures.
 COMMANDS = """
 import sys
 import importlib
+
+import sketches
+from benchmarks import probe
+
+sketches.sketch()
+probe.EXCHANGES, probe.PAIRED = 2, 9
 
 own = ("--poster-encoder", "colour", "--fusion", "greatest")
 three = ("--modalities", "poster", "overview", "length")
@@ -202,7 +208,7 @@ for module, *args in (
 
 @pytest.fixture(scope="module")
 def said(copy) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), str(REPOSITORY / "tests")])}
     command = [sys.executable, "-c", COMMANDS]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

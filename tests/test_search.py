@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import command, tiny_config, write_tiny
 from filelock import FileLock
-from processes import Forked
+from processes import Forked, main_of
 
 from mmfusion import train
 from mmfusion.data.source import Source
@@ -196,19 +196,13 @@ def test_a_trials_films_are_let_go_with_it(tmp_path, cache):
     assert posters() is None
 
 
-SEARCH = """
-import sys
-from mmfusion.errors import run_command
-from tuning.search import main
-sys.exit(run_command(main))
-"""
-
-
 class Command(Forked):
     """`python -m tuning.search` as a process of its own."""
 
     def __init__(self, cache, *arguments, **variables):
-        super().__init__(SEARCH, *arguments, env={**os.environ, "MMFUSION_CACHE": str(cache), **variables})
+        super().__init__(
+            main_of("tuning.search"), *arguments, env={**os.environ, "MMFUSION_CACHE": str(cache), **variables}
+        )
 
     def wait(self):
         code, said, errors = self.end()

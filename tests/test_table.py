@@ -423,6 +423,7 @@ class TestRuns:
         assert command(evaluate.main, monkeypatch, *call, "--table", films[1]) in (0, 2)
         assert "no table" not in capsys.readouterr().err
 
+    @pytest.mark.usefixtures("asked_once")
     @pytest.mark.parametrize("form", list(FORMATS))
     @pytest.mark.parametrize("variant", ["joint", "late", "early"])
     def test_they_are_exported(self, runs, form, variant, tmp_path):

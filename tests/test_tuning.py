@@ -3,6 +3,7 @@
 import csv
 import json
 import tomllib
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,7 @@ from conftest import PARTS, tiny_config
 
 from mmfusion.config import VARIANTS, of_recipe, resolve
 from tuning import importance, spaces, summary
-from tuning.records import Outcome, Trial
-from tuning.search import Search
+from tuning.records import Outcome, Search, Trial
 
 PRESETS = {"poster_encoder.name": "preset:posters", "overview_encoder.name": "preset:texts"}
 
@@ -43,6 +43,17 @@ class TestEverySpace:
                 assert config.variant == owner
                 assert config.early.poster_size % config.early.patch_size == 0
                 assert config.early.width % config.early.heads == 0
+
+
+def test_every_line_of_the_file_is_a_setting_with_values_of_its_kind():
+    config = resolve("joint")
+    for key, values in spaces.SPACE.items():
+        default = attrgetter(key)(config)
+        one = values["low"] if isinstance(values, dict) else values[0]
+        assert isinstance(tuple(one) if isinstance(one, list) else one, type(default)), key
+        if isinstance(values, dict):
+            assert values["low"] < values["high"]
+            assert values.keys() <= {"low", "high", "log"}
 
 
 def test_what_a_frozen_preset_does_not_read_is_not_searched():
@@ -86,7 +97,7 @@ def search_of(variant="joint", names=("training.learning_rate", "joint.units")):
 
 def trial(number, score, reason="", values=()):
     named = {"training.learning_rate": 1e-3, "joint.units": 8, **dict(values)}
-    return Trial(number, named, outcome=Outcome(score, reason, 1.0, 3, 100))
+    return Trial(Path(), number, named, outcome=Outcome(score, reason, 1.0, 3, 100))
 
 
 def table_of(*trials):

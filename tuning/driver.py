@@ -1,72 +1,15 @@
 """The driver of a search: it alone asks the oracle what to try and tells it the score, wherever trials run."""
 
-import json
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mmfusion import jobs
 from mmfusion.errors import UserError
 from mmfusion.files import write_atomically
-from mmfusion.jobs import Job, Place
-from tuning import records
 from tuning.oracles import Asked
-from tuning.records import Outcome, Trial
-
-
-class Trials:
-    """The trials of a search, in its folder and before its oracle.
-
-    Args:
-        oracle: new; it is told all that the folder has.
-        out: the search's folder.
-
-    Raises:
-        UserError: the folder is damaged.
-    """
-
-    def __init__(self, oracle: Asked, out: Path):
-        self._oracle, self._out = oracle, out
-        self._told: list[int] = []  # since it was asked the last time
-        self.all: list[Trial] = []
-        known = records.read_trials(out)
-        for trial in known:
-            for number in trial.after:
-                self._tell(known[number])
-            oracle.ask(trial.values)
-            self.all.append(trial)
-            self._told = []
-        told = {number for trial in known for number in trial.after}
-        for trial in known:
-            if trial.outcome and trial.number not in told:
-                self._tell(trial)
-
-    @property
-    def ended(self) -> list[Trial]:
-        """Those that have an outcome, by number."""
-        return [trial for trial in self.all if trial.outcome]
-
-    def ask(self) -> Trial | None:
-        """Gives one more; None when there is none, or none before another one has ended."""
-        values = self._oracle.ask()
-        if values is None:
-            return None
-        trial = Trial(len(self.all), values, tuple(self._told))
-        records.write_trial(trial, self._out)
-        self.all.append(trial)
-        self._told = []
-        return trial
-
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Says what one gave."""
-        trial.outcome = outcome
-        self._tell(trial)
-
-    def _tell(self, trial: Trial) -> None:
-        if trial.outcome is None:
-            folder = records.folder_of(self._out, trial.number)
-            raise UserError(f"{folder} has no outcome, which later trials go by; delete those to try them again")
-        self._oracle.tell(trial.number, trial.outcome.score)
-        self._told.append(trial.number)
+from tuning.records import Outcome, Trial, read_trials
 
 
 class Clock:
@@ -78,76 +21,109 @@ class Clock:
     """
 
     def __init__(self, out: Path, minutes: float | None):
-        self._file = out / "spent.json"
-        self._limit = None if minutes is None else 60 * minutes
-        self._began: float | None = None
-        try:
-            self._before = float(json.loads(self._file.read_bytes()))
-        except (OSError, ValueError, TypeError):
-            self._before = 0.0
+        self._file, self._minutes = out / "spent.json", minutes
+        self._spent, self._last = 0.0, 0.0
+        with contextlib.suppress(OSError, ValueError):
+            self._spent = float(self._file.read_bytes())
 
     @property
     def left(self) -> float | None:
-        """Seconds; None without a limit."""
-        return None if self._limit is None else max(0.0, self._limit - self._spent())
+        """Seconds, as a trial began or ended the last time; None without a limit."""
+        return None if self._minutes is None else max(0.0, 60 * self._minutes - self._spent)
 
     def tick(self) -> None:
         """Keeps the time, as a trial begins or ends."""
-        self._began = self._began or time.monotonic()
-        write_atomically(self._file, f"{self._spent():.1f}\n")
+        now = time.monotonic()
+        self._spent += now - (self._last or now)
+        self._last = now
+        write_atomically(self._file, f"{self._spent:.1f}\n")
 
-    def _spent(self) -> float:
-        return self._before + (time.monotonic() - self._began if self._began else 0.0)
 
-
-def conduct(
-    trials: Trials,
-    place: Place,
-    out: Path,
-    job_of: Callable[[int, dict], Job],
-    *,
-    most: int,
-    clock: Clock,
-    on_end: Callable[[Trial], None],
-) -> None:
-    """Runs trials until there have been enough; those that an earlier call began go first.
+class Trials:
+    """The trials of a search, in its folder and before its oracle.
 
     Args:
-        trials: of the search.
-        place: where they run.
+        oracle: new; it is told all that the folder has.
         out: the search's folder.
-        job_of: gives the job of a trial of this number with these values; its result is an `Outcome`.
-        most: trials in all, with the starting configuration.
         clock: of the search.
-        on_end: called with each trial that has ended.
 
     Raises:
-        UserError: something that no other trial would get over either, such as a full disk.
+        UserError: the folder is damaged.
     """
-    begun = [trial for trial in trials.all if not trial.outcome]
-    running: dict[str, Trial] = {}
 
-    def following() -> Trial | None:
-        if begun:
-            return begun.pop(0)
-        return trials.ask() if len(trials.all) < most and clock.left != 0 else None
+    def __init__(self, oracle: Asked, out: Path, clock: Clock):
+        self._oracle, self._out, self._clock = oracle, out, clock
+        self._told: list[int] = []  # since it was asked the last time
+        self.all: list[Trial] = read_trials(out)
+        untold = dict(enumerate(self.all))
+        for trial in self.all:
+            for number in trial.after:
+                self._tell(untold.pop(number))
+            oracle.ask(trial.values)
+        self._told = []
+        for trial in [one for one in untold.values() if one.outcome]:
+            self._tell(trial)
 
-    while True:
-        while len(running) < place.capacity and (trial := following()):
-            clock.tick()
-            job = job_of(trial.number, trial.values)
+    @property
+    def ended(self) -> list[Trial]:
+        """Those that have an outcome, by number."""
+        return [trial for trial in self.all if trial.outcome]
+
+    def run(
+        self, most: int, place: jobs.Place, job_of: Callable[[Trial], jobs.Job], on_end: Callable[[Trial], None]
+    ) -> None:
+        """Runs trials until there have been enough; those that an earlier call began go first.
+
+        Args:
+            most: trials in all, with the starting configuration.
+            place: where they run.
+            job_of: gives the job of a trial; its result is an `Outcome`.
+            on_end: called with each trial that has ended.
+
+        Raises:
+            UserError: something that no other trial would get over either, such as a full disk.
+        """
+        begun = [trial for trial in self.all if not trial.outcome]
+        running: dict[str, Trial] = {}
+
+        def following() -> jobs.Job | None:
+            trial = begun.pop(0) if begun else None
+            if not trial and len(self.all) < most and self._clock.left != 0:
+                trial = self._ask()
+            if not trial:
+                return None
+            self._clock.tick()
+            job = job_of(trial)
             running[job.name] = trial
-            place.start(job)
-        if not running:
-            return
-        ended = place.wait()
-        trial = running.pop(ended.job.name)
-        clock.tick()
-        if ended.error:
-            raise ended.error
-        outcome = ended.result
-        if ended.died:
-            outcome = Outcome(None, records.DIED)
-            records.write_outcome(outcome, out, trial.number)
-        trials.tell(trial, outcome)
-        on_end(trial)
+            return job
+
+        def end(ended: jobs.Ended) -> None:
+            self._clock.tick()
+            if ended.error:
+                raise ended.error
+            trial = running.pop(ended.job.name)
+            trial.outcome = ended.result
+            if ended.died:
+                trial.end(Outcome(None, jobs.DIED))
+            self._tell(trial)
+            on_end(trial)
+
+        jobs.run(following, place, end)
+
+    def _ask(self) -> Trial | None:
+        """Gives one more; None when there is none, or none before another one has ended."""
+        values = self._oracle.ask()
+        if values is None:
+            return None
+        trial = Trial(self._out, len(self.all), values, tuple(self._told))
+        trial.keep()
+        self.all.append(trial)
+        self._told = []
+        return trial
+
+    def _tell(self, trial: Trial) -> None:
+        if trial.outcome is None:
+            no = f"{trial.folder} has no outcome, which later trials go by"
+            raise UserError(f"{no}; delete those to try them again")
+        self._oracle.tell(trial.number, trial.outcome.score)
+        self._told.append(trial.number)

@@ -1,6 +1,6 @@
 """Importance of hyperparameters, as far as the trials of one search can tell."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,19 +11,19 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from tuning import spaces
 from tuning.oracles import EPOCHS
+from tuning.records import Search
 
 FEWEST = 10  # scored trials
 
 
-@dataclass(frozen=True)
-class Importance:
+class Importance(NamedTuple):
     """By hyperparameter the drop of a forest's R² without it; none where nothing can be said."""
 
     shares: dict[str, tuple[float, float]]  # mean and standard deviation over permutations
     sentence: str
 
 
-def estimate(trials: pd.DataFrame, search) -> Importance:
+def estimate(trials: pd.DataFrame, search: Search) -> Importance:
     """Fits a random forest to the scores and shuffles one hyperparameter after the other (Breiman 2001).
 
     The forest must first predict the score of trials that it has not seen; where it does not, the
@@ -31,7 +31,6 @@ def estimate(trials: pd.DataFrame, search) -> Importance:
 
     Args:
         trials: of `tuning.summary.table_of`.
-        search: a `tuning.search.Search`.
     """
     scored = trials.dropna(subset=search.objective)
     of_length = ""
@@ -40,9 +39,8 @@ def estimate(trials: pd.DataFrame, search) -> Importance:
         scored = scored[scored[EPOCHS] == length]
         of_length = f" of {length} epochs"
     if len(scored) < FEWEST:
-        return Importance(
-            {}, f"{len(scored)} scored trials{of_length} are too few to tell; there must be {FEWEST}."
-        )
+        few = f"{len(scored)} scored trials{of_length} are too few to tell"
+        return Importance({}, f"{few}; there must be {FEWEST}.")
     space = spaces.declare(search.start, search.names).space
     columns = np.column_stack([spaces.places(one, scored[one.name]) for one in space])
     scores = np.array(scored[search.objective], float)
@@ -55,8 +53,8 @@ def estimate(trials: pd.DataFrame, search) -> Importance:
             f"the score of a trial that was left out no better than the others' mean (R² {seen:.2f}).",
         )
     shuffled = permutation_importance(forest.fit(columns, scores), columns, scores, n_repeats=30, random_state=0)
-    means, deviations = np.asarray(shuffled["importances_mean"]), np.asarray(shuffled["importances_std"])
-    shares = {space[i].name: (float(means[i]), float(deviations[i])) for i in np.argsort(-means)}
+    means, deviations = shuffled["importances_mean"], shuffled["importances_std"]
+    shares = {space[i].name: (float(means[i]), float(deviations[i])) for i in np.argsort(-np.asarray(means))}
     return Importance(
         shares,
         f"A random forest predicts the score of a trial that was left out with R² {seen:.2f} ({len(scored)} "

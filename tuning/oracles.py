@@ -15,26 +15,26 @@ from keras_tuner.engine import trial as kt
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from tuning import OBJECTIVES
 from tuning.records import START
 
 EPOCHS = "tuner/epochs"  # KerasTuner's name for how long one of Hyperband's trials is trained
 _NEVER = 10**9
-_DRAWS = 20  # for values that were not tried yet
 
 
 class Asked(keras_tuner.Oracle):
     """Laid over one of KerasTuner's oracles: one process asks, whoever runs the trials.
 
     Args:
-        objective: what to maximise or minimise.
-        seed: of all that is drawn.
+        objective: one of `tuning.OBJECTIVES`.
         space: the hyperparameters; each one's default is the starting configuration's value.
+        seed: of all that is drawn.
         **options: of the KerasTuner oracle.
     """
 
-    def __init__(self, objective, seed: int, space, **options):
+    def __init__(self, objective: str, space: keras_tuner.HyperParameters, seed: int, **options):
         super().__init__(
-            objective=objective,
+            objective=keras_tuner.Objective(objective, OBJECTIVES[objective]),
             seed=seed + 1,  # KerasTuner takes 0 for "any"
             hyperparameters=space,
             tune_new_entries=False,
@@ -45,7 +45,6 @@ class Asked(keras_tuner.Oracle):
         # Whoever asks knows how many to ask for.
         self.max_trials = None  # pyright: ignore[reportAttributeAccessIssue]
         self.verbose = 0
-        self.exhausted = False  # nothing is left to try
         self._recorded: dict[str, object] | None = None
         # KerasTuner writes files of its own, where a tuner says. Nobody reads them: a trial's folder has more.
         folder = tempfile.mkdtemp()
@@ -60,12 +59,11 @@ class Asked(keras_tuner.Oracle):
         """
         self._recorded = recorded
         trial = self.create_trial(str(len(self.trials)))
-        self.exhausted = trial.status == kt.TrialStatus.STOPPED
         return dict(trial.hyperparameters.values) if trial.status == kt.TrialStatus.RUNNING else None
 
     def tell(self, number: int, score: float | None) -> None:
         """Says what the trial of this number gave; None: it failed."""
-        trial = next(trial for name, trial in self.trials.items() if int(name) == number)
+        trial = list(self.trials.values())[number]
         if score is not None:
             self.update_trial(trial.trial_id, {self.objective.name: score})
         trial.status = kt.TrialStatus.FAILED if score is None else kt.TrialStatus.COMPLETED
@@ -73,13 +71,10 @@ class Asked(keras_tuner.Oracle):
 
     def populate_space(self, trial_id):
         """Gives the starting configuration first, then what the algorithm says."""
-        if int(trial_id) == START:
-            found = {"status": kt.TrialStatus.RUNNING, "values": self.starting_values()}
-        else:
-            found = super().populate_space(trial_id)
-        if self._recorded is not None:
-            found = {"status": kt.TrialStatus.RUNNING, "values": dict(self._recorded)}
-        return found
+        is_start = int(trial_id) == START
+        found = {"values": self.starting_values()} if is_start else super().populate_space(trial_id)
+        found = {"values": dict(self._recorded)} if self._recorded is not None else found
+        return {"status": kt.TrialStatus.RUNNING, **found}
 
     def starting_values(self) -> dict[str, object]:
         """The point of the space that a search begins with."""
@@ -89,17 +84,17 @@ class Asked(keras_tuner.Oracle):
 class RandomOracle(Asked, keras_tuner.oracles.RandomSearchOracle):
     """Draws every trial from the whole space (Bergstra & Bengio 2012)."""
 
-    def __init__(self, objective, trials: int, seed: int, space):
-        super().__init__(objective, seed, space)
+    def __init__(self, objective, space, seed, *, trials, epochs):
+        super().__init__(objective, space, seed)
 
 
 class BayesianOracle(Asked, keras_tuner.oracles.BayesianOptimizationOracle):
     """Draws a third of the trials, ten at most, then asks a Gaussian process for more (Snoek et al. 2012)."""
 
-    def __init__(self, objective, trials: int, seed: int, space):
+    def __init__(self, objective, space, seed, *, trials, epochs):
         # KerasTuner's own default is three for each hyperparameter: a search of usual length would never get
         # beyond drawing.
-        super().__init__(objective, seed, space, num_initial_points=min(10, max(2, trials // 3)))
+        super().__init__(objective, space, seed, num_initial_points=min(10, max(2, trials // 3)))
 
     def populate_space(self, trial_id):
         # Its matrices are small: threads would only wait for each other. And a length scale at its bound is no
@@ -108,24 +103,21 @@ class BayesianOracle(Asked, keras_tuner.oracles.BayesianOptimizationOracle):
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = super().populate_space(trial_id)
         tried = [trial.hyperparameters.values for trial in self.trials.values()]
-        draw = 0
-        while found.get("values") in tried and draw < _DRAWS:
+        for draw in range(20):
+            if found.get("values") not in tried:
+                return found
             rng = np.random.default_rng([self.seed, int(trial_id), draw])
             values = {one.name: one.random_sample(int(rng.integers(2**31))) for one in self.hyperparameters.space}
-            found, draw = {**found, "values": values}, draw + 1
-        return {"status": kt.TrialStatus.STOPPED} if found.get("values") in tried else found
+            found = {**found, "values": values}
+        return {"status": kt.TrialStatus.STOPPED}
 
 
 class HyperbandOracle(Asked, keras_tuner.oracles.HyperbandOracle):
-    """Trains many for few epochs, and goes on with the better third of them (Li et al. 2018).
+    """Trains many for few epochs, and goes on with the better third of them (Li et al. 2018)."""
 
-    Args:
-        epochs: of a trial that is trained to the end.
-    """
-
-    def __init__(self, objective, trials: int, seed: int, space, *, epochs: int):
+    def __init__(self, objective, space, seed, *, trials, epochs):
         # Brackets follow each other until the trials are used up.
-        super().__init__(objective, seed, space, max_epochs=epochs, hyperband_iterations=_NEVER)
+        super().__init__(objective, space, seed, max_epochs=epochs, hyperband_iterations=_NEVER)
 
     def starting_values(self):
         """In no bracket: it is trained to the end whatever the others reach."""
@@ -133,4 +125,5 @@ class HyperbandOracle(Asked, keras_tuner.oracles.HyperbandOracle):
         return {**super().starting_values(), **lasts}
 
 
+# Each takes an objective, a space and a seed, and how many trials there will be, of how many epochs at most.
 ORACLES = {"random": RandomOracle, "bayesian": BayesianOracle, "hyperband": HyperbandOracle}

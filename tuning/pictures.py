@@ -13,51 +13,45 @@ from mmfusion.reports.figures import COLOURS, drawn
 from tuning import OBJECTIVES, spaces
 from tuning.importance import Importance
 from tuning.oracles import EPOCHS
-from tuning.records import START
-
-_MARKERS = "osv^D"
+from tuning.records import START, Search
 
 
-def draw_scores(trials: pd.DataFrame, search, path: Path) -> None:
+def draw_scores(trials: pd.DataFrame, search: Search, path: Path) -> None:
     """The score of each trial in the order of their numbers, and the best so far.
 
     Args:
         trials: of `tuning.summary.table_of`.
-        search: a `tuning.search.Search`.
         path: the PNG to write.
     """
     scores = trials[search.objective].dropna().astype(float)
     so_far = scores.cummax() if OBJECTIVES[search.objective] == "max" else scores.cummin()
     # Hyperband's trials are of different lengths, and a short one must not be taken for a bad one.
     by_length = scores.groupby(trials[EPOCHS] if search.tuner == "hyperband" else lambda trial: 0)
-    shades = np.linspace(0.45, 0.9, len(by_length)) if len(by_length) > 1 else [0.8]
+    shades = np.linspace(0.9, 0.45, len(by_length))[::-1]  # of one length: the darkest
     with drawn((7, 3.6), path) as figure:
         axis = figure.subplots()
         axis.step(so_far.index, so_far, where="post", color="0.6", label="best so far", zorder=1)
-        for shade, marker, (length, some) in zip(shades, itertools.cycle(_MARKERS), by_length):
-            look = {"color": matplotlib.colormaps["Blues"](shade), "marker": marker, "s": 30, "zorder": 2}
-            axis.scatter(some.index, some, **look, label=f"{length} epochs" if length else "trial")
+        for shade, marker, (length, some) in zip(shades, itertools.cycle("osv^D"), by_length):
+            label, colour = f"{length} epochs" if length else "trial", matplotlib.colormaps["Blues"](shade)
+            axis.scatter(some.index, some, s=30, color=colour, marker=marker, zorder=2, label=label)
         if START in scores:
-            label = "starting configuration"
-            axis.axhline(scores.at[START], color=COLOURS[1], linewidth=1, linestyle="--", label=label)
+            axis.axhline(scores.at[START], color=COLOURS[1], lw=1, ls="--", label="starting configuration")
         if failed := list(trials.index.difference(scores.index)):
             low = axis.get_ylim()[0]
             axis.plot(failed, [low] * len(failed), "x", color=COLOURS[4], label="failed", clip_on=False)
             axis.set_ylim(bottom=low)
-        axis.set_xlabel("trial")
-        axis.set_ylabel(f"{search.objective}, validation films")
+        axis.set(xlabel="trial", ylabel=f"{search.objective}, validation films")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside upper center", ncols=6, fontsize=9, frameon=False)
 
 
-def draw_parallel(trials: pd.DataFrame, search, path: Path) -> None:
+def draw_parallel(trials: pd.DataFrame, search: Search, path: Path) -> None:
     """A line a trial through its values, the better the darker; the starting configuration is dashed.
 
     Args:
         trials: of `tuning.summary.table_of`.
-        search: a `tuning.search.Search`.
         path: the PNG to write.
     """
     rising = OBJECTIVES[search.objective] == "max"
@@ -84,9 +78,7 @@ def draw_parallel(trials: pd.DataFrame, search, path: Path) -> None:
             colour = matplotlib.colormaps["Blues"](shade)
             axis.plot(line, range(len(axes)), linestyle=style, linewidth=width, color=colour)
         axis.set_yticks(range(len(axes)), [one.name for one in axes], fontsize=8)
-        axis.set_ylim(len(axes) - 0.5, -0.7)
-        axis.set_xlim(-0.06, 1.06)
-        axis.set_xticks([])
+        axis.set(ylim=(len(axes) - 0.5, -0.7), xlim=(-0.06, 1.06), xticks=[])
         axis.spines[:].set_visible(False)
         axis.set_title("a line a trial, the better the darker; dashed: the starting configuration", fontsize=9)
 
@@ -98,11 +90,10 @@ def draw_importance(weights: Importance, path: Path) -> None:
         weights: with shares.
         path: the PNG to write.
     """
-    names = list(weights.shares)
     means, deviations = np.array(list(weights.shares.values())).T
-    with drawn((7, 1.0 + 0.26 * len(names)), path) as figure:
+    with drawn((7, 1.0 + 0.26 * len(means)), path) as figure:
         axis = figure.subplots()
-        axis.barh(names, means, xerr=deviations, color=COLOURS[0], ecolor="0.4", height=0.65)
+        axis.barh(list(weights.shares), means, xerr=deviations, color=COLOURS[0], ecolor="0.4", height=0.65)
         axis.invert_yaxis()
         axis.axvline(0, color="0.5", linewidth=0.8)
         axis.set_xlabel("drop of the forest's R² (mean ± SD of 30 shuffles)")

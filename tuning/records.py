@@ -1,20 +1,38 @@
-"""Records of trials: what is known of each is in a folder of its own, and nowhere else."""
+"""Records of a search: what it is, and of each trial, in a folder of its own, what is known of it."""
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mmfusion.config import Config
+from mmfusion.config.idle import flat
 from mmfusion.errors import UserError
 from mmfusion.files import make_folder, write_atomically
-from mmfusion.jobs import ATTEMPTS
 
 START = 0  # number of the trial that is the starting configuration
-DIED = f"the process died {ATTEMPTS} times in this trial, perhaps for want of memory"
-_PREFIX = "trial_"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search's decisions; kept in its folder as `search.json`."""
+
+    variant: str
+    tuner: str
+    objective: str
+    seed: int
+    names: tuple[str, ...]  # of the hyperparameters
+    start: Mapping[str, Config]  # of the variant, and for late fusion before it of its parts
+    fingerprint: str  # of the films, and their split
+
+    def to_dict(self) -> dict:
+        """Plain dicts, lists and scalars, ready for JSON."""
+        start = {name: config.to_dict() for name, config in self.start.items()}
+        return json.loads(json.dumps({**vars(self), "start": start}))
 
 
 @dataclass(frozen=True)
@@ -31,45 +49,63 @@ class Outcome:
 
 @dataclass
 class Trial:
-    """One trial; what was asked for is kept in its folder as `trial.json`, before it begins.
+    """One trial; what was asked for is kept in its folder as `trial.json`, before it begins."""
 
-    Args:
-        number: counted from `START`.
-        values: by hyperparameter, and for Hyperband how long it lasts and what it goes on from.
-        after: numbers of the trials that the oracle was told of since it was asked for the one before: with these
-            it comes to the same next question by the same way.
-        outcome: None until it has ended.
-    """
-
-    number: int
-    values: dict[str, object]
+    out: Path  # the search's folder
+    number: int  # counted from `START`
+    values: dict[str, Any]  # by hyperparameter, and for Hyperband how long it lasts and what it goes on from
+    # Numbers of the trials that the oracle was told of since it was asked for the one before: with these it comes
+    # to the same next question by the same way.
     after: tuple[int, ...] = ()
-    outcome: Outcome | None = None
+    outcome: Outcome | None = None  # until it has ended
 
     @property
     def name(self) -> str:
-        """The number, but for the first."""
-        return "start" if self.number == START else str(self.number)
+        """As a line of the screen says it."""
+        return "start" if self.number == START else f"trial {self.number}"
+
+    @property
+    def folder(self) -> Path:
+        """Its own, in that of its search."""
+        return self.out / "trials" / f"trial_{self.number}"
+
+    def keep(self) -> None:
+        """Keeps what was asked for."""
+        said = {"values": self.values, "after": self.after}
+        make_folder(self.folder)
+        write_atomically(self.folder / "trial.json", json.dumps(said, indent=2) + "\n")
+
+    def end(self, outcome: Outcome) -> None:
+        """Keeps what it gave."""
+        self.outcome = outcome
+        write_atomically(self.folder / "outcome.json", _OUTCOME.dump_json(outcome, indent=2) + b"\n")
 
 
 _OUTCOME = TypeAdapter(Outcome)
 
 
-def folder_of(out: Path, number: int) -> Path:
-    """The folder of a trial in that of its search."""
-    return out / "trials" / f"{_PREFIX}{number}"
-
-
-def write_trial(trial: Trial, out: Path) -> None:
-    """Keeps what was asked for, before it begins."""
-    said = {"values": trial.values, "after": trial.after}
-    make_folder(folder_of(out, trial.number))
-    write_atomically(folder_of(out, trial.number) / "trial.json", json.dumps(said, indent=2) + "\n")
-
-
-def write_outcome(outcome: Outcome, out: Path, number: int) -> None:
-    """Keeps what a trial gave."""
-    write_atomically(folder_of(out, number) / "outcome.json", _OUTCOME.dump_json(outcome, indent=2) + b"\n")
+def keep(search: Search, out: Path) -> None:
+    """Writes what the search is, or makes sure that the folder holds the same one."""
+    file = out / "search.json"
+    if not file.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} exists already and holds no search; name another --out")
+        make_folder(out)
+        write_atomically(file, json.dumps(search.to_dict(), indent=2) + "\n")
+    try:
+        there = json.loads(file.read_bytes())
+        found, wanted = flat(there), flat(search.to_dict())
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read: {error}; name another --out") from error
+    differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
+    if differing:
+        what = differing[0].partition(".")[0]
+        said = [f"{key.removeprefix('start.')} {found.get(key)} and {wanted.get(key)}" for key in differing]
+        if what == "names":
+            said = sorted({*there["names"]} ^ {*search.names}) or ["another order"]
+        what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(what, what)
+        said = ", ".join(said[:3])
+        raise UserError(f"{out} holds a search with another {what}; name another --out (there and now: {said})")
 
 
 def read_trials(out: Path) -> list[Trial]:
@@ -78,40 +114,23 @@ def read_trials(out: Path) -> list[Trial]:
     Raises:
         UserError: a trial's file is damaged, or one is missing between others.
     """
-    files = {int(one.parent.name.removeprefix(_PREFIX)): one for one in out.glob(f"trials/{_PREFIX}*/trial.json")}
     found = []
-    for number, file in sorted(files.items()):
+    for number in sorted(
+        int(file.parent.name.removeprefix("trial_")) for file in out.glob("trials/trial_*/trial.json")
+    ):
         if number != len(found):
             raise UserError(f"{out} has no trial {len(found)}, but later ones; delete those to try them again")
+        trial = Trial(out, number, {})
+        file = trial.folder / "trial.json"
         try:
             said = json.loads(file.read_bytes())
-            trial = Trial(number, dict(said["values"]), tuple(said["after"]))
+            trial.values, trial.after = dict(said["values"]), tuple(said["after"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{file} cannot be read; delete this trial's folder and those of later trials to try them again"
             ) from error
         # Where the process died before it could write an outcome, the trial runs again.
         with contextlib.suppress(OSError, ValidationError):
-            trial.outcome = _OUTCOME.validate_json((file.parent / "outcome.json").read_bytes())
+            trial.outcome = _OUTCOME.validate_json((trial.folder / "outcome.json").read_bytes())
         found.append(trial)
     return found
-
-
-@contextlib.contextmanager
-def attempt(folder: Path) -> Iterator[int]:
-    """Counts, in a trial's folder, how often a process died in the block; gives the number of this attempt.
-
-    An end by hand is no fault of the trial.
-    """
-    file = folder / "attempts"
-    try:
-        before = int(file.read_bytes())
-    except (OSError, ValueError):
-        before = 0
-    write_atomically(file, f"{before + 1}\n")
-    try:
-        yield before + 1
-    except (Exception, KeyboardInterrupt):
-        file.unlink(missing_ok=True)
-        raise
-    file.unlink(missing_ok=True)

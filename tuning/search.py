@@ -1,29 +1,24 @@
 """`python -m tuning.search`: looks for a variant's best hyperparameters, by scores of the validation films."""
 
 import argparse
-import dataclasses
-import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from mmfusion import cluster, jobs
-from mmfusion.config import VARIANTS, Config
+from mmfusion.config import VARIANTS
 from mmfusion.config.flags import add_config_flags, configure, flags_of, say_which_films, settled
-from mmfusion.config.idle import flat, refuse_idle
+from mmfusion.config.idle import refuse_idle
 from mmfusion.data.recognition import forget
 from mmfusion.errors import ArgumentParser, UserError, run_command
-from mmfusion.files import make_folder, only_one, write_atomically
+from mmfusion.files import only_one
 from mmfusion.startup import begin_command, import_tensorflow
 from tuning import OBJECTIVES, TUNERS
+from tuning.records import Search, Trial, keep
 
 EPOCHS = 12  # at most, of a trial
 TRIALS = 20
-FILE = "search.json"
-# KerasTuner's variables for several machines; under one of them it would wait for a process that is not there.
-_OF_BEFORE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
 def parser() -> ArgumentParser:
@@ -32,18 +27,11 @@ def parser() -> ArgumentParser:
     p.add_argument("--variant", choices=list(VARIANTS), required=True, help="what to search for")
     p.add_argument("--tuner", choices=TUNERS, default="bayesian", help="how (default: bayesian)")
     p.add_argument(
-        "--max-trials",
-        type=int,
-        metavar="N",
-        help=f"how many, besides the starting configuration (default: {TRIALS}, or as many as the minutes allow)",
+        "--max-trials", type=int, metavar="N", help=f"besides the start (default: {TRIALS}, or by the minutes)"
     )
     p.add_argument("--budget-minutes", type=float, metavar="M", help="begin no trial after M minutes")
-    p.add_argument(
-        "--objective", choices=list(OBJECTIVES), default="ap_micro", help="of validation films (default: ap_micro)"
-    )
-    p.add_argument(
-        "--only", nargs="+", metavar="NAME", help="search only these hyperparameters, such as late.combiner"
-    )
+    p.add_argument("--objective", choices=list(OBJECTIVES), default="ap_micro", help="default: ap_micro")
+    p.add_argument("--only", nargs="+", metavar="NAME", help="search these alone, such as late.combiner")
     p.add_argument("--workers", help=argparse.SUPPRESS)  # what several trials at a time were called
     p.add_argument("--seed", type=int, metavar="N", help="of what is drawn, and of the trials' training")
     add_config_flags(p)
@@ -52,34 +40,16 @@ def parser() -> ArgumentParser:
     return p
 
 
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """A search's decisions; kept in its folder as `search.json`."""
-
-    variant: str
-    tuner: str
-    objective: str
-    seed: int
-    names: tuple[str, ...]  # of the hyperparameters
-    start: Mapping[str, Config]  # of the variant, and for late fusion before it of its parts
-    fingerprint: str  # of the films, and their split
-
-    def to_dict(self) -> dict:
-        """Plain dicts, lists and scalars, ready for JSON."""
-        start = {name: config.to_dict() for name, config in self.start.items()}
-        return json.loads(json.dumps({**vars(self), "start": start}))
-
-
 def main() -> None:
     """Runs trials until there have been enough, then says what they gave."""
     args = parser().parse_args()
     for name in ("max_trials", "budget_minutes"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
+        if (value := getattr(args, name)) is not None and not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
     if args.workers:
         raise UserError("--workers: several trials at a time, on this machine or on many, are --on ray now")
-    if named := [name for name in _OF_BEFORE if os.environ.get(name)]:
+    # Its variables for several machines; under one of them it would wait for a process that is not there.
+    if named := [name for name, value in os.environ.items() if name.startswith("KERASTUNER_") and value]:
         raise UserError(f"{named[0]}: a search on several machines is --on ray now; unset it")
     cache = begin_command(args.cache_dir)
     place = cluster.place_of(args, cache)
@@ -100,57 +70,55 @@ def main() -> None:
 
     for variant in start:
         model_class(variant).check(start[variant])
-    space = spaces.declare(start, _names(args, list(spaces.space_of(start))))
-    names = tuple(hyperparameter.name for hyperparameter in space.space)
+    space = spaces.declare(start, _names(args, list(spaces.space_of(start)))).space
+    names = tuple(one.name for one in space)
     films = prepare_once(config, cache)
     source = " ".join(filter(None, (films.films.fingerprint, films.films.table_hash, split_hash(films.split))))
     search = Search(args.variant, args.tuner, args.objective, config.seed, names, start, source)
-    _keep(search, args.out)
+    keep(search, args.out)
     busy = f"another process is searching in {args.out}; wait for it, or name another --out"
     with only_one(args.out / ".lock", busy), place:
-        _run(search, space, place, args, cache, len(films.split["validation"]))
+        print(
+            f"{args.variant}: {args.tuner} search of {len(names)} hyperparameters for the best {args.objective} of "
+            f"{len(films.split['validation'])} validation films, into {args.out}",
+            flush=True,
+        )
+        _run(search, place, args, cache)
 
 
-def _run(search: Search, space, place: jobs.Place, args, cache: Path, films: int) -> None:
+def _run(search: Search, place: jobs.Place, args, cache: Path) -> None:
     """Goes on with the search to its end, and says what it gave."""
-    from tuning import driver, records, summary
+    from tuning import driver, spaces, summary
+    from tuning.oracles import ORACLES
     from tuning.trials import Runner
 
-    oracle = _oracle(search, space, args)
-    trials = driver.Trials(oracle, args.out)
+    counted = args.max_trials or (None if args.budget_minutes else TRIALS)
+    most, config = counted or 10_000, search.start[search.variant]
+    space = spaces.declare(search.start, search.names)
+    oracle = ORACLES[search.tuner](search.objective, space, search.seed, trials=most, epochs=config.training.epochs)
     clock = driver.Clock(args.out, args.budget_minutes)
-    most = _trials(args)
-    counted = most if args.max_trials is not None or args.budget_minutes is None else None
-    went = f"; {len(trials.ended)} trials are finished" if trials.ended else ""
-    print(
-        f"{search.variant}: {search.tuner} search of {len(search.names)} hyperparameters for the best "
-        f"{search.objective} of {films} validation films, into {args.out}{went}",
-        flush=True,
-    )
+    trials = driver.Trials(oracle, args.out, clock)
+    if trials.ended:
+        print(f"{len(trials.ended)} trials are finished", flush=True)
 
-    def on_end(trial: records.Trial) -> None:
+    def on_end(trial: Trial) -> None:
         found = summary.table_of(search, trials.ended)
         summary.write_trials(found, args.out)
         lefts = [] if clock.left is None else [clock.left]
-        if counted is not None:
-            lefts.append((1 + counted - len(found)) * sum(found["seconds"]) / len(found) / place.capacity)
-        left = f"; about {max(1, round(min(lefts) / 60))} min left" if min(lefts) else ""
+        if counted:
+            lefts.append((1 + counted - len(found)) * sum(found["seconds"]) / len(found) / max(1, place.capacity))
+        left = f"; about {jobs.minutes(min(lefts))} left" if min(lefts) else ""
         print(summary.line_of(trial, found, search, counted) + left, flush=True)
 
-    reads = search.start[search.variant].paths
-    place.expect(None if counted is None else 1 + counted - len(trials.ended), reads)
-    # Hyperband goes on with what it has trained.
-    run = Runner(search.start, search.objective, args.out, cache, resumed=args.tuner == "hyperband")
+    place.expect(counted and 1 + counted - len(trials.ended), config.paths)
     try:
-        driver.conduct(trials, place, args.out, run.job, most=1 + most, clock=clock, on_end=on_end)
+        trials.run(1 + most, place, Runner(search, args.out, cache).job, on_end)
     except UserError as error:
         raise UserError(f"{error}; the same command goes on with the search") from error
     print(summary.write(search, trials.ended, args.out), end="")
-    if oracle.exhausted:
-        print(
-            f"It stopped before --max-trials: all that the tuner proposed was among the {len(trials.all)} tried "
-            "already; search more hyperparameters, or with another --seed"
-        )
+    if len(trials.all) <= most and clock.left != 0:
+        tried = f"all that the tuner proposed was among the {len(trials.all)} tried already"
+        print(f"It stopped before --max-trials: {tried}; search more hyperparameters, or with another --seed")
 
 
 def _names(args, known: list[str]) -> list[str]:
@@ -163,47 +131,6 @@ def _names(args, known: list[str]) -> list[str]:
     if not names:
         raise UserError("nothing is left to search: the command line settles every hyperparameter")
     return names
-
-
-def _trials(args) -> int:
-    """How many there are at most, besides the starting configuration."""
-    return args.max_trials or (10_000 if args.budget_minutes else TRIALS)
-
-
-def _oracle(search: Search, space, args):
-    import keras_tuner
-
-    from tuning.oracles import ORACLES
-
-    options = {"epochs": search.start[search.variant].training.epochs} if search.tuner == "hyperband" else {}
-    objective = keras_tuner.Objective(search.objective, OBJECTIVES[search.objective])
-    return ORACLES[search.tuner](objective, _trials(args), search.seed, space, **options)
-
-
-def _keep(search: Search, out: Path) -> None:
-    """Writes what the search is, or makes sure that the folder holds the same one."""
-    file = out / FILE
-    if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} exists already and holds no search; name another --out")
-        make_folder(out)
-        write_atomically(file, json.dumps(search.to_dict(), indent=2) + "\n")
-        return
-    try:
-        there = json.loads(file.read_bytes())
-        found, wanted = flat(there), flat(search.to_dict())
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{file} cannot be read: {error}; name another --out") from error
-    differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
-    if differing:
-        section = differing[0].partition(".")[0]
-        what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(section, section)
-        said = [f"{key.removeprefix('start.')} {found.get(key)} and {wanted.get(key)}" for key in differing]
-        if section == "names":
-            said = sorted({*there["names"]} ^ {*search.names}) or ["another order"]
-        raise UserError(
-            f"{out} holds a search with another {what}; name another --out (there and now: {', '.join(said[:3])})"
-        )
 
 
 if __name__ == "__main__":

@@ -6,120 +6,30 @@ the space. For late fusion a modality before a name (`poster.`) says which part'
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.hyperparameters import Boolean, Float, HyperParameter
 
-from mmfusion.config import COMBINERS, LOSSES, OPERATORS, Config, override
+from mmfusion.config import OPERATORS, Config, override, variants
 from mmfusion.config.idle import acts_nowhere
 from mmfusion.models.registry import class_of
 
-
-@dataclass(frozen=True)
-class Range:
-    """A number between two others; `log` draws its logarithm evenly."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-Values = Range | Sequence  # a sequence: one of them
-
-
-def _of(section: str, **settings: Values) -> dict[str, Values]:
-    return {f"{section}.{name}": values for name, values in settings.items()}
-
-
-_AUGMENT = {"augment": (False, True)}
-_PIXELS = {"poster_size": (48, 64, 80), **_AUGMENT}
-_WORDS = {"vocabulary_size": (5_000, 10_000, 20_000)}
-_DENSE = {"dense_units": ((), (128,), (256,), (512,)), "dense_dropout": Range(0.2, 0.7)}
-# What can be searched, by its name in a config file; of these a variant's search has what the variant reads.
-SPACE = {
-    **_of(
-        "poster_encoder.cnn",
-        **_PIXELS,
-        filters=((16, 32, 64), (16, 32, 64, 128), (24, 48, 96), (24, 48, 96, 192)),
-        dropout=Range(0.0, 0.4),
-        pooling=("average", "flatten"),
-        **_DENSE,
-    ),
-    **_of(
-        "poster_encoder.resnet",
-        **_PIXELS,
-        filters=((16, 32, 64), (32, 64, 128), (32, 64, 128, 256), (48, 96, 192)),
-        dropout=Range(0.0, 0.4),
-        **_DENSE,
-    ),
-    **_of("poster_encoder.preset", **_AUGMENT, dropout=Range(0.0, 0.6), **_DENSE),
-    **_of(
-        "overview_encoder.bilstm",
-        **_WORDS,
-        embedding_dim=(64, 128, 256),
-        embedding_dropout=Range(0.0, 0.6),
-        lstm_units=((32,), (64,), (64, 64), (128,)),
-        dropout=Range(0.0, 0.6),
-        pooling=("last", "max"),
-        **_DENSE,
-    ),
-    **_of(
-        "overview_encoder.bag",
-        **_WORDS,
-        embedding_dim=(64, 128, 256),
-        pairs=(0, 50_000, 200_000),
-        ngrams=(0, 5_000, 20_000),
-        embedding_dropout=Range(0.0, 0.7),
-        **_DENSE,
-    ),
-    **_of("overview_encoder.preset", dropout=Range(0.0, 0.6), **_DENSE),
-    **_of("table_encoder.mlp", embedding_dim=(4, 8, 16, 32), **_DENSE),
-    **_of(
-        "early",
-        **_PIXELS,
-        **_WORDS,
-        patch_size=(8, 16),
-        width=(64, 128, 192),
-        heads=(2, 4, 8),
-        blocks=(1, 2, 3),
-        dropout=Range(0.1, 0.5),
-    ),
-    **_of("early_features", units=(256, 512, 1024), dropout=Range(0.2, 0.8)),
-    **_of("joint", operator=tuple(OPERATORS), units=(128, 256, 512), dropout=Range(0.2, 0.7)),
-    **_of("late", combiner=COMBINERS),
-    **_of(
-        "training",
-        loss=LOSSES,
-        learning_rate=Range(2e-4, 4e-3, log=True),
-        hold_epochs=(3, 6, 10),
-        decay=Range(0.03, 0.3, log=True),
-        weight_decay=(0.0, 0.001, 0.01, 0.1),
-        label_smoothing=(0.0, 0.02, 0.05, 0.1),
-    ),
+# By dotted key, as `spaces.toml` has them: a list of values to choose from, or a range.
+SPACE: dict[str, Any] = {
+    f"{section}.{name}": [*getattr(variants, values)] if isinstance(values, str) else values
+    for section, settings in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items()
+    for name, values in settings.items()
 }
 
 
-@dataclass(frozen=True)
-class Hyperparameter:
-    """A setting that is searched.
-
-    Args:
-        owner: the variant whose it is, or for late fusion the part.
-        key: the setting, dotted.
-        values: to choose from.
-    """
-
-    owner: str
-    key: str
-    values: Values
-
-
-def space_of(start: Mapping[str, Config]) -> dict[str, Hyperparameter]:
-    """Gives what can be searched, by name.
+def space_of(start: Mapping[str, Config]) -> dict[str, tuple[str, str, Any]]:
+    """Gives what can be searched, by name: whose setting it is, its key, and its values as in `SPACE`.
 
     Args:
         start: a configuration for the variant, and for late fusion one for each of its parts, which come first.
@@ -128,12 +38,12 @@ def space_of(start: Mapping[str, Config]) -> dict[str, Hyperparameter]:
     found, own = {}, _read(start[variant])
     for part in parts:
         for key, values in _read(start[part]).items():
-            found[f"{part}.{key}"] = Hyperparameter(part, key, values)
+            found[f"{part}.{key}"] = part, key, values
             own.pop(key, None)  # late fusion reads what its parts read, and trains nothing
-    return found | {key: Hyperparameter(variant, key, values) for key, values in own.items()}
+    return found | {key: (variant, key, values) for key, values in own.items()}
 
 
-def _read(config: Config) -> dict[str, Values]:
+def _read(config: Config) -> dict[str, Any]:
     """Those of `SPACE` without which a model of this configuration would be the same are left out."""
     found = {key: values for key, values in SPACE.items() if not acts_nowhere(key, [config], {})}
     if "joint.operator" in found and len(config.reads) != 2:
@@ -149,23 +59,22 @@ def declare(start: Mapping[str, Config], names: Collection[str]) -> keras_tuner.
         names: what to search.
     """
     space = keras_tuner.HyperParameters()
-    for name, one in space_of(start).items():
+    for name, (owner, key, values) in space_of(start).items():
         if name not in names:
             continue
-        default = attrgetter(one.key)(start[one.owner])
-        if isinstance(one.values, Range):
-            low, high = min(one.values.low, default), max(one.values.high, default)
-            sampling = "log" if one.values.log and low > 0 else "linear"
+        default = attrgetter(key)(start[owner])
+        if isinstance(values, dict):
+            low, high = min(values["low"], default), max(values["high"], default)
+            sampling = "log" if values.get("log") and low > 0 else "linear"
             space.Float(name, low, high, sampling=sampling, default=default)
-            continue
-        if isinstance(default, bool):
+        elif isinstance(default, bool):
             space.Boolean(name, default=default)  # a choice of KerasTuner's would make numbers of them
-            continue
-        values = list(dict.fromkeys([*one.values, default]))
-        if not isinstance(default, str):
-            values.sort()  # a search by a model of the scores takes neighbours for alike
-        if len(values) > 1:
-            space.Choice(name, [encode(value) for value in values], default=encode(default))
+        else:
+            values = list(dict.fromkeys(encode(value) for value in [*values, default]))
+            if not isinstance(default, str):
+                values.sort(key=decode)  # a search by a model of the scores takes neighbours for alike
+            if len(values) > 1:
+                space.Choice(name, values, default=encode(default))
     return space
 
 
@@ -180,13 +89,11 @@ def configure(start: Mapping[str, Config], values: Mapping[str, object]) -> dict
         UserError: the values do not fit each other or the configuration.
     """
     changes: dict[str, dict] = {owner: {} for owner in start}
-    for name, one in space_of(start).items():
+    for name, (owner, key, _) in space_of(start).items():
         if name in values:
-            changes[one.owner][one.key] = decode(values[name])
-    return {
-        owner: override(config, changes[owner], where="the search's hyperparameters")
-        for owner, config in start.items()
-    }
+            changes[owner][key] = decode(values[name])
+    where = "the search's hyperparameters"
+    return {owner: override(config, changes[owner], where=where) for owner, config in start.items()}
 
 
 def places(one: HyperParameter, values: Iterable) -> np.ndarray:
@@ -196,11 +103,11 @@ def places(one: HyperParameter, values: Iterable) -> np.ndarray:
         one: of a space.
         values: of it, decoded.
     """
-    found = [encode(value) for value in values]
     if isinstance(one, Float):
-        return np.array([one.value_to_prob(value) for value in found])
+        return np.array([one.value_to_prob(value) for value in values])
+    found = [encode(value) for value in values]
     among: list = sorted(one.values) if isinstance(one, Boolean) else list(dict.fromkeys([*one.values, *found]))
-    return np.array([among.index(value) / max(1, len(among) - 1) for value in found])
+    return np.array([among.index(value) for value in found]) / max(1, len(among) - 1)
 
 
 def encode(value):

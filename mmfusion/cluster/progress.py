@@ -1,5 +1,6 @@
 """Progress of many jobs at once: a line a job and one for all, in place on a terminal, now and then elsewhere."""
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mmfusion.cluster.worker import WHERE
-from mmfusion.jobs import Job
+from mmfusion.jobs import Job, minutes
 
 _EVERY = 60  # seconds between two accounts, where they are lines
 
@@ -21,6 +22,7 @@ class Progress:
     def __init__(self):
         self.total: int | None = None  # jobs of the command; None: not known beforehand
         self.done = 0
+        self._logs: dict[Path, tuple[int, str]] = {}  # how far each was read, and where its job runs
         console = Console()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._began = self._said = time.monotonic()
@@ -44,7 +46,9 @@ class Progress:
         if not self._live and time.monotonic() - self._said < _EVERY:
             return
         self._said = time.monotonic()
-        lines = [f"  {job.name}: {', '.join(filter(None, (_where(log), *_how_far(job))))}" for job, log in running]
+        lines = [
+            f"  {job.name}: {', '.join(filter(None, (self._where(log), *_how_far(job))))}" for job, log in running
+        ]
         lines.append(f"  {self._of_all(len(running), at_a_time)}")
         if self._live:
             self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
@@ -60,16 +64,20 @@ class Progress:
         if not self.done or not left:
             return said
         pace = (time.monotonic() - self._began) / self.done  # seconds a job, all running together
-        return f"{said}, about {_minutes(pace * max(left, 1))} left"
+        return f"{said}, about {minutes(pace * max(left, 1))} left"
 
-
-def _where(log: Path) -> str:
-    """The node on which a job runs, by its log."""
-    try:
-        lines = log.read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return "waiting for a process"
-    return next((line.removeprefix(WHERE) for line in reversed(lines) if line.startswith(WHERE)), "")
+    def _where(self, log: Path) -> str:
+        """The node on which a job runs, by its log, which is read on from where it was."""
+        read, where = self._logs.get(log, (0, "waiting for a process"))
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            file.seek(read)
+            for line in file:
+                if line.endswith(b"\n"):  # it is whole
+                    read += len(line)
+                    said = line.decode("utf-8", errors="replace").rstrip()
+                    where = said.removeprefix(WHERE) if said.startswith(WHERE) else where
+        self._logs[log] = read, where
+        return where
 
 
 def _how_far(job: Job) -> list[str]:
@@ -86,9 +94,5 @@ def _how_far(job: Job) -> list[str]:
         epoch, score = int(rows[-1]["epoch"]), float(rows[-1]["val_pr_auc"])
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return []
-    left = f"at most {_minutes(seconds * (most - epoch))} left" if epoch < most else ""
+    left = f"at most {minutes(seconds * (most - epoch))} left" if epoch < most else ""
     return [f"epoch {epoch} of {most}", f"validation PR-AUC {score:.4f}", left]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{max(1, round(seconds / 60))} min"

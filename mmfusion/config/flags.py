@@ -316,7 +316,7 @@ def flags_of(args: argparse.Namespace) -> dict[str, str]:
 
 
 def words_of_films(config: Config) -> list[str]:
-    """Gives the flags that name the films of a configuration, as a command line has them."""
+    """Gives the flags that name the films of a configuration and its seeds, as a command line has them."""
     flags = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items()}
     words, columns = [], []
     for key, value in {f"data.{name}": value for name, value in config.data}.items():
@@ -329,7 +329,9 @@ def words_of_films(config: Config) -> list[str]:
         elif key in flags and value:
             words += [flags[key], value]
     words += ["--table", config.table.file] if config.table.file else []
-    return [*words, *(["--columns", *columns] if columns else [])]
+    words += ["--columns", *columns] if columns else []
+    words += ["--seed", str(config.seed)]
+    return words if config.split_seed == config.seed else [*words, "--split-seed", str(config.split_seed)]
 
 
 def _named(args: argparse.Namespace) -> dict[str, object]:
