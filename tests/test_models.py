@@ -12,6 +12,7 @@ from conftest import FROM_FILMS, for_all, tiny_config
 
 import mmfusion.models
 from mmfusion.config import COMBINERS, OPERATORS, VARIANTS, Variant, resolve
+from mmfusion.errors import UserError
 from mmfusion.models import build_model, recurrent
 from mmfusion.models.late import Combiner, cross_fitted
 from mmfusion.models.poster_encoders import ResidualBlock
@@ -258,10 +259,9 @@ def test_early_has_one_encoder_that_reads_both():
 
 def test_early_fusions_patches_may_overlap():
     assert make("early").patch_position.position.shape[0] == 2 * 2  # of 16 pixels a side, 8 a patch
-    assert make("early", early__patch_overlap=4).patch_position.position.shape[0] == 3 * 3
-    for size, overlap in ((8, 3), (8, 8)):
-        with pytest.raises(UserError, match=r"early\.patch_"):
-            make("early", early__patch_size=size, early__patch_overlap=overlap)
+    assert make("early", early__overlap=True).patch_position.position.shape[0] == 3 * 3
+    with pytest.raises(UserError, match=r"early\.patch_size 1 is odd"):
+        make("early", early__patch_size=1, early__overlap=True)
 
 
 def test_early_fusion_reads_fewer_words_in_training_where_words_are_dropped():
@@ -361,6 +361,23 @@ class TestCombiner:
             np.testing.assert_allclose(found, sum(logits) + 2 * prior, rtol=1e-4)
         else:
             assert (weights[2] > 2 * weights[:2]).all()
+
+
+def test_confidence_trusts_a_model_where_it_is_sure():
+    """Of half of the films the poster's model knows all, of the others nothing; the overview's knows some of each."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((400, 6)) < 0.5
+    knows = rng.random((400, 1)) < 0.5
+    guess = np.where(rng.random(truth.shape) < 0.5, 0.7, -0.7)
+    poster = np.where(knows, np.where(truth, 2.0, -2.0), guess).astype(np.float32)
+    overview = np.where(truth == (rng.random(truth.shape) < 0.8), 1.0, -1.0).astype(np.float32)
+    labels, present = truth.astype(np.float32), np.ones((2, 400), bool)
+
+    def loss(kind):
+        y_prob = cross_fitted(kind, [poster, overview], labels, present, folds=5, seed=0)
+        return -np.mean(labels * np.log(y_prob) + (1 - labels) * np.log(1 - y_prob))
+
+    assert loss("confidence") < min(loss(kind) for kind in COMBINERS if kind != "confidence") - 0.02
 
 
 def test_a_combiner_that_is_cross_fitted_tells_of_films_that_did_not_fit_it():

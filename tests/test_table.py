@@ -290,7 +290,7 @@ class TestCombinerOfThree:
     def test_two_that_are_left_are_combined(self, kind):
         combiner, found = self.combined(kind, (1, 0, 1))
         first, third = self.said[0], self.said[2]
-        if kind == "stacked":
+        if kind in ("stacked", "confidence"):
             np.testing.assert_allclose(found, (first + third) / 2, rtol=1e-5)
         elif kind == "product":
             prior = np.log((61 - self.labels.sum(axis=0)) / (self.labels.sum(axis=0) + 1))

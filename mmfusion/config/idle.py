@@ -9,7 +9,7 @@ from mmfusion.errors import UserError
 from mmfusion.schema import OVERVIEW, POSTER, TABLE
 
 # Sections that belong to some variants only. A baseline reads none of them, unless it says so.
-_OF_POSTERS = (*PixelsConfig.model_fields, "patch_size", "patch_overlap")
+_OF_POSTERS = (*PixelsConfig.model_fields, "patch_size", "overlap")
 _OF_WORDS = (*WordsConfig.model_fields, "ngrams", "word_dropout")
 _OF_ANOTHER_SCHEDULE = {"cosine": ("hold_epochs", "decay")}
 _OF_SOME = {section for variant in VARIANTS.values() for section in variant.sections}

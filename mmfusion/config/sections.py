@@ -239,7 +239,7 @@ class EarlyConfig(PixelsConfig, WordsConfig):
     ngrams: Hashes = 0  # embeddings that n-grams of a word's letters share by their hash; 0: none
     word_dropout: Share = 0.0  # in training, the share of words that are not read
     patch_size: Size = 8
-    patch_overlap: Count = 0  # pixels that neighbouring patches share
+    overlap: bool = False  # neighbouring patches share half of their pixels
     width: Size = 128
     heads: Size = 4
     blocks: Depth = 2

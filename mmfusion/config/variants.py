@@ -35,7 +35,7 @@ BALANCES = ("none", "ogm_ge")  # see `models.joint.JointFusion`
 LOSSES = ("bce", "weighted_bce", "asymmetric")  # see `models.losses`
 SCHEDULES = ("exponential", "cosine")  # of the learning rate; see `training.fitting.learning_rate_at`
 WIDE = ("none", "words", "ngrams")  # what the path beside the network is linear in; see `models.wide.WidePath`
-COMBINERS = ("mean", "weighted", "product", "stacked")  # see `models.late.Combiner`
+COMBINERS = ("mean", "weighted", "product", "stacked", "confidence")  # see `models.late.Combiner`
 AVERAGES = ("mean", "weighted")  # of them, those that add probabilities
 
 ENCODER_SECTIONS = tuple(modality.section for modality in MODALITIES)

@@ -70,8 +70,8 @@ class EarlyFusion(OfNgrams, GenreModel):
         max_tokens: the longest overview.
         ngrams: number of embeddings of words' n-grams, see `OfNgrams`; 0: none.
         word_dropout: the share of words that are not read while training.
-        patch_size: P, pixels a side of a patch.
-        patch_overlap: pixels that neighbouring patches share.
+        patch_size: P, pixels a side of a patch; it divides the poster's sides.
+        overlap: neighbouring patches share half of their pixels.
         width: D, of the sequence's elements.
         heads: of each block's attention.
         blocks: of the encoder.
@@ -89,7 +89,7 @@ class EarlyFusion(OfNgrams, GenreModel):
         ngrams: int = 0,
         word_dropout: float = 0.0,
         patch_size: int,
-        patch_overlap: int = 0,
+        overlap: bool = False,
         width: int,
         heads: int,
         blocks: int,
@@ -103,14 +103,15 @@ class EarlyFusion(OfNgrams, GenreModel):
         self.max_tokens = max_tokens
         self.word_dropout = word_dropout
         self.patch_size = patch_size
-        self.patch_overlap = patch_overlap
+        self.overlap = overlap
         self.width = width
         self.heads = heads
         self.blocks = blocks
         self.dropout = dropout
 
         if POSTER in self.modalities:
-            self.to_patches = layers.Conv2D(width, patch_size, patch_size - patch_overlap, name="to_patches")
+            stride = patch_size // 2 if overlap else patch_size
+            self.to_patches = layers.Conv2D(width, patch_size, stride, name="to_patches")
             self.patch_position = PositionEmbedding(name="patch_position")
         if OVERVIEW in self.modalities:
             self.word_embedding = layers.Embedding(vocabulary_size, width, name="word_embedding")
@@ -131,11 +132,10 @@ class EarlyFusion(OfNgrams, GenreModel):
     @classmethod
     def check(cls, config):
         early, size = config.early, config.early.poster_size
-        if early.patch_overlap >= early.patch_size:
-            raise UserError(f"early.patch_overlap {early.patch_overlap} is not below patch_size {early.patch_size}")
-        if POSTER in config.reads and (size - early.patch_overlap) % (early.patch_size - early.patch_overlap):
-            shared = f" that share {early.patch_overlap}" if early.patch_overlap else ""
-            raise UserError(f"early.patch_size {early.patch_size} does not divide early.poster_size {size}{shared}")
+        if POSTER in config.reads and size % early.patch_size:
+            raise UserError(f"early.patch_size {early.patch_size} does not divide early.poster_size {size}")
+        if POSTER in config.reads and early.overlap and early.patch_size % 2:
+            raise UserError(f"early.overlap takes half of a patch: early.patch_size {early.patch_size} is odd")
         if early.width % early.heads:
             raise UserError(f"early.heads {early.heads} does not divide early.width {early.width}")
 
@@ -183,7 +183,7 @@ class EarlyFusion(OfNgrams, GenreModel):
         return self.column_embedding(table), ops.any(ops.not_equal(table, 0), axis=2)
 
     def get_config(self) -> dict:
-        names = "modalities values vocabulary_size max_tokens ngrams word_dropout patch_size patch_overlap".split()
+        names = "modalities values vocabulary_size max_tokens ngrams word_dropout patch_size overlap".split()
         names += "width heads blocks dropout".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 

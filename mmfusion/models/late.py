@@ -16,6 +16,9 @@ from mmfusion.models.missing import padding_of, presence
 from mmfusion.models.unimodal import Unimodal
 
 
+_REGRESSIONS = ("stacked", "confidence")
+
+
 @keras.saving.register_keras_serializable(package="mmfusion")
 class Combiner(keras.layers.Layer):
     """Puts the decisions of M models on each genre together; it is fitted, never trained by gradients.
@@ -23,10 +26,11 @@ class Combiner(keras.layers.Layer):
     "mean" and "weighted" average the probabilities, alike or with the genre's own weights; "product" multiplies the
     odds and divides by the genre's own, M - 1 times, which is right if the modalities tell independent things of a
     genre (Kittler et al. 1998, doi:10.1109/34.667881); "stacked" is a logistic regression on the logits, one for
-    each genre (Wolpert 1992).
+    each genre (Wolpert 1992); "confidence" is one for all genres, on the logits, on how rare a genre is, and on each
+    model's logits times its confidence in the film: how far its probabilities are from one half, on average.
 
-    Of a film that lacks modalities, the models of the others decide: by the mean of their logits where the kind is
-    "stacked", or where one is left.
+    Of a film that lacks modalities, the models of the others decide: by the mean of their logits where the kind is a
+    regression, or where one is left.
 
     Args:
         kind: one of `config.COMBINERS`.
@@ -41,6 +45,8 @@ class Combiner(keras.layers.Layer):
         alike = keras.initializers.Constant(1 / count)
         self.model_weights = self.add_weight(shape=(count, genres), initializer=alike, name="model_weights")
         self.bias = self.add_weight(shape=(genres,), initializer="zeros", name="bias")
+        if self.kind == "confidence":
+            self.of_confidence = self.add_weight(shape=(count,), initializer="zeros", name="of_confidence")
         super().build(logits_shape)
 
     def call(self, logits, present=None):
@@ -58,12 +64,15 @@ class Combiner(keras.layers.Layer):
         some = ops.logical_and(count > 0, count < len(logits))
         there = [ops.where(count > 0, one, 1.0) for one in present]  # (B, 1) each
         mean = _weighted_sum(there, logits) / ops.maximum(count, 1)  # (B, G)
-        by_mean = some if self.kind == "stacked" else ops.logical_and(some, count == 1)
+        by_mean = some if self.kind in _REGRESSIONS else ops.logical_and(some, count == 1)
         return ops.where(by_mean, mean, self._together(logits, there))
 
     def _together(self, logits, there):
         weights = [self.model_weights[place] * one for place, one in enumerate(there)]  # M times (B, G)
-        if self.kind in ("product", "stacked"):
+        if self.kind == "confidence":
+            sure = [ops.mean(ops.abs(ops.tanh(one / 2)), axis=1, keepdims=True) for one in logits]  # (B, 1)
+            weights = [w + self.of_confidence[place] * sure[place] for place, w in enumerate(weights)]
+        if self.kind in ("product", *_REGRESSIONS):
             others = (sum(there) - 1) / (len(logits) - 1)  # (B, 1); 1 where all are there
             return _weighted_sum(weights, logits) + self.bias * others
         # logit(w p + v q) with w + v = 1, from log-sigmoids: exact where a probability rounds to 0 or 1.
@@ -93,6 +102,9 @@ class Combiner(keras.layers.Layer):
             self.model_weights.assign(np.ones(self.model_weights.shape))
             self.bias.assign((len(logits) - 1) * prior)
             return
+        if self.kind == "confidence":
+            self._fit_confidence([np.asarray(one, np.float64) for one in logits], labels)
+            return
         weights, bias = np.array(self.model_weights), np.array(self.bias)
         for genre in range(labels.shape[1]):
             truth = labels[:, genre]
@@ -102,6 +114,19 @@ class Combiner(keras.layers.Layer):
             weights[:, genre], bias[genre] = fit([one[:, genre] for one in logits], truth)
         self.model_weights.assign(weights)
         self.bias.assign(bias)
+
+    def _fit_confidence(self, logits, labels) -> None:
+        if labels.all() or not labels.any():
+            return
+        positives = labels.sum(axis=0)
+        rare = np.log((positives + 1) / (len(labels) - positives + 1))  # (G,)
+        sure = [one * np.abs(np.tanh(one / 2)).mean(axis=1, keepdims=True) for one in logits]
+        features = [*logits, *sure, np.broadcast_to(rare, labels.shape)]
+        model = LogisticRegression().fit(np.stack([one.ravel() for one in features], axis=1), labels.ravel())
+        own, of_confidence, (of_rare,) = np.split(model.coef_[0], [len(logits), 2 * len(logits)])
+        self.model_weights.assign(np.broadcast_to(own[:, None], self.model_weights.shape))
+        self.of_confidence.assign(of_confidence)
+        self.bias.assign(of_rare * rare + model.intercept_[0])
 
     def get_config(self) -> dict:
         config = super().get_config()
