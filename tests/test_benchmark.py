@@ -68,9 +68,11 @@ def sweep(tmp_path_factory, films):
         patch.setenv("MMFUSION_CACHE", str(cache))
         args = ["--data-dir", films, "--seeds", SEEDS, "--out", out, *settings(SHORT)]
         assert command(benchmark.main, patch, *args) == 0
-        sketches.sketch(False)  # the pictures of its report are real
-        assert command(table.main, patch, out) == 0
-        sketches.sketch()
+        try:
+            sketches.sketch(False)  # the pictures of its report are real
+            assert command(table.main, patch, out) == 0
+        finally:
+            sketches.sketch()
     return out
 
 

@@ -41,10 +41,11 @@ RUNS = {
         "overview_encoder__name": "bilstm",
         "overview_encoder__bilstm__lstm_units": [5, 4],
         "overview_encoder__bilstm__recurrent_dropout": 0.2,
+        "wide__units": "ngrams",
     },
-    "early": {},
+    "early": {"early__ngrams": 50, "early__overlap": True},
     "joint": {"overview_encoder__name": "bag"},
-    "late": {},
+    "late": {"late__combiner": "confidence"},
 }
 
 
@@ -95,7 +96,7 @@ def make_run(folder, cache, variant, **settings):
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = np.asarray(weight) + 0.2 * rng.normal(size=weight.shape)
-        positive = "variance" in weight.path or "combiner" in weight.path
+        positive = any(name in weight.path for name in ("variance", "combiner", "squares", "share"))
         weight.assign(np.abs(value) if positive else value)
     with Run.create(folder) as new:
         preparation.write_decisions(new, config, prepared, preparation.facts_of(config, model, read))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 
+from mmfusion.errors import UserError
 from mmfusion.models import build_model
 from mmfusion.models.weights import load_weights
 from mmfusion.runs import Run
@@ -82,6 +83,14 @@ def test_genres_start_from_how_frequent_they_are():
         compile_model(model, config, frequencies)
         found = keras.ops.sigmoid(model(films))
         np.testing.assert_allclose(found, [[0.5, 0.1, 0.001]] * 2, rtol=1e-5)
+
+
+def test_a_head_without_a_bias_cannot_start_from_frequencies():
+    config = tiny_config("overview", training__prior_bias=True)
+    model = build_model(config, 3)
+    model.head.bias = None
+    with pytest.raises(UserError, match="needs a layer `head` with a bias"):
+        compile_model(model, config, np.full(3, 0.5))
 
 
 def test_what_is_kept_is_the_average_of_weights_and_training_goes_on_from_its_own(tmp_path):

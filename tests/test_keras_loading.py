@@ -22,6 +22,9 @@ WORDS = 30
 # Between them every variant, encoder, operator, layer and metric.
 MODELS = {
     **{variant: (variant, {}) for variant in FROM_FILMS},
+    "wide": ("overview", {"wide__units": "words"}),
+    "early with n-grams": ("early", {"early__ngrams": 20, "early__overlap": True}),
+    "late by confidence": ("late", {"late__combiner": "confidence", "wide__units": "words"}),
     **{f"joint by {name}": ("joint", {"joint__operator": name}) for name in OPERATORS},
 }
 LOAD = """

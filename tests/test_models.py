@@ -364,7 +364,7 @@ class TestCombiner:
 
 
 def test_confidence_trusts_a_model_where_it_is_sure():
-    """Of half of the films the poster's model knows all, of the others nothing; the overview's knows some of each."""
+    """Of half of the films the poster's model knows all, of the others nothing; the overview's some of each."""
     rng = np.random.default_rng(0)
     truth = rng.random((400, 6)) < 0.5
     knows = rng.random((400, 1)) < 0.5

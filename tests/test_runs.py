@@ -106,13 +106,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(runs, traine
     assert other.predictions_file.read_bytes() != runs["poster"].predictions_file.read_bytes()
 
 
+AVERAGED = {"training__ema_momentum": 0.9, "training__schedule": "cosine", "wide__units": "words"}
+
+
 @pytest.mark.parametrize(
     ("variant", "moment", "settings"),
     [
         ("poster", "in an epoch", {}),
         ("joint", "before its state is written", {}),
         ("poster", "before its model is written", {}),
-        ("poster", "in an epoch", {"training__ema_momentum": 0.9, "training__schedule": "cosine"}),
+        ("overview", "before its model is written", AVERAGED),
         ("poster", "at the end", {}),
     ],
 )

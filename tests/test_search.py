@@ -186,6 +186,16 @@ def test_going_on_from_fewer_epochs_is_the_same_as_training_at_once(tmp_path, ca
     assert later.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
 
 
+def test_under_a_schedule_over_all_epochs_a_training_of_more_begins_anew(tmp_path, cache):
+    config = tiny_config("overview", training__epochs=2, training__schedule="cosine")
+    films = preparation.prepare(config, cache)
+    whole = experiment.explore(config, tmp_path / "whole", films)
+    fewer = tiny_config("overview", training__epochs=1, training__schedule="cosine")
+    earlier = experiment.explore(fewer, tmp_path / "earlier", films)
+    later = experiment.explore(config, tmp_path / "later", films, earlier=earlier)
+    assert later.predictions_file.read_bytes() == whole.predictions_file.read_bytes()
+
+
 def test_a_trials_films_are_let_go_with_it(tmp_path, cache):
     """Or a search would keep the posters of each size as often as it prepared them."""
     config = tiny_config("overview", training__epochs=1)

@@ -90,6 +90,10 @@ class TestRuns:
         share = float(inference.load_model(mixed).wide.share)
         assert 0 <= share <= 1
 
+    def test_its_name_says_that_it_is_there(self, pair):
+        assert [run.config.label for run in pair] == ["overview (bag)", "overview (bag, wide)"]
+        assert tiny_config("late", wide__units="words").label == "late (resnet + bag, wide)"
+
     def test_keras_and_we_load_it_with_its_path(self, pair):
         _, run = pair
         films = {"overview": TOKENS % 20, "poster": np.zeros((80, 16, 16, 3), np.float32)}

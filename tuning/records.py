@@ -104,8 +104,9 @@ def keep(search: Search, out: Path) -> None:
         if what == "names":
             said = sorted({*there["names"]} ^ {*search.names}) or ["another order"]
         what = {"fingerprint": "films", "names": "hyperparameters", "start": "settings"}.get(what, what)
-        said = ", ".join(said[:3])
-        raise UserError(f"{out} holds a search with another {what}; name another --out (there and now: {said})")
+        raise UserError(
+            f"{out} holds a search with another {what}; name another --out (there and now: {', '.join(said[:3])})"
+        )
 
 
 def read_trials(out: Path) -> list[Trial]:
@@ -115,17 +116,16 @@ def read_trials(out: Path) -> list[Trial]:
         UserError: a trial's file is damaged, or one is missing between others.
     """
     found = []
-    for number in sorted(
-        int(file.parent.name.removeprefix("trial_")) for file in out.glob("trials/trial_*/trial.json")
-    ):
+    names = [file.parent.name for file in out.glob("trials/trial_*/trial.json")]
+    for number in sorted(int(name.removeprefix("trial_")) for name in names):
         if number != len(found):
             raise UserError(f"{out} has no trial {len(found)}, but later ones; delete those to try them again")
         trial = Trial(out, number, {})
         file = trial.folder / "trial.json"
         try:
             said = json.loads(file.read_bytes())
-            trial.values, trial.after = dict(said["values"]), tuple(said["after"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            trial.values, trial.after = dict(said["values"]), tuple(range(number)[one] for one in said["after"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(
                 f"{file} cannot be read; delete this trial's folder and those of later trials to try them again"
             ) from error

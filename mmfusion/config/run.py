@@ -30,6 +30,7 @@ from mmfusion.config.variants import ENCODER_SECTIONS, PRESET, VARIANTS, is_pres
 from mmfusion.schema import MODALITIES, OVERVIEW, POSTER, Modality
 
 FINE_TUNED = "fine-tuned"
+WIDE_PATH = "wide"
 _AS_READ = {POSTER: PixelsConfig(), OVERVIEW: WordsConfig()}  # where what reads them does not say it
 
 
@@ -104,11 +105,12 @@ class Config(Section):
         if variant is None or variant.encoders:
             return self.variant
         is_tuned = self.fine_tuning.fine_tune and self.presets.keys() & self.encoders.keys()
+        more = f", {FINE_TUNED}" if is_tuned else f", {WIDE_PATH}" if self.has_wide_path else ""
         encoders = self.encoders
         if not encoders and self.reads in ((), (POSTER, OVERVIEW)):
             return self.variant
         named = " + ".join(encoders.get(modality, modality) for modality in self.reads)
-        return f"{self.variant} ({named}{f', {FINE_TUNED}' if is_tuned else ''})"
+        return f"{self.variant} ({named}{more})"
 
     @property
     def folder_name(self) -> str:

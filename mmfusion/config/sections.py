@@ -301,10 +301,12 @@ class TrainingConfig(Section):
     warmup_epochs: Count = 0  # epochs before, over which the rate rises to the first
     hold_epochs: Count = 10  # epochs at the first learning rate
     decay: Rate = 0.1  # after them, the rate is multiplied by exp(-decay) every epoch
-    ema_momentum: Share = 0.0  # of an exponential moving average of the weights, which is what is kept; 0: none
+    # Of an exponential moving average of the weights, which is what is validated and kept; 0: none. What batch
+    # normalisation counts is not averaged.
+    ema_momentum: Share = 0.0
     weight_decay: Rate = 0.0  # decoupled from the gradients (Loshchilov & Hutter 2019), of kernels and embeddings
-    # Genres start from how frequent they are among training films, not from one half: what a film adds to that is
-    # learned (logit adjustment, Menon et al. 2021, for genres that do not exclude each other).
+    # Genres start from how frequent they are among training films (Lin et al. 2017, arXiv:1708.02002), not from one
+    # half.
     prior_bias: bool = False
     label_smoothing: Share = 0.0  # training labels are moved by this share towards 1/2 (Szegedy et al. 2016)
     patience: Count = 6  # stop after so many epochs without a better validation loss; 0: never

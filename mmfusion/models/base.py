@@ -16,7 +16,7 @@ class GenreModel(keras.Model):
     """Takes modalities by name, each as the batch contract (`mmfusion.schema`) has it, and gives logits (B, G).
 
     A subclass names the layers, or dicts of layers by modality, that it was handed in `handed`, and they are saved
-    with it. What its `call` makes last goes through `calibrated`.
+    with it. What its `call` makes last goes through `decided`, or through `calibrated` where it has no wide path.
     """
 
     handed: tuple[str, ...] = ()

@@ -126,7 +126,7 @@ class EarlyFusion(OfNgrams, GenreModel):
         self.head = layers.Dense(num_genres, dtype="float32", name="head")
         # Made last, so that all else starts from the same weights without them.
         self.word_drop = layers.Dropout(word_dropout)
-        self._make_ngrams(ngrams, width)
+        self._make_ngrams(ngrams if OVERVIEW in self.modalities else 0, width)
         self._build_ngrams(vocabulary_size)
 
     @classmethod

@@ -15,7 +15,6 @@ from mmfusion.models.base import GenreModel
 from mmfusion.models.missing import padding_of, presence
 from mmfusion.models.unimodal import Unimodal
 
-
 _REGRESSIONS = ("stacked", "confidence")
 
 
@@ -26,11 +25,11 @@ class Combiner(keras.layers.Layer):
     "mean" and "weighted" average the probabilities, alike or with the genre's own weights; "product" multiplies the
     odds and divides by the genre's own, M - 1 times, which is right if the modalities tell independent things of a
     genre (Kittler et al. 1998, doi:10.1109/34.667881); "stacked" is a logistic regression on the logits, one for
-    each genre (Wolpert 1992); "confidence" is one for all genres, on the logits, on how rare a genre is, and on each
-    model's logits times its confidence in the film: how far its probabilities are from one half, on average.
+    each genre (Wolpert 1992); "confidence" is one for all genres, on the logits, on how rare a genre is, and on
+    each model's logits times its confidence in the film: how far its probabilities are from one half, on average.
 
-    Of a film that lacks modalities, the models of the others decide: by the mean of their logits where the kind is a
-    regression, or where one is left.
+    Of a film that lacks modalities, the models of the others decide: by the mean of their logits where the kind is
+    a regression, or where one is left.
 
     Args:
         kind: one of `config.COMBINERS`.

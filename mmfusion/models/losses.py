@@ -5,7 +5,7 @@ that no temperature could mend it. Call *link* the function from the true logit 
 at. Each loss here is applied to the link of the model's logits, so that these mean what binary cross-entropy's
 mean: thresholds, validation losses and averages of models need to know nothing of the loss. (Menon et al. 2021,
 "Long-tail learning via logit adjustment", arXiv:2007.07314, do so with the classes' frequencies.) To subtract
-the link after training would be the same but for the start: here all losses start from a probability of one half.
+the link after training would be the same but for the start: here all losses start from the same probabilities.
 """
 
 from collections.abc import Callable

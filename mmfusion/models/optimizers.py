@@ -12,11 +12,13 @@ class FusedAdam(keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015) with one operation a variable.
 
     Keras' own makes some twenty: each goes through memory by itself, which for the embeddings of words is most of a
-    step, and TensorFlow traces each. The numbers are the same but for rounding.
+    step, and TensorFlow traces each. The numbers are the same but for rounding, except for a row of an embedding
+    that a batch has several times: here its gradients are added before they are squared, as they are for any other
+    weight; Keras squares each, so that the steps of frequent words are larger.
     """
 
     def update_step(self, gradient, variable, learning_rate):
-        step = ops.cast(self.iterations + 1, variable.dtype)
+        step = ops.cast(ops.add(self.iterations, 1), variable.dtype)
         place = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,

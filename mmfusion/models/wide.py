@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from mmfusion.models.losses import log_odds
 from mmfusion.schema import OUT_OF_VOCABULARY
 
-MOST_FILMS = 50_000  # that it is fitted on; of more, so many are drawn
+MOST_FILMS = 20_000  # that it is fitted on; of more, so many are drawn
 _LENGTHS = {"words": None, "ngrams": (3, 5)}  # of n-grams of letters, a word's beginning and end among them
 
 
@@ -22,8 +22,9 @@ class WidePath(keras.layers.Layer):
 
     The wide half of wide and deep models (Cheng et al. 2016, arXiv:1606.07792): what few films tell of a rare
     genre, by a word or a part of one, need not pass through a network's features. It is a logistic regression on
-    how often there are words, or n-grams of 3 to 5 letters, weighed by their inverse document frequency and
-    divided by their norm; as it is a sum over an overview's words, a row for each word is kept. It is fitted and
+    how often there are words, or n-grams of 3 to 5 letters, weighed by their inverse document frequency. As it is a
+    sum over an overview's words, a row for each word is kept; so what it is divided by is a sum over words too, the
+    root of their squares: the norm, where no two words share an n-gram. It is fitted, on `MOST_FILMS` at most, and
     not trained: Adam's steps are as large for every row, and drown what a genre of thirty films has to say.
 
     Args:
@@ -79,21 +80,22 @@ class WidePath(keras.layers.Layer):
         """
         counts = _counts(tokens, len(vocabulary))  # (N, V)
         parts = _parts(vocabulary, _LENGTHS[units])  # (V, F)
-        frequency = ((counts @ parts) > 0).sum(axis=0)  # films with each part
+        films = csr_array(counts @ parts)
+        frequency = np.asarray((films > 0).sum(axis=0)).ravel()  # films with each part
         kept = frequency > 1  # what one film has tells of no other
         weights = np.where(kept, np.log((1 + len(tokens)) / (1 + frequency)) + 1, 0)
         parts = csr_array(parts @ diags_array(weights))  # a part's weight in each word
         squares = np.asarray(parts.multiply(parts).sum(axis=1)).reshape(-1, 1)
         norms = np.sqrt(np.maximum(counts @ squares, 1e-12))  # (N, 1)
-        films = csr_array(diags_array(1 / norms[:, 0]) @ (counts @ parts))
+        films = csr_array(diags_array(1 / norms[:, 0]) @ films @ diags_array(weights))
         films.indices, films.indptr = (one.astype(np.int32) for one in (films.indices, films.indptr))  # liblinear's
         there = norms[:, 0] > 1e-6
+        films, truths = films[there], labels[there]
         logits = np.zeros((len(vocabulary), labels.shape[1]))
         bias = log_odds(labels.mean(axis=0))
-        for genre in range(labels.shape[1]):
-            truth = labels[there, genre]
+        for genre, truth in enumerate(truths.T):
             if len(set(truth)) == 2:
-                found = LogisticRegression(C=c, solver="liblinear").fit(films[there], truth)
+                found = LogisticRegression(C=c, solver="liblinear").fit(films, truth)
                 logits[:, genre], bias[genre] = parts @ found.coef_[0], found.intercept_[0]
         self.word_logits.assign(logits)
         self.word_squares.assign(squares)

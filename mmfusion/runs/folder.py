@@ -364,7 +364,7 @@ class Run(SealedFolder):
         if not self.state_file.is_file():
             return {}
         try:
-            # As large as it is: it is this run's own, three times its model.
+            # As large as it is: it is this run's own, three or four times its model.
             return parse_arrays(read_regular(self.state_file, sys.maxsize), self.state_file)
         except UserError as error:
             raise UserError(f"{error}; delete it to train again from the first epoch") from error

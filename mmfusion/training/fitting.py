@@ -60,9 +60,10 @@ def compile_model(
     model.training_loss = training_loss(training.loss, frequencies)
     model.temperature.assign(TRAINING_TEMPERATURE[training.loss])
     if training.prior_bias:
-        if frequencies is None or not model.heads_of_genres:
+        heads = model.heads_of_genres
+        if frequencies is None or not heads or any(head.bias is None for head in heads):
             raise UserError(f"training.prior_bias needs a layer `head` with a bias; {config.variant} has none")
-        for head in model.heads_of_genres:  # their logits are divided by the temperature
+        for head in heads:  # their logits are divided by the temperature
             head.bias.assign(log_odds(frequencies) * TRAINING_TEMPERATURE[training.loss])
     model.compile(
         optimizer=optimizer,
@@ -179,15 +180,18 @@ def fit_wide_path(
         fitted: with the vocabulary.
     """
     wide, tokens = model.wide, source.values(OVERVIEW)
+    if wide is None:
+        raise UserError(f"wide.units: {config.variant} has no wide path")
     rows = np.random.default_rng(config.seed).permutation(split["train"])[: wide_path.MOST_FILMS]
     settings = config.wide
     wide.fit(tokens[np.sort(rows)], labels[np.sort(rows)], fitted.vocabulary, settings.units, settings.c)
-    wide.share.assign(0.0)  # as where a run was killed after this function
-    rows = split["validation"]
-    deep, truth = logits_of(model, source, rows).astype(np.float64), labels[rows]
-    linear, there = (np.asarray(one, np.float64) for one in wide.linear(np.asarray(tokens[rows])))
-    difference = np.where(there, linear - deep, 0.0)
-    wide.share.assign(_least(lambda share: _cross_entropy(deep + share * difference, truth), (0.0, 1.0)))
+    rows, said = split["validation"], []
+    for share in (0.0, 1.0):
+        wide.share.assign(share)
+        said.append(logits_of(model, source, rows).astype(np.float64))
+    deep, linear = said
+    mixed = _least(lambda share: _cross_entropy(deep + share * (linear - deep), labels[rows]), (0.0, 1.0))
+    wide.share.assign(mixed)
 
 
 def _cross_entropy(logits: np.ndarray, truth: np.ndarray) -> float:
