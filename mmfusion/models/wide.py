@@ -81,7 +81,8 @@ class WidePath(keras.layers.Layer):
         counts = _counts(tokens, len(vocabulary))  # (N, V)
         parts = _parts(vocabulary, _LENGTHS[units])  # (V, F)
         films = csr_array(counts @ parts)
-        frequency = np.asarray((films > 0).sum(axis=0)).ravel()  # films with each part
+        width = parts.shape[1]  # pyright: ignore[reportOptionalSubscript]  it has two sides
+        frequency = np.bincount(films.indices, minlength=width)  # films with each part
         kept = frequency > 1  # what one film has tells of no other
         weights = np.where(kept, np.log((1 + len(tokens)) / (1 + frequency)) + 1, 0)
         parts = csr_array(parts @ diags_array(weights))  # a part's weight in each word
