@@ -18,6 +18,7 @@ from mmfusion.reports import report  # noqa: E402, F401
 from mmfusion.training import experiment  # noqa: E402, F401
 
 sketches.sketch()
+os.fsync = lambda file: None  # as `conftest.py` has it
 # As `conftest.py` does; here also so that a fork shares these objects for as long as it lives.
 gc.collect()
 gc.freeze()

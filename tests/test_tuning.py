@@ -58,7 +58,7 @@ def test_every_line_of_the_file_is_a_setting_with_values_of_its_kind():
 
 def test_what_a_frozen_preset_does_not_read_is_not_searched():
     for variant, expected in {
-        "early_features": {"early_features.units", "early_features.dropout"},
+        "early_features": {"early_features.units", "early_features.dropout", "overview_encoder.preset.layers"},
         "poster": {f"poster_encoder.preset.{key}" for key in ("dropout", "dense_units", "dense_dropout")},
     }.items():
         config = resolve(variant, recipe="pretrained", overrides=PRESETS)
@@ -146,7 +146,7 @@ KEPT = [TUNING / "start.toml", *sorted((TUNING / "best").glob("*.toml"))]
 def test_settings_that_were_measured_are_whole_so_that_a_later_recipe_does_not_change_them(file):
     values = tomllib.loads(file.read_text("utf-8"))
     config = resolve("joint", file=file)
-    for section in ("joint", "late", "training"):
+    for section in ("joint", "late", "wide", "training"):
         assert values[section].keys() == vars(getattr(config, section)).keys()
     for section in ("poster_encoder", "overview_encoder"):
         name = values[section]["name"]
