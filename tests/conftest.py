@@ -33,8 +33,8 @@ from mmfusion.reports import report  # noqa: E402
 from mmfusion.runs import Run  # noqa: E402
 from mmfusion.training import experiment  # noqa: E402
 
-# A training waits some seventy times until a disk has written what is in memory, most of a second in all. That is for
-# a machine that loses its power, which no test is.
+# A training waits some seventy times until a disk has written what is in memory, most of a second in all. That is
+# for a machine that loses its power, which no test is about.
 os.fsync = lambda file: None
 
 # What is imported stays: half a million objects that need not be looked through for garbage again and again. Nor
