@@ -60,8 +60,10 @@ class WidePath(keras.layers.Layer):
 
     def linear(self, tokens):
         """Computes its own logits (B, G), and whether a film has words of which they are, bool (B, 1)."""
-        squares = ops.sum(ops.take(self.word_squares, tokens, axis=0), axis=1)  # (B, 1)
-        sums = ops.sum(ops.take(self.word_logits, tokens, axis=0), axis=1)  # (B, G)
+        tokens = ops.cast(tokens, "int32")  # a saved model may hand on numbers of another type
+        known = ops.expand_dims(ops.cast(tokens > OUT_OF_VOCABULARY, "float32"), 2)  # (B, T, 1)
+        squares = ops.sum(known * ops.take(self.word_squares, tokens, axis=0), axis=1)  # (B, 1)
+        sums = ops.sum(known * ops.take(self.word_logits, tokens, axis=0), axis=1)  # (B, G)
         there = squares > 0
         return sums / ops.sqrt(ops.where(there, squares, 1.0)) + self.bias, there
 
